@@ -1,0 +1,60 @@
+"""What can go wrong, as a tree. Every message says what was given, what was expected, what to do next.
+
+RobustCodecError
+├── UserError             a mistake in what was typed or given: one line, exit code 2, no traceback
+│   ├── UnknownName       no plugin of that kind has that name
+│   ├── BadParameter      a plugin was given a parameter it does not take, or a value it cannot read
+│   ├── BadData           an image, clip or folder that cannot be used
+│   ├── WeightsError      missing, damaged or foreign weights
+│   ├── StreamError       bytes that are not a whole stream of this codec
+│   ├── GridError         a grid file or command line that names no runnable cell
+│   └── StoreError        the run folder cannot be read or written
+├── MissingDependency     an optional package or backbone is not installed
+└── AttackError           an attack broke a rule that the runner cannot repair
+"""
+
+from __future__ import annotations
+
+
+class RobustCodecError(Exception):
+    """Root of all errors this package raises on purpose."""
+
+
+class UserError(RobustCodecError):
+    """A mistake in what was typed or given; the command line prints it without a traceback."""
+
+
+class UnknownName(UserError):
+    """No plugin of that kind has that name."""
+
+
+class BadParameter(UserError):
+    """A plugin was given a parameter it does not take, or a value it cannot read."""
+
+
+class BadData(UserError):
+    """An image, clip or folder that cannot be used."""
+
+
+class WeightsError(UserError):
+    """Missing, damaged or foreign weights."""
+
+
+class StreamError(UserError):
+    """Bytes that are not a whole stream of this codec."""
+
+
+class GridError(UserError):
+    """A grid file or command line that names no runnable cell."""
+
+
+class StoreError(UserError):
+    """The run folder cannot be read or written."""
+
+
+class MissingDependency(RobustCodecError):
+    """An optional package or backbone is not there; the message holds the remedy."""
+
+
+class AttackError(RobustCodecError):
+    """An attack broke a rule that the runner cannot repair."""

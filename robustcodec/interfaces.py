@@ -1,0 +1,208 @@
+"""What the pieces are. Everything is a clip: float32 ``(N, T, 3, H, W)`` in [0, 1]; an image has T = 1.
+
+Shapes, ranges and units are fixed here and nowhere else: RGB, batch first, bits (not bits per pixel)
+per sample, damage "higher is worse for the codec". A codec that thinks in 0–255 or YCbCr converts inside.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+
+class Output:
+    """What a codec makes of a clip, evaluated lazily: an objective that needs only one branch pays only for one.
+
+    ``x_hat``: reconstruction, like the input, in [0, 1], not rounded to 8 bits.
+    ``bits``: ``(N,)`` estimated size of each sample's stream, header included; differentiable.
+    """
+
+    def __init__(self, x_hat: Callable[[], Tensor], bits: Callable[[], Tensor]) -> None:
+        self._x_hat, self._bits = x_hat, bits
+
+    @cached_property
+    def x_hat(self) -> Tensor:
+        return self._x_hat()
+
+    @cached_property
+    def bits(self) -> Tensor:
+        return self._bits()
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a codec is and where its weights come from."""
+
+    name: str  # family.tag, as typed
+    family: str
+    kind: Literal["image", "video"] = "image"
+    licence: str = ""
+    paper: str = ""
+    weights: str = ""  # file, URL or "random"
+    sha256: str = ""  # of the weights file
+    training: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+class Codec(nn.Module, ABC):
+    """A codec. In eval mode ``forward`` must agree with ``decompress(compress(x))`` (``robustcodec check``)."""
+
+    card: Card
+    differentiable: ClassVar[bool] = True  # False: forward gives no gradient (JPEG …)
+    exact_forward: ClassVar[bool] = True  # False: forward is a stated surrogate of the real decode
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Output:
+        """Differentiable path: the true rounding forward, gradients by :mod:`robustcodec.rounding`."""
+
+    @abstractmethod
+    def compress(self, x: Tensor) -> list[bytes]:
+        """One self-contained stream per sample: its length is the published size."""
+
+    @abstractmethod
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        """Decode equal-sized clips from the bytes alone; damaged bytes raise :class:`StreamError`."""
+
+    def aux_loss(self) -> Tensor | None:
+        """Loss of the auxiliary parameters (quantiles of an entropy bottleneck), or None."""
+        return None
+
+    def aux_parameters(self) -> list[nn.Parameter]:
+        """Parameters trained by :meth:`aux_loss` alone."""
+        return []
+
+    def refresh(self) -> None:
+        """Rebuild entropy-coding tables and frozen copies after the weights have changed."""
+
+    @classmethod
+    def fingerprint(cls, **params: Any) -> str:
+        """What besides the parameters can change a number: weights' sha256, library versions. No model is built."""
+        return ""
+
+
+class Threat(ABC):
+    """The set of inputs an attack may return, per sample, inside the [0, 1] box. Enforced by the runner."""
+
+    norm: ClassVar[Literal["linf", "l2"]]
+
+    @abstractmethod
+    def radius(self, x: Tensor) -> Tensor:
+        """``(N,)`` largest allowed norm of ``x_adv - x``."""
+
+    @abstractmethod
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Nearest allowed input."""
+
+    @abstractmethod
+    def random_start(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """A random allowed input."""
+
+    @abstractmethod
+    def steepest(self, grad: Tensor, x: Tensor) -> Tensor:
+        """The step of norm ``radius`` that increases a linear function with gradient ``grad`` the most."""
+
+    @abstractmethod
+    def quantise(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The 8-bit input inside the set nearest to ``x_adv``; ``x`` is 8-bit already."""
+
+
+class Objective(ABC):
+    """Damage per sample, higher is worse for the codec. Subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        """``(N,)`` damage of ``x_adv``."""
+
+
+class QueryLimit(Exception):
+    """The oracle's query budget is used up; the runner keeps the best input seen."""
+
+
+class Oracle:
+    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        objective: Objective,
+        x: Tensor,
+        access: Literal["white", "black"],
+        on_query: Callable[[Tensor], None] = lambda damage: None,
+    ) -> None:
+        x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
+        with torch.no_grad():
+            clean = codec(x)
+
+        def damage(x_adv: Tensor) -> Tensor:
+            return objective(x, clean, codec(x_adv), x_adv)
+
+        self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
+        self.queries = 0  # calls so far; each costs one query per sample
+
+    def __call__(self, x_adv: Tensor) -> Tensor:
+        """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
+        if x_adv.shape != self._shape:
+            raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
+        self.queries += 1
+        with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
+            out = self._damage(x_adv if self._access == "white" else x_adv.detach())
+        self._on_query(out.detach())
+        return out
+
+    def gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """``(damage, gradient)`` at ``x_adv``: ``(N,)`` and like ``x_adv``; to the input only."""
+        leaf = x_adv.detach().requires_grad_(True)
+        with torch.enable_grad():
+            damage = self(leaf)
+            (grad,) = torch.autograd.grad(damage.sum(), leaf)
+        return damage.detach(), grad
+
+
+class Attack(ABC):
+    """An optimiser over inputs. Subclasses are frozen dataclasses: their fields are their identity."""
+
+    access: ClassVar[Literal["white", "black"]] = "white"
+
+    @abstractmethod
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: torch.Generator) -> Tensor:
+        """Inputs that hurt, like ``x``. The runner projects, rounds and checks: no clipping "to be safe"."""
+
+
+class Defense(ABC):
+    """Turns a codec into another codec. Subclasses are frozen dataclasses; side information goes in the bytes."""
+
+    @abstractmethod
+    def wrap(self, codec: Codec) -> Codec: ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1]."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    fn: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``sha256`` is of those pixels' bytes."""
+
+    id: str
+    load: Callable[[], Tensor]
+    source: Path | None = None
+
+
+class DataSet(ABC):
+    """A named list of samples in a fixed order. Subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def samples(self) -> list[Sample]: ...

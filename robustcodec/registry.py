@@ -1,0 +1,103 @@
+"""Names to plugins. One decorator spells the name; the plugin folders are imported at the first lookup.
+
+Third parties put ``my_name = "my_package.module"`` under the entry-point group
+``robustcodec.codecs`` (``.attacks``, ``.defenses``, ``.objectives``, ``.metrics``, ``.data``);
+importing that module must run the decorators.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from robustcodec.errors import BadParameter, RobustCodecError, UnknownName
+from robustcodec.spec import Spec, Value, resolve
+
+T = TypeVar("T")
+B = TypeVar("B", bound=Callable[..., Any])
+
+
+class Registry(Generic[T]):
+    """The plugins of one kind: ``kind`` for messages, ``home`` the module or package scanned for them."""
+
+    def __init__(self, kind: str, home: str, group: str | None = None) -> None:
+        self.kind, self.home, self.group = kind, home, group
+        self._builders: dict[str, Callable[..., T]] = {}
+        self._scanned = False
+
+    def register(self, name: str) -> Callable[[B], B]:
+        """Decorator: ``@attacks.register("pgd")``. A name taken by another definition raises."""
+
+        def add(builder: B) -> B:
+            old = self._builders.get(name)
+            if old is not None and old is not builder:
+                raise RobustCodecError(
+                    f"{self.kind} {name!r} is defined twice: in {old.__module__} and in {builder.__module__}"
+                )
+            self._builders[name] = builder
+            return builder
+
+        return add
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        self._scan()
+        return sorted(self._builders)
+
+    def get(self, name: str) -> Callable[..., T]:
+        """The class or function registered as ``name``; raises :class:`UnknownName` with the nearest names."""
+        self._scan()
+        try:
+            return self._builders[name]
+        except KeyError:
+            near = difflib.get_close_matches(name, self._builders, n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UnknownName(f"no {self.kind} is named {name!r}{hint} (robustcodec list shows all)") from None
+
+    def resolve(self, spec: Spec | str) -> dict[str, Value]:
+        """All parameters of a spec, defaults filled in, without building it."""
+        spec = Spec.parse(spec) if isinstance(spec, str) else spec
+        return resolve(spec, self.get(spec.name), self.kind)
+
+    def build(self, spec: Spec | str) -> T:
+        """Build the plugin a spec names."""
+        spec = Spec.parse(spec) if isinstance(spec, str) else spec
+        builder = self.get(spec.name)
+        try:
+            return builder(**resolve(spec, builder, self.kind))
+        except ValueError as error:  # a plugin's own check of a value
+            raise BadParameter(f"{self.kind} {str(spec)!r}: {error}") from error
+
+    def _scan(self) -> None:
+        if self._scanned:
+            return
+        self._scanned = True
+        home = importlib.import_module(self.home)
+        for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self.home}.{module.name}")
+        for entry in entry_points(group=self.group) if self.group else []:
+            entry.load()
+
+
+codecs: Registry[Any] = Registry("codec", "robustcodec.zoo", "robustcodec.codecs")
+attacks: Registry[Any] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
+defenses: Registry[Any] = Registry("defense", "robustcodec.defenses", "robustcodec.defenses")
+objectives: Registry[Any] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
+metrics: Registry[Any] = Registry("metric", "robustcodec.metrics", "robustcodec.metrics")
+threats: Registry[Any] = Registry("threat", "robustcodec.threats")
+data: Registry[Any] = Registry("data set", "robustcodec.data", "robustcodec.data")
+
+KINDS: dict[str, Registry[Any]] = {
+    "codecs": codecs,
+    "attacks": attacks,
+    "objectives": objectives,
+    "threats": threats,
+    "defenses": defenses,
+    "data": data,
+    "metrics": metrics,
+}

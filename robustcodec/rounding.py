@@ -1,0 +1,74 @@
+"""Rounding of latents, and how a gradient passes it.
+
+Codecs call :func:`round_latent`; whoever crafts, trains or checks chooses the surrogate with :func:`rounding`.
+
+==================  =======================  ==========================
+surrogate           forward                  backward
+==================  =======================  ==========================
+straight-through    round(y)                 1
+noise               y + U(-1/2, 1/2)         1
+none                y                        1
+frozen              y + (round(y0) - y0)     1, residual kept from the first call
+==================  =======================  ==========================
+
+``frozen`` makes a smooth function whose derivative is the straight-through gradient at ``y0``: finite
+differences can check it. (Theis et al., 2017, https://arxiv.org/abs/1703.00395; Ballé et al., 2017,
+https://arxiv.org/abs/1611.01704.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Surrogate = Literal["straight-through", "noise", "none", "frozen"]
+
+
+@dataclass
+class _State:
+    surrogate: Surrogate
+    residuals: list[Tensor] = field(default_factory=list)
+    calls: int = 0
+
+
+_state: ContextVar[_State] = ContextVar("rounding", default=_State("straight-through"))
+
+
+@contextmanager
+def rounding(surrogate: Surrogate) -> Iterator[_State]:
+    """Choose the surrogate for all latents rounded inside the block."""
+    token = _state.set(_State(surrogate))
+    try:
+        yield _state.get()
+    finally:
+        _state.reset(token)
+
+
+def rewind() -> None:
+    """Under ``frozen``: the next call meets the first residual again. Call before each forward."""
+    _state.get().calls = 0
+
+
+def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
+    """``y`` rounded about ``mean`` (default 0): same shape, gradient by the chosen surrogate."""
+    state = _state.get()
+    centred = y if mean is None else y - mean
+    if state.surrogate == "none":
+        return y
+    if state.surrogate == "noise":
+        return y + torch.empty_like(y).uniform_(-0.5, 0.5)
+    if state.surrogate == "frozen":
+        if state.calls == len(state.residuals):
+            state.residuals.append((centred.round() - centred).detach())
+        residual = state.residuals[state.calls]
+        state.calls += 1
+    else:
+        residual = (centred.round() - centred).detach()
+    rounded = centred + residual
+    return rounded if mean is None else rounded + mean

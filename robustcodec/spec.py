@@ -1,0 +1,123 @@
+"""A plugin by name, with what follows the name: ``jpeg:quality=30``, ``pgd:steps=50,step_size=0.2``.
+
+Grammar: ``name[.tag][:value][,key=value]*``. The one value without a key goes to the plugin's first
+parameter (``psnr:40``, ``folder:photos/``). Values are integers, decimals, fractions (``8/255``),
+``true``/``false``/``none`` or text; a text may contain commas that are not followed by ``key=``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Union
+
+from robustcodec.errors import BadParameter
+
+Value = int | float | bool | str | None
+_KEY = re.compile(r"[A-Za-z_]\w*=")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed name: ``name``, the ``tag`` of trained weights if any, and parameters as typed."""
+
+    name: str
+    tag: str | None = None
+    params: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Read ``text``; raises :class:`BadParameter` if it cannot be a spec."""
+        head, _, rest = text.strip().partition(":")
+        name, _, tag = head.partition(".")
+        if not re.fullmatch(r"[\w-]+", name):
+            raise BadParameter(f"{text!r} is not a name; expected name[.tag][:key=value,…], such as jpeg:quality=30")
+        params: list[tuple[str, str]] = []
+        for i, part in enumerate(re.split(r",(?=[A-Za-z_]\w*=)", rest) if rest else []):
+            if _KEY.match(part):
+                key, _, value = part.partition("=")
+                params.append((key, value))
+            elif i == 0:
+                params.append(("", part))
+        if len({k for k, _ in params}) != len(params):
+            raise BadParameter(f"{text!r} names a parameter twice; name each once")
+        return cls(name, tag or None, tuple(params))
+
+    def __str__(self) -> str:
+        head = self.name + (f".{self.tag}" if self.tag else "")
+        tail = ",".join(f"{k}={v}" if k else v for k, v in self.params)
+        return f"{head}:{tail}" if tail else head
+
+
+def _read(text: str, wanted: Any) -> Value:
+    """``text`` as ``wanted`` (a type or a union of types); raises ValueError."""
+    options = (
+        typing.get_args(wanted)
+        if isinstance(wanted, types.UnionType) or (typing.get_origin(wanted) is Union)
+        else (wanted,)
+    )
+    if types.NoneType in options and text.lower() == "none":
+        return None
+    if bool in options and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if int in options and re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    if float in options:
+        try:
+            return float(Fraction(text)) if "/" in text else float(text)
+        except (ValueError, ZeroDivisionError):
+            pass
+    literals = [v for o in options if typing.get_origin(o) is typing.Literal for v in typing.get_args(o)]
+    if text in literals:
+        return text
+    if str in options:
+        return text
+    names = [f"one of {', '.join(map(str, literals))}"] if literals else []
+    names += [o.__name__ for o in options if isinstance(o, type) and o is not types.NoneType]
+    raise ValueError(" or ".join(names))
+
+
+def parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a plugin, with evaluated annotations."""
+    return dict(inspect.signature(builder, eval_str=True).parameters)
+
+
+def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Value]:
+    """All parameters of ``builder`` by name: those of ``spec``, read by their annotations, then the defaults.
+
+    Raises :class:`BadParameter` for a parameter that ``builder`` does not take or a value it cannot read.
+    """
+    known = parameters(builder)
+    given = dict(spec.params)
+    if spec.tag is not None:
+        if "tag" not in known:
+            raise BadParameter(f"{kind} {spec.name!r} has no tags, so {str(spec)!r} cannot be; drop .{spec.tag}")
+        given["tag"] = spec.tag
+    if "" in given:
+        positional = next((k for k in known if k != "tag"), None)
+        if positional is None or positional in given:
+            raise BadParameter(f"{kind} {spec.name!r} cannot take the bare value {given['']!r} in {str(spec)!r}")
+        given[positional] = given.pop("")
+    for key in given:
+        if key not in known:
+            takes = ", ".join(known) or "no parameters"
+            raise BadParameter(f"{kind} {spec.name!r} has no parameter {key!r}; it takes {takes}")
+    out: dict[str, Value] = {}
+    for key, parameter in known.items():
+        if key in given:
+            try:
+                out[key] = _read(given[key], parameter.annotation)
+            except ValueError as error:
+                raise BadParameter(
+                    f"{kind} {spec.name!r}: {key}={given[key]!r} cannot be read; expected {error}"
+                ) from None
+        elif parameter.default is inspect.Parameter.empty:
+            raise BadParameter(f"{kind} {spec.name!r} needs {key}; write {spec.name}:{key}=…")
+        else:
+            out[key] = parameter.default
+    return out

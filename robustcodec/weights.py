@@ -1,0 +1,145 @@
+"""Trained weights: a ``.safetensors`` file and a TOML card of the same stem beside it.
+
+Bundled checkpoints live in ``robustcodec/zoo/weights`` and their cards in ``robustcodec/zoo/cards``.
+Downloads go to ``cache_dir()`` and are kept only if their sha256 matches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+import urllib.error
+import urllib.request
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustcodec.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: ``$ROBUSTCODEC_CACHE`` or ``~/.cache/robustcodec``."""
+    return Path(os.environ.get("ROBUSTCODEC_CACHE", "~/.cache/robustcodec")).expanduser()
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(url: str, digest: str, path: Path) -> Path:
+    """``path``, downloaded from ``url`` if it is not there; raises :class:`WeightsError` offline or if it differs."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        try:
+            with urllib.request.urlopen(url, timeout=30) as response, partial.open("wb") as out:
+                while chunk := response.read(1 << 20):
+                    out.write(chunk)
+        except (OSError, urllib.error.URLError) as error:
+            partial.unlink(missing_ok=True)
+            raise WeightsError(
+                f"{path.name} is not on this machine and cannot be downloaded ({error}).\n"
+                f"Get it from {url}\nand put it at {path}"
+            ) from None
+        partial.replace(path)
+    found = sha256(path)
+    if not found.startswith(digest):
+        raise WeightsError(
+            f"{path} is damaged or another file: its sha256 starts with {found[:16]}, expected {digest[:16]}; "
+            f"delete it and get it again from {url}"
+        )
+    return path
+
+
+def bundled_tags(family: str) -> list[str]:
+    """Tags of the checkpoints that ship for ``family``, sorted."""
+    cards = files("robustcodec.zoo") / "cards"
+    names = [entry.name for entry in cards.iterdir() if entry.name.startswith(f"{family}.")]
+    return sorted(n.removeprefix(f"{family}.").removesuffix(".toml") for n in names if n.endswith(".toml"))
+
+
+def find(family: str, tag: str) -> Path:
+    """The bundled ``.safetensors`` file of ``family.tag``; raises :class:`WeightsError` with the known tags."""
+    if tag not in bundled_tags(family):
+        known = ", ".join(bundled_tags(family)) or "none"
+        raise WeightsError(f"no weights {family}.{tag} ship with this release; bundled tags of {family}: {known}")
+    return Path(str(files("robustcodec.zoo") / "weights" / f"{family}.{tag}.safetensors"))
+
+
+@cache
+def _parse_card(path: Path, stamp: float) -> dict[str, Any]:
+    return tomllib.loads(path.read_text())
+
+
+def read_card(weights: Path) -> dict[str, Any]:
+    """The card of a checkpoint: ``stem.toml`` beside it, or in ``cards/`` for bundled ones."""
+    beside = weights.with_suffix("").with_name(weights.name.removesuffix(".safetensors") + ".toml")
+    bundled = weights.parent.parent / "cards" / beside.name
+    for path in (beside, bundled):
+        if path.is_file():
+            return _parse_card(path, path.stat().st_mtime)
+    raise WeightsError(f"no card for {weights}: expected {beside.name} beside it; robustcodec train writes both")
+
+
+def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict (float16 widened to float32) and card of a checkpoint; checks the card's sha256."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not weights.is_file():
+        raise WeightsError(f"no weights at {weights}; expected a .safetensors file written by robustcodec train")
+    card = read_card(weights)
+    found = sha256(weights)
+    if found != card["sha256"]:
+        raise WeightsError(
+            f"{weights} does not match its card: sha256 {found[:16]}…, the card says {card['sha256'][:16]}…"
+        )
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise WeightsError(f"{weights} is not a safetensors file: {error}") from None
+    return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
+
+
+def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any], half: bool) -> None:
+    """Write ``state`` (floats as float16 if ``half``) and then its card, each whole or not at all."""
+    import torch
+    from safetensors.torch import save_file
+
+    floats = {torch.float32, torch.float64}
+    stored = {
+        k: v.detach().cpu().to(torch.float16 if half and v.dtype in floats else v.dtype).contiguous()
+        for k, v in state.items()
+    }
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    partial = weights.with_name(weights.name + ".part")
+    save_file(stored, partial)
+    os.replace(partial, weights)
+    text = dump_toml({**card, "sha256": sha256(weights)})
+    path = weights.with_name(weights.name.removesuffix(".safetensors") + ".toml")
+    path.with_suffix(".part").write_text(text)
+    os.replace(path.with_suffix(".part"), path)
+
+
+def dump_toml(table: dict[str, Any], prefix: str = "") -> str:
+    """``table`` as TOML: scalars, lists and nested tables; ``None`` is left out."""
+    lines = [f"{k} = {_toml(v)}" for k, v in table.items() if not isinstance(v, dict) and v is not None]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{prefix}{key}]", dump_toml(value, f"{prefix}{key}.").rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

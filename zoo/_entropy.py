@@ -1,0 +1,78 @@
+"""Entropy models of CompressAI with a gradient through the rounding, and their symbols as bytes and back.
+
+CompressAI's own eval-mode ``forward`` rounds with zero gradient; here the rounding is :func:`round_latent`.
+Symbols and probabilities are the same: the streams come from CompressAI's coder and tables.
+"""
+
+from __future__ import annotations
+
+import torch
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from torch import Tensor
+
+from robustcodec.rounding import round_latent
+from robustcodec.stream import symbol_crc
+
+
+def _bits(likelihood: Tensor) -> Tensor:
+    """``(B,)`` information of ``(B, …)`` likelihoods."""
+    return -likelihood.log2().flatten(1).sum(1)
+
+
+def medians(model: EntropyBottleneck, z: Tensor) -> Tensor:
+    """The centres of the bottleneck's integer grid, shaped to broadcast against ``z`` (B, C, H, W)."""
+    return model.quantiles[:, 0, 1].detach().view(1, -1, *[1] * (z.ndim - 2))
+
+
+def bottleneck_round(model: EntropyBottleneck, z: Tensor) -> Tensor:
+    """``z`` rounded on the bottleneck's grid."""
+    return round_latent(z, medians(model, z))
+
+
+def bottleneck_bits(model: EntropyBottleneck, z_hat: Tensor) -> Tensor:
+    """``(B,)`` bits of ``z_hat`` (B, C, H, W) under the factorised prior."""
+    with torch.autocast(z_hat.device.type, enabled=False):
+        values = z_hat.float().transpose(0, 1)
+        likelihood, _, _ = model._likelihood(values.reshape(values.shape[0], 1, -1))
+        likelihood = model.likelihood_lower_bound(likelihood)
+        return _bits(likelihood.view(values.shape).transpose(0, 1))
+
+
+def gaussian_bits(model: GaussianConditional, y_hat: Tensor, scales: Tensor, means: Tensor | None) -> Tensor:
+    """``(B,)`` bits of ``y_hat`` under N(means, scales) integrated over the unit bin."""
+    with torch.autocast(y_hat.device.type, enabled=False):
+        likelihood = model._likelihood(y_hat.float(), scales.float(), None if means is None else means.float())
+        return _bits(model.likelihood_lower_bound(likelihood))
+
+
+def _crc(y_hat: Tensor, means: Tensor | None) -> int:
+    centred = y_hat if means is None else y_hat - means
+    return symbol_crc(centred.round().to(torch.int32).cpu().numpy().tobytes())
+
+
+def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[bytes, Tensor, int]:
+    """Bytes of one latent ``z`` (1, C, H, W), the values the decoder will see, and their checksum."""
+    centres = medians(model, z)
+    data = model.compress(z)[0]
+    z_hat = (z - centres).round() + centres
+    return data, z_hat, _crc(z_hat, centres)
+
+
+def decode_bottleneck(model: EntropyBottleneck, data: bytes, height: int, width: int) -> tuple[Tensor, int]:
+    """The latent (1, C, height, width) and its checksum."""
+    z_hat = model.decompress([data], (height, width))
+    return z_hat, _crc(z_hat, medians(model, z_hat))
+
+
+def encode_gaussian(model: GaussianConditional, y: Tensor, scales: Tensor, means: Tensor | None) -> tuple[bytes, int]:
+    """Bytes and checksum of one latent ``y`` (1, C, H, W)."""
+    data = model.compress(y, model.build_indexes(scales), means)[0]
+    return data, _crc((y if means is None else y - means).round(), None)
+
+
+def decode_gaussian(
+    model: GaussianConditional, data: bytes, scales: Tensor, means: Tensor | None
+) -> tuple[Tensor, int]:
+    """The latent and its checksum."""
+    y_hat = model.decompress([data], model.build_indexes(scales), means=means)
+    return y_hat, _crc(y_hat, means)

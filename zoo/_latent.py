@@ -1,0 +1,195 @@
+"""What all learned image codecs share: padding, the container, weights, and exact entropy parameters.
+
+A codec of latents splits into ``latents`` (analysis and rates of a batch of frames), ``synthesise``
+(frames from latents), and ``encode``/``decode`` (one frame to parts of bytes and back). The networks
+are CompressAI's modules, so its checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from compressai.models import CompressionModel
+from torch import Tensor, nn
+
+from robustcodec import stream
+from robustcodec.errors import StreamError
+from robustcodec.interfaces import Codec, Output
+from robustcodec.zoo import _pretrained
+
+CODER_BITS = 40.0  # what a finished rANS part costs beyond the information in it, on average
+
+
+class Latents:
+    """Latents of a batch of frames: ``y_hat()`` and the bits of each part, each computed at most once."""
+
+    def __init__(self, y_hat: Callable[[], Tensor], part_bits: Callable[[], list[Tensor]]) -> None:
+        self.y_hat, self.part_bits = y_hat, part_bits
+
+
+class LatentCodec(Codec):
+    """A frame-by-frame learned codec around a CompressAI network ``net``.
+
+    ``architecture(**widths[quality])`` builds the network; ``stride``: frames are padded (replicated) to its
+    multiples; ``parts``: byte strings per frame.
+    """
+
+    family: ClassVar[str]
+    architecture: ClassVar[Callable[..., CompressionModel]]
+    widths: ClassVar[dict[int, dict[str, int]]]
+    stride: ClassVar[int] = 64
+    parts: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        *,
+        tag: str | None = None,
+        quality: int | None = None,
+        metric: Literal["mse", "ms-ssim"] = "mse",
+        weights: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Weights by ``tag`` (bundled, or ``mse-q3`` for CompressAI's), by ``quality`` and ``metric``
+        (CompressAI's), by path, or ``weights="random"`` with ``seed``.
+
+        Raises :class:`WeightsError` if they are missing, damaged or of another family.
+        """
+        super().__init__()
+        source = _pretrained.Source.choose(self.family, tag, quality, metric, weights, seed)
+        net, self.card, self.architecture_facts = _pretrained.network(source, type(self).architecture, self.widths)
+        self.net = net.to(memory_format=torch.channels_last)
+        self._exact_modules: dict[str, nn.Module] = {}
+        self._model_id: bytes | None = None
+        self.eval()
+
+    @classmethod
+    def fingerprint(cls, **params: Any) -> str:
+        return _pretrained.Source.choose(cls.family, **params).fingerprint()
+
+    @abstractmethod
+    def latents(self, frames: Tensor) -> Latents:
+        """Latents of padded frames ``(B, 3, H, W)``."""
+
+    @abstractmethod
+    def encode(self, frame: Tensor) -> tuple[list[bytes], int]:
+        """Parts and symbol checksum of one padded frame ``(1, 3, H, W)``."""
+
+    @abstractmethod
+    def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
+        """Frame ``(1, 3, height, width)``, padded size, and its symbol checksum."""
+
+    def synthesise(self, y_hat: Tensor) -> Tensor:
+        """Frames from latents."""
+        with torch.autocast(y_hat.device.type, enabled=torch.is_autocast_enabled(y_hat.device.type)):
+            return self.net.g_s(y_hat).float()  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Output:
+        n, t, _, height, width = x.shape
+        latents = self.latents(self._pad(x.flatten(0, 1)))
+
+        def x_hat() -> Tensor:
+            frames = self.synthesise(latents.y_hat())[..., :height, :width]
+            frames = frames if self.training else frames.clamp(0, 1)
+            return frames.unflatten(0, (n, t))
+
+        def bits() -> Tensor:
+            parts = latents.part_bits()
+            total = torch.stack(parts).sum(0).view(n, t).sum(1)
+            return total if self.training else total + self._overhead(parts, (n, t, height, width))
+
+        return Output(x_hat, bits)
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        with torch.no_grad():
+            return [self._compress_clip(clip) for clip in x]
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        with torch.no_grad():
+            clips = [self._decompress_clip(s) for s in streams]
+        if len({c.shape for c in clips}) != 1:
+            raise StreamError("the streams hold clips of different sizes; decode them one at a time")
+        return torch.stack(clips)
+
+    def refresh(self) -> None:
+        self.net.update(force=True, update_quantiles=True)  # type: ignore[operator]
+        self._exact_modules.clear()
+        self._model_id = None
+
+    def aux_parameters(self) -> list[nn.Parameter]:
+        return [p for name, p in self.named_parameters() if name.endswith(".quantiles")]
+
+    def aux_loss(self) -> Tensor | None:
+        return self.net.aux_loss()  # type: ignore[operator, no-any-return]
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint stores: all weights and the bottleneck's tables; Gaussian tables are recomputed."""
+        drop = ("gaussian_conditional.", "lower_bound")
+        return {k: v for k, v in self.net.state_dict().items() if not any(d in k for d in drop)}
+
+    @property
+    def model_id(self) -> bytes:
+        """First 4 bytes of the sha256 of class and parameters."""
+        if self._model_id is None:
+            digest = hashlib.sha256(f"{self.card.family}".encode())
+            for name, p in self.net.named_parameters():
+                digest.update(name.encode())
+                digest.update(p.detach().float().cpu().contiguous().numpy().tobytes())
+            self._model_id = digest.digest()[:4]
+        return self._model_id
+
+    def exactly(self, name: str, z: Tensor) -> Tensor:
+        """``net.<name>(z)`` in float64: encoder and decoder must agree on entropy parameters on any thread count.
+
+        In float32 the order of additions, which depends on threads and batch size, moves a scale across a
+        table threshold often enough to ruin a stream; in float64 the odds are about 1e-14 per symbol.
+        """
+        module = getattr(self.net, name)
+        if self.training:
+            return module(z)  # type: ignore[no-any-return]
+        twin = self._exact_modules.get(name)
+        if twin is None or next(twin.parameters()).device != z.device:
+            twin = copy.deepcopy(module).to(z.device, torch.float64).requires_grad_(False)
+            self._exact_modules[name] = twin
+        return twin(z.double()).float()  # type: ignore[no-any-return]
+
+    def _pad(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        pad = (0, -width % self.stride, 0, -height % self.stride)
+        return F.pad(frames, pad, mode="replicate").contiguous(memory_format=torch.channels_last)
+
+    def _overhead(self, parts: list[Tensor], shape: tuple[int, int, int, int]) -> Tensor:
+        n, t, height, width = shape
+        sizes = torch.stack(parts, dim=-1).detach().div(8).ceil().view(n, -1).int().tolist()
+        header = [stream.overhead_bits((t, height, width), s) + CODER_BITS * len(s) for s in sizes]
+        return torch.tensor(header, device=parts[0].device)
+
+    def _compress_clip(self, clip: Tensor) -> bytes:
+        parts, crc = [], 0
+        for frame in clip:
+            strings, crc_frame = self.encode(self._pad(frame[None]))
+            crc = stream.symbol_crc(crc_frame.to_bytes(2, "little"), crc)
+            parts += strings
+        packet = stream.Packet(len(clip), *clip.shape[-2:], tuple(parts), crc)
+        return stream.pack(packet, self.model_id)
+
+    def _decompress_clip(self, data: bytes) -> Tensor:
+        packet = stream.unpack(data, self.model_id, self.card.name, self.parts)
+        frames, crc = [], 0
+        height, width = packet.height + -packet.height % self.stride, packet.width + -packet.width % self.stride
+        for i in range(packet.frames):
+            strings = packet.parts[i * self.parts : (i + 1) * self.parts]
+            frame, crc_frame = self.decode(strings, height, width)
+            crc = stream.symbol_crc(crc_frame.to_bytes(2, "little"), crc)
+            frames.append(frame[0, :, : packet.height, : packet.width])
+        if crc != packet.symbol_crc:
+            raise StreamError(
+                f"{self.card.name} decoded other symbols than were encoded: its probabilities differ between the "
+                "machine that wrote the stream and this one"
+            )
+        return torch.stack(frames).clamp(0, 1)

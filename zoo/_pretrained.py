@@ -1,0 +1,160 @@
+"""From a spec's parameters to a CompressAI network with weights: bundled, official, by path, or random."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+
+import torch
+from compressai.models import CompressionModel
+from compressai.zoo import image, image_vbr
+from torch import nn
+
+from robustcodec import weights as checkpoints
+from robustcodec.errors import BadParameter, WeightsError
+from robustcodec.interfaces import Card
+
+TINY = {"N": 48, "M": 64}  # widths of the bundled checkpoints
+OFFICIAL_TAG = re.compile(r"(mse|ms-ssim)-q(\d+)")
+
+
+def official_url(family: str, metric: str, quality: int) -> str | None:
+    """Where CompressAI publishes these weights, or None if it does not."""
+    urls: Any = image.model_urls.get(family, {}).get(metric) or image_vbr.model_urls.get(family, {}).get(metric)
+    return urls.get(quality) if isinstance(urls, dict) else urls
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network's weights come from. ``where``: a path, a URL, or ``random-<seed>``."""
+
+    family: str
+    kind: Literal["path", "official", "random"]
+    where: str
+    quality: int | None
+    metric: str
+    seed: int
+
+    @classmethod
+    def choose(
+        cls, family: str, tag: str | None, quality: int | None, metric: str, weights: str | None, seed: int
+    ) -> Source:
+        """What a spec's parameters mean; raises :class:`BadParameter` or :class:`WeightsError` if nothing."""
+        if tag is not None and (match := OFFICIAL_TAG.fullmatch(tag)):
+            tag, metric, quality = None, match[1], int(match[2])
+        if tag is not None:
+            return cls(family, "path", str(checkpoints.find(family, tag)), quality, metric, seed)
+        if weights == "random":
+            return cls(family, "random", f"random-{seed}", quality, metric, seed)
+        if weights is not None:
+            return cls(family, "path", weights, quality, metric, seed)
+        if quality is None:
+            tags = ", ".join(f"{family}.{t}" for t in checkpoints.bundled_tags(family)) or "none"
+            raise BadParameter(
+                f"codec {family!r} needs weights: a bundled tag ({tags}), {family}.mse-q3 for CompressAI's official "
+                f"ones, {family}:weights=FILE, or {family}:quality=3,weights=random"
+            )
+        url = official_url(family, metric, quality)
+        if url is None:
+            raise WeightsError(
+                f"CompressAI publishes no weights of {family} for metric {metric}, quality {quality}; "
+                f"train them with: robustcodec train {family} …"
+            )
+        return cls(family, "official", url, quality, metric, seed)
+
+    def fingerprint(self) -> str:
+        """What identifies the weights in a cell: sha256 of the file, the official file's name, or the seed."""
+        if self.kind != "path":
+            return self.where.rsplit("/", 1)[-1]
+        path = Path(self.where)
+        if path.suffix == ".safetensors":
+            return str(checkpoints.read_card(path)["sha256"])
+        if not path.is_file():
+            raise WeightsError(f"no weights at {path}; expected a .safetensors, .pth or .pth.tar file")
+        return checkpoints.sha256(path)
+
+
+def network(
+    source: Source, build: Callable[..., CompressionModel], widths: dict[int, dict[str, int]]
+) -> tuple[nn.Module, Card, dict[str, int]]:
+    """The network, its card and its widths. ``build(**widths[quality])`` makes a published network.
+
+    Raises :class:`WeightsError` for missing, damaged or foreign weights.
+    """
+    family, where, quality = source.family, source.where, source.quality
+    if quality is not None and quality not in widths:
+        raise BadParameter(f"codec {family!r} has no quality {quality}; expected {min(widths)} to {max(widths)}")
+    wide = widths[quality or min(widths)]
+    if source.kind == "random":
+        wide = wide if quality else {k: TINY[k] for k in wide}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(source.seed)
+            net = build(**wide)
+        net.update(force=True)
+        return net, Card(f"{family}.{where}", family, weights="random"), wide
+    if source.kind == "official":
+        net = build(**wide)
+        _load(net, _download(where), where)
+        net.update(force=True)
+        name = f"{family}.{source.metric}-q{quality}"
+        return net, Card(name, family, licence="BSD-3-Clause-Clear (InterDigital)", weights=where), wide
+    path = Path(where)
+    if path.suffix == ".safetensors":
+        state, facts = checkpoints.load(path)
+        if facts["family"] != family:
+            raise WeightsError(f"{path} holds weights of {facts['family']}, not of {family}")
+        wide = facts["architecture"]
+        net = build(**wide)
+        _load(net, state, where)
+        net.update()
+        texts = {k: facts[k] for k in ("licence", "paper", "training", "measured") if k in facts}
+        return net, Card(facts["name"], family, weights=path.name, sha256=facts["sha256"], **texts), wide
+    net = build(**wide)
+    _load(net, _read_pickle(path), where)
+    net.update(force=True)
+    return net, Card(f"{family}:{where}", family, weights=path.name, sha256=checkpoints.sha256(path)), wide
+
+
+def _download(url: str) -> dict[str, Any]:
+    """CompressAI's own download and renaming, with the hash in the file's name checked."""
+    from compressai.zoo import load_state_dict
+
+    target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    try:
+        state = torch.hub.load_state_dict_from_url(url, progress=True, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"{target.name} is not on this machine and cannot be downloaded ({error}).\n"
+            f"Get it from {url}\nand put it at {target}"
+        ) from None
+    return dict(load_state_dict(state))
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    from compressai.zoo import load_state_dict
+
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}; expected a .safetensors, .pth or .pth.tar file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here
+        raise WeightsError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    return dict(load_state_dict(state))
+
+
+def _load(net: nn.Module, state: dict[str, Any], where: str) -> None:
+    try:
+        missing, unexpected = net.load_state_dict(state, strict=False)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{where} does not fit {type(net).__name__}: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    weights = {name for name, _ in net.named_parameters()}
+    lost = sorted(weights & set(missing)) or sorted(k for k in unexpected if "gaussian_conditional" not in k)
+    if lost:
+        raise WeightsError(f"{where} does not fit {type(net).__name__}: {len(lost)} tensors differ, such as {lost[0]}")
