@@ -47,6 +47,7 @@ class Card:
     paper: str = ""
     weights: str = ""  # file, URL or "random"
     sha256: str = ""  # of the weights file
+    architecture: dict[str, Any] = field(default_factory=dict)  # widths and the like
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -78,6 +79,10 @@ class Codec(nn.Module, ABC):
         """Parameters trained by :meth:`aux_loss` alone."""
         return []
 
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint of this codec stores."""
+        return dict(self.state_dict())
+
     def refresh(self) -> None:
         """Rebuild entropy-coding tables and frozen copies after the weights have changed."""
 
@@ -101,7 +106,7 @@ class Threat(ABC):
         """Nearest allowed input."""
 
     @abstractmethod
-    def random_start(self, x: Tensor, rng: torch.Generator) -> Tensor:
+    def random_start(self, x: Tensor, rng: Draws) -> Tensor:
         """A random allowed input."""
 
     @abstractmethod
@@ -121,8 +126,26 @@ class Objective(ABC):
         """``(N,)`` damage of ``x_adv``."""
 
 
-class QueryLimit(Exception):
-    """The oracle's query budget is used up; the runner keeps the best input seen."""
+class Draws:
+    """Random numbers for a batch, one generator per sample: a sample's draws do not depend on its batch.
+
+    Drawn on the CPU, so that they do not depend on the device either.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def uniform(self, shape: torch.Size) -> Tensor:
+        """float32 in [0, 1) of ``shape``; its first dimension is the batch."""
+        return torch.stack([torch.rand(shape[1:], generator=g) for g in self._generators])
+
+    def normal(self, shape: torch.Size) -> Tensor:
+        """Standard normal float32 of ``shape``; its first dimension is the batch."""
+        return torch.stack([torch.randn(shape[1:], generator=g) for g in self._generators])
+
+    def child(self) -> Draws:
+        """Fresh draws seeded from these: the first ``k`` children are the same however many follow."""
+        return Draws([int(torch.randint(2**63 - 1, (), generator=g)) for g in self._generators])
 
 
 class Oracle:
@@ -145,6 +168,7 @@ class Oracle:
 
         self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
         self.queries = 0  # calls so far; each costs one query per sample
+        self._seen_gradient: Tensor | None = None
 
     def __call__(self, x_adv: Tensor) -> Tensor:
         """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
@@ -162,7 +186,16 @@ class Oracle:
         with torch.enable_grad():
             damage = self(leaf)
             (grad,) = torch.autograd.grad(damage.sum(), leaf)
+        alive = grad.flatten(1).ne(0).any(1)
+        self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
         return damage.detach(), grad
+
+    @property
+    def blind(self) -> list[bool]:
+        """Per sample: gradients were asked for and all were zero."""
+        if self._seen_gradient is None:
+            return [False] * self._shape[0]
+        return [not seen for seen in self._seen_gradient.tolist()]
 
 
 class Attack(ABC):
@@ -171,7 +204,7 @@ class Attack(ABC):
     access: ClassVar[Literal["white", "black"]] = "white"
 
     @abstractmethod
-    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: torch.Generator) -> Tensor:
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
         """Inputs that hurt, like ``x``. The runner projects, rounds and checks: no clipping "to be safe"."""
 
 

@@ -36,28 +36,28 @@ class _State:
     residuals: list[Tensor] = field(default_factory=list)
     calls: int = 0
 
+    def rewind(self) -> None:
+        """Under ``frozen``: the next call meets the first residual again. Call before each forward."""
+        self.calls = 0
 
-_state: ContextVar[_State] = ContextVar("rounding", default=_State("straight-through"))
+
+_state: ContextVar[_State | None] = ContextVar("rounding", default=None)
 
 
 @contextmanager
 def rounding(surrogate: Surrogate) -> Iterator[_State]:
     """Choose the surrogate for all latents rounded inside the block."""
-    token = _state.set(_State(surrogate))
+    state = _State(surrogate)
+    token = _state.set(state)
     try:
-        yield _state.get()
+        yield state
     finally:
         _state.reset(token)
 
 
-def rewind() -> None:
-    """Under ``frozen``: the next call meets the first residual again. Call before each forward."""
-    _state.get().calls = 0
-
-
 def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
     """``y`` rounded about ``mean`` (default 0): same shape, gradient by the chosen surrogate."""
-    state = _state.get()
+    state = _state.get() or _State("straight-through")
     centred = y if mean is None else y - mean
     if state.surrogate == "none":
         return y

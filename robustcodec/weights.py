@@ -110,14 +110,14 @@ def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
 
 
-def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any], half: bool) -> None:
-    """Write ``state`` (floats as float16 if ``half``) and then its card, each whole or not at all."""
+def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any]) -> None:
+    """Write ``state`` (floats as float16) and then its card, each whole or not at all."""
     import torch
     from safetensors.torch import save_file
 
     floats = {torch.float32, torch.float64}
     stored = {
-        k: v.detach().cpu().to(torch.float16 if half and v.dtype in floats else v.dtype).contiguous()
+        k: v.detach().cpu().to(torch.float16 if v.dtype in floats else v.dtype).contiguous()
         for k, v in state.items()
     }
     weights.parent.mkdir(parents=True, exist_ok=True)

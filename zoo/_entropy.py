@@ -7,6 +7,7 @@ Symbols and probabilities are the same: the streams come from CompressAI's coder
 from __future__ import annotations
 
 import torch
+from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
@@ -21,7 +22,8 @@ def _bits(likelihood: Tensor) -> Tensor:
 
 def medians(model: EntropyBottleneck, z: Tensor) -> Tensor:
     """The centres of the bottleneck's integer grid, shaped to broadcast against ``z`` (B, C, H, W)."""
-    return model.quantiles[:, 0, 1].detach().view(1, -1, *[1] * (z.ndim - 2))
+    centres: Tensor = model.quantiles[:, 0, 1].detach()
+    return centres.view(1, -1, *[1] * (z.ndim - 2))
 
 
 def bottleneck_round(model: EntropyBottleneck, z: Tensor) -> Tensor:
@@ -29,11 +31,12 @@ def bottleneck_round(model: EntropyBottleneck, z: Tensor) -> Tensor:
     return round_latent(z, medians(model, z))
 
 
-def bottleneck_bits(model: EntropyBottleneck, z_hat: Tensor) -> Tensor:
-    """``(B,)`` bits of ``z_hat`` (B, C, H, W) under the factorised prior."""
+def bottleneck_bits(model: EntropyBottleneck, z_hat: Tensor, step: Tensor | None = None) -> Tensor:
+    """``(B,)`` bits of ``z_hat`` (B, C, H, W) under the factorised prior; ``step``: of a variable-rate grid."""
     with torch.autocast(z_hat.device.type, enabled=False):
         values = z_hat.float().transpose(0, 1)
-        likelihood, _, _ = model._likelihood(values.reshape(values.shape[0], 1, -1))
+        rows = values.reshape(values.shape[0], 1, -1)
+        likelihood, _, _ = model._likelihood(rows) if step is None else model._likelihood_variable(rows, qs=step)
         likelihood = model.likelihood_lower_bound(likelihood)
         return _bits(likelihood.view(values.shape).transpose(0, 1))
 
@@ -76,3 +79,44 @@ def decode_gaussian(
     """The latent and its checksum."""
     y_hat = model.decompress([data], model.build_indexes(scales), means=means)
     return y_hat, _crc(y_hat, means)
+
+
+class GaussianWriter:
+    """Symbols that become known step by step, as one rANS string under CompressAI's Gaussian tables."""
+
+    def __init__(self, model: GaussianConditional) -> None:
+        self._model = model
+        self._symbols: list[Tensor] = []
+        self._indexes: list[Tensor] = []
+
+    def put(self, symbols: Tensor, scales: Tensor) -> None:
+        """Append integers ``symbols`` with standard deviations ``scales``, of equal shape."""
+        self._symbols.append(symbols.to(torch.int32).flatten())
+        self._indexes.append(self._model.build_indexes(scales).flatten())
+
+    def finish(self) -> tuple[bytes, int]:
+        """Bytes and checksum of all symbols."""
+        symbols = torch.cat(self._symbols).cpu()
+        encoder = BufferedRansEncoder()
+        encoder.encode_with_indexes(symbols.tolist(), torch.cat(self._indexes).tolist(), *_tables(self._model))
+        return encoder.flush(), symbol_crc(symbols.numpy().tobytes())
+
+
+class GaussianReader:
+    """The symbols of :class:`GaussianWriter`, in the same steps; ``crc`` is the checksum of those read so far."""
+
+    def __init__(self, model: GaussianConditional, data: bytes) -> None:
+        self._model, self._tables, self.crc = model, _tables(model), 0
+        self._decoder = RansDecoder()
+        self._decoder.set_stream(data)
+
+    def get(self, scales: Tensor) -> Tensor:
+        """The next symbols, as floats, with standard deviations ``scales``, of equal shape."""
+        indexes = self._model.build_indexes(scales).flatten().tolist()
+        symbols = torch.tensor(self._decoder.decode_stream(indexes, *self._tables), dtype=torch.int32)
+        self.crc = symbol_crc(symbols.numpy().tobytes(), self.crc)
+        return symbols.to(scales).view_as(scales)
+
+
+def _tables(model: GaussianConditional) -> tuple[list[list[int]], list[int], list[int]]:
+    return model.quantized_cdf.tolist(), model.cdf_length.tolist(), model.offset.tolist()

@@ -22,8 +22,9 @@ from robustcodec import stream
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Codec, Output
 from robustcodec.zoo import _pretrained
+from robustcodec.zoo._gdn import steady
 
-CODER_BITS = 40.0  # what a finished rANS part costs beyond the information in it, on average
+CODER_BITS = 48.0  # what a rANS part costs beyond its information: 32 to 64, for it is written in words of 32
 
 
 class Latents:
@@ -62,8 +63,8 @@ class LatentCodec(Codec):
         """
         super().__init__()
         source = _pretrained.Source.choose(self.family, tag, quality, metric, weights, seed)
-        net, self.card, self.architecture_facts = _pretrained.network(source, type(self).architecture, self.widths)
-        self.net = net.to(memory_format=torch.channels_last)
+        net, self.card = _pretrained.network(source, type(self).architecture, self.widths)
+        self.net: Any = steady(net).to(memory_format=torch.channels_last)
         self._exact_modules: dict[str, nn.Module] = {}
         self._model_id: bytes | None = None
         self.eval()
@@ -86,8 +87,7 @@ class LatentCodec(Codec):
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         """Frames from latents."""
-        with torch.autocast(y_hat.device.type, enabled=torch.is_autocast_enabled(y_hat.device.type)):
-            return self.net.g_s(y_hat).float()  # type: ignore[operator]
+        return self.net.g_s(y_hat).float()  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Output:
         n, t, _, height, width = x.shape
@@ -96,7 +96,7 @@ class LatentCodec(Codec):
         def x_hat() -> Tensor:
             frames = self.synthesise(latents.y_hat())[..., :height, :width]
             frames = frames if self.training else frames.clamp(0, 1)
-            return frames.unflatten(0, (n, t))
+            return frames.view(n, t, *frames.shape[1:])
 
         def bits() -> Tensor:
             parts = latents.part_bits()
@@ -117,7 +117,7 @@ class LatentCodec(Codec):
         return torch.stack(clips)
 
     def refresh(self) -> None:
-        self.net.update(force=True, update_quantiles=True)  # type: ignore[operator]
+        self.net.update(force=True, update_quantiles=True)
         self._exact_modules.clear()
         self._model_id = None
 
@@ -125,7 +125,7 @@ class LatentCodec(Codec):
         return [p for name, p in self.named_parameters() if name.endswith(".quantiles")]
 
     def aux_loss(self) -> Tensor | None:
-        return self.net.aux_loss()  # type: ignore[operator, no-any-return]
+        return self.net.aux_loss()  # type: ignore[no-any-return]
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint stores: all weights and the bottleneck's tables; Gaussian tables are recomputed."""
@@ -149,14 +149,18 @@ class LatentCodec(Codec):
         In float32 the order of additions, which depends on threads and batch size, moves a scale across a
         table threshold often enough to ruin a stream; in float64 the odds are about 1e-14 per symbol.
         """
-        module = getattr(self.net, name)
         if self.training:
-            return module(z)  # type: ignore[no-any-return]
+            with torch.autocast(z.device.type, enabled=False):
+                return self.net.get_submodule(name)(z.float())  # type: ignore[no-any-return]
+        return self.twin(name, z.device)(z.double()).float()  # type: ignore[no-any-return]
+
+    def twin(self, name: str, device: torch.device) -> nn.Module:
+        """A frozen float64 copy of ``net.<name>`` on ``device``, kept until :meth:`refresh`."""
         twin = self._exact_modules.get(name)
-        if twin is None or next(twin.parameters()).device != z.device:
-            twin = copy.deepcopy(module).to(z.device, torch.float64).requires_grad_(False)
+        if twin is None or next(twin.parameters()).device != device:
+            twin = copy.deepcopy(self.net.get_submodule(name)).to(device, torch.float64).requires_grad_(False)
             self._exact_modules[name] = twin
-        return twin(z.double()).float()  # type: ignore[no-any-return]
+        return twin
 
     def _pad(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]
@@ -175,7 +179,7 @@ class LatentCodec(Codec):
             strings, crc_frame = self.encode(self._pad(frame[None]))
             crc = stream.symbol_crc(crc_frame.to_bytes(2, "little"), crc)
             parts += strings
-        packet = stream.Packet(len(clip), *clip.shape[-2:], tuple(parts), crc)
+        packet = stream.Packet(len(clip), clip.shape[-2], clip.shape[-1], tuple(parts), crc)
         return stream.pack(packet, self.model_id)
 
     def _decompress_clip(self, data: bytes) -> Tensor:

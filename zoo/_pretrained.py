@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.error import URLError
 
 import torch
+from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.models import CompressionModel
 from compressai.zoo import image, image_vbr
 from torch import nn
@@ -80,8 +81,8 @@ class Source:
 
 def network(
     source: Source, build: Callable[..., CompressionModel], widths: dict[int, dict[str, int]]
-) -> tuple[nn.Module, Card, dict[str, int]]:
-    """The network, its card and its widths. ``build(**widths[quality])`` makes a published network.
+) -> tuple[nn.Module, Card]:
+    """The network and its card. ``build(**widths[quality])`` makes a published network.
 
     Raises :class:`WeightsError` for missing, damaged or foreign weights.
     """
@@ -95,13 +96,14 @@ def network(
             torch.manual_seed(source.seed)
             net = build(**wide)
         net.update(force=True)
-        return net, Card(f"{family}.{where}", family, weights="random"), wide
+        return net, Card(f"{family}.{where}", family, weights="random", architecture=wide)
     if source.kind == "official":
         net = build(**wide)
         _load(net, _download(where), where)
         net.update(force=True)
         name = f"{family}.{source.metric}-q{quality}"
-        return net, Card(name, family, licence="BSD-3-Clause-Clear (InterDigital)", weights=where), wide
+        licence = "BSD-3-Clause-Clear (InterDigital)"
+        return net, Card(name, family, licence=licence, weights=where, architecture=wide)
     path = Path(where)
     if path.suffix == ".safetensors":
         state, facts = checkpoints.load(path)
@@ -112,11 +114,13 @@ def network(
         _load(net, state, where)
         net.update()
         texts = {k: facts[k] for k in ("licence", "paper", "training", "measured") if k in facts}
-        return net, Card(facts["name"], family, weights=path.name, sha256=facts["sha256"], **texts), wide
+        digest = facts["sha256"]
+        return net, Card(facts["name"], family, weights=path.name, sha256=digest, architecture=wide, **texts)
     net = build(**wide)
     _load(net, _read_pickle(path), where)
     net.update(force=True)
-    return net, Card(f"{family}:{where}", family, weights=path.name, sha256=checkpoints.sha256(path)), wide
+    digest = checkpoints.sha256(path)
+    return net, Card(f"{family}:{where}", family, weights=path.name, sha256=digest, architecture=wide)
 
 
 def _download(url: str) -> dict[str, Any]:
@@ -148,6 +152,10 @@ def _read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _load(net: nn.Module, state: dict[str, Any], where: str) -> None:
+    # tables of a variable-rate bottleneck depend on the gain, so they are built when it is known
+    variable = [name for name, m in net.named_modules() if isinstance(m, EntropyBottleneckVbr)]
+    drop = {f"{name}.{table}" for name in variable for table in ("_offset", "_quantized_cdf", "_cdf_length")}
+    state = {k: v for k, v in state.items() if k not in drop and k != "QuantOffset"}  # the latter as CompressAI does
     try:
         missing, unexpected = net.load_state_dict(state, strict=False)
     except (RuntimeError, KeyError, ValueError) as error:

@@ -1,0 +1,79 @@
+"""Live displays of long work, and the choice of a device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from robustcodec.errors import UserError
+from robustcodec.grid import Cell
+from robustcodec.store import Result, Store
+
+
+def choose_device(name: str) -> str:
+    """``auto`` is CUDA where there is one; raises :class:`UserError` for a device that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}); expected auto, cpu or cuda") from None
+    return name
+
+
+class RunDisplay:
+    """Cells done, failed and running, the current damage, and the time left. A watcher of :class:`Runner`."""
+
+    def __init__(self, console: Console, cells: Sequence[Cell], store: Store) -> None:
+        done = sum(store.done(cell.id) for cell in cells)
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.cells = self.progress.add_task("cells", total=len(cells), completed=done, note="")
+        self.current = self.progress.add_task("", total=1, note="", visible=False)
+        self.failed, self.queries, self.shown = 0, 0, 0.0
+        self.console = console
+
+    def __enter__(self) -> RunDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def cell_started(self, cell: Cell) -> None:
+        self.queries = 0
+        total = len(cell.samples())
+        self.progress.reset(self.current, total=total, description=str(cell), visible=True, note="")
+
+    def sample_done(self, cell: Cell, done: int, total: int) -> None:
+        self.progress.update(self.current, completed=done, total=total)
+
+    def queried(self, damage: float) -> None:
+        self.queries += 1
+        now = time.monotonic()
+        if now - self.shown > 0.2:
+            self.shown = now
+            self.progress.update(self.current, note=f"query {self.queries}, damage {damage:.3g}")
+
+    def cell_finished(self, result: Result, seconds: float) -> None:
+        self.failed += result.status == "error"
+        self.progress.update(self.cells, advance=1, note=f"{self.failed} failed" if self.failed else "")
+        if result.error is not None:
+            line = result.error.strip().splitlines()[-1]
+            self.console.print(f"failed: {result.cell}: {line}", markup=False, highlight=False)

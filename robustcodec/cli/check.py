@@ -1,0 +1,92 @@
+"""``robustcodec check``: does a codec keep the promises that attacks and published numbers rely on?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from robustcodec.conformance import Check
+
+
+def command(
+    codec: Annotated[Optional[list[str]], typer.Argument(help="Codecs, such as jpeg or mbt2018-mean.tiny-q2.")] = None,  # noqa: UP045
+    all_bundled: Annotated[bool, typer.Option("--all-bundled", help="Every codec whose weights ship.")] = False,
+    defense: Annotated[str, typer.Option(help="Check the codecs behind this defense.")] = "none",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON, and nothing else.")] = False,
+) -> None:
+    """Check that codecs do what they promise; exit code 1 if one does not.
+
+    forward agrees with the decoded bytes, the estimated size with the real one, the gradient with finite
+    differences; bytes do not depend on batches or threads; damaged bytes raise an error.
+
+    Examples:
+
+        robustcodec check bmshj2018-hyperprior.tiny-q2
+
+        robustcodec check jpeg:quality=30 mbt2018-mean:weights=mine.safetensors --defense self-ensemble
+
+        robustcodec check --all-bundled --json
+    """
+    from robustcodec.allocator import keep_memory
+    from robustcodec.errors import UserError
+
+    keep_memory()
+    from rich.console import Console
+
+    console = Console(stderr=json)
+    with console.status("loading codecs …"):
+        import robustcodec
+        from robustcodec import conformance
+        from robustcodec.cli._display import choose_device
+
+        specs = [*(codec or ()), *(_bundled() if all_bundled else ())]
+        where = choose_device(device)
+    if not specs:
+        raise UserError("no codec to check; name one (robustcodec list codecs shows them)")
+    results: dict[str, list[Check]] = {}
+    for spec in specs:
+        with console.status(f"checking {spec} …"):
+            built = robustcodec.load(spec, defense).to(where)
+            results[spec] = conformance.check(built, rebuild=lambda spec=spec: robustcodec.load(spec, defense))  # type: ignore[misc]
+        if not json:
+            console.print(_table(built.card.name, results[spec]))
+    failed = sum(not check.passed for checks in results.values() for check in checks)
+    if json:
+        from dataclasses import asdict
+        from json import dumps
+
+        table = {spec: [asdict(check) for check in checks] for spec, checks in results.items()}
+        sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
+    if failed:
+        console.print(f"{failed} checks failed", style="bold")
+        raise typer.Exit(1)
+
+
+def _bundled() -> list[str]:
+    from robustcodec import registry, weights
+    from robustcodec.errors import WeightsError
+
+    specs = [f"{name}.{tag}" for name in registry.codecs.names() for tag in weights.bundled_tags(name)]
+    if not specs:
+        raise WeightsError("no weights ship with this copy of robustcodec; name the codecs to check instead")
+    return specs
+
+
+def _table(title: str, checks: Sequence[Check]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    for column in ("", "check", "measured", "expected"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        mark = Text("ok", style="green") if check.passed else Text("FAILED", style="bold red")
+        table.add_row(mark, *(Text(cell) for cell in (check.name, check.measured, check.expected)))
+    return table

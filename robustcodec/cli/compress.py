@@ -1,0 +1,97 @@
+"""``robustcodec compress``: an image to a file of exactly the bytes that count."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    image: Annotated[Path, typer.Argument(help="8-bit RGB image.")],
+    codec: Annotated[str, typer.Option(help="Codec, such as bmshj2018-hyperprior.tiny-q2 or jpeg:quality=30.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as photo.rc.")],
+    defense: Annotated[str, typer.Option(help="Defense to put around the codec.")] = "none",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+) -> None:
+    """Compress an image, and say how large and how good the result is.
+
+    The file holds one sample's stream and nothing else. The scores are of what its bytes decode to, in 8 bits.
+
+    Examples:
+
+        robustcodec compress photo.png --codec bmshj2018-hyperprior.tiny-q2 -o photo.rc
+
+        robustcodec compress photo.png --codec jpeg:quality=30 -o photo.jpg --json
+    """
+    check_target(output, image, force)
+    from rich.console import Console
+
+    console = Console(stderr=json)
+    with console.status("compressing …"):
+        import math
+
+        import torch
+
+        import robustcodec
+        from robustcodec import metrics, rate
+        from robustcodec.data import read_image, to_float, to_uint8
+
+        x = to_float(read_image(image))[None]
+        built = robustcodec.load(codec, defense)
+        with torch.no_grad():
+            stream = built.compress(x)[0]
+            decoded = to_float(to_uint8(built.decompress([stream])))
+        scores = {metric.name: float(metric.fn(x, decoded)) for metric in (metrics.psnr(), metrics.ms_ssim())}
+    with writing(output):
+        output.write_bytes(stream)
+    height, width = x.shape[-2:]
+    result = {
+        "codec": built.card.name,
+        "width": width,
+        "height": height,
+        "bytes": len(stream),
+        "bpp": rate.bpp(8 * len(stream), x.shape),
+        **{name: score if math.isfinite(score) else None for name, score in scores.items()},
+    }
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps(result) + "\n")
+        return
+    quality = f"{scores['psnr']:.2f} dB PSNR, {scores['ms_ssim']:.4f} MS-SSIM"
+    if not math.isfinite(scores["ms_ssim"]):
+        quality = f"{scores['psnr']:.2f} dB PSNR (too small for MS-SSIM)"
+    size = f"{len(stream)} bytes, {result['bpp']:.4f} bpp"
+    console.print(f"{output}: {width}x{height}, {size}, {quality}", markup=False, highlight=False, soft_wrap=True)
+
+
+def check_target(output: Path, source: Path, force: bool) -> None:
+    """Raise :class:`UserError` if ``output`` cannot or should not be written, before any work is done."""
+    from robustcodec.errors import UserError
+
+    if output.is_dir() or not output.parent.is_dir():
+        raise UserError(f"cannot write {output}: expected a file name in a folder that exists")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UserError(f"{output} is the input; give another --output")
+    if output.exists() and not force:
+        raise UserError(f"{output} exists; give another --output, or --force to overwrite it")
+
+
+class writing:
+    """Turns an operating system's refusal to write ``output`` into a :class:`UserError`."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            from robustcodec.errors import UserError
+
+            raise UserError(f"cannot write {self.output}: {error.strerror or error}; give another --output") from None

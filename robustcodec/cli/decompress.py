@@ -1,0 +1,79 @@
+"""``robustcodec decompress``: a stream back to an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from robustcodec.cli.compress import check_target, writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def command(
+    stream: Annotated[Path, typer.Argument(help="File that robustcodec compress wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image to write; its name ends in .png.")],
+    codec: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Codec that wrote the stream. Default: whichever of those that ship did."),
+    ] = None,
+    defense: Annotated[str, typer.Option(help="Defense that was around the codec.")] = "none",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
+) -> None:
+    """Decompress a stream into a PNG.
+
+    Examples:
+
+        robustcodec decompress photo.rc -o photo.png
+
+        robustcodec decompress photo.rc --codec mbt2018-mean:weights=mine.safetensors -o photo.png
+    """
+    from robustcodec.errors import StreamError, UserError
+
+    if output.suffix.lower() != ".png":
+        raise UserError(f"cannot write {output}: expected a name that ends in .png, as nothing may be lost again")
+    check_target(output, stream, force)
+    try:
+        data = stream.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {stream}: {error.strerror}; expected a file of robustcodec compress") from None
+    from rich.console import Console
+
+    console = Console()
+    with console.status("decompressing …"):
+        import robustcodec
+        from robustcodec.data import to_uint8, write_image
+
+        if codec is None:
+            name, clip = _decode_bundled(data, defense)
+        else:
+            built = robustcodec.load(codec, defense)
+            name, clip = built.card.name, built.decompress([data])[0]
+        if len(clip) != 1:
+            raise StreamError(f"{stream} holds a clip of {len(clip)} frames; a PNG takes one")
+    with writing(output):
+        write_image(to_uint8(clip), output)
+    height, width = clip.shape[-2:]
+    console.print(f"{output}: {width}x{height}, {name}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _decode_bundled(data: bytes, defense: str) -> tuple[str, Tensor]:
+    """Name and clip of the bundled codec that knows this stream: the model id in it lets no other decode it."""
+    import robustcodec
+    from robustcodec import registry, weights
+    from robustcodec.errors import StreamError
+
+    specs = [f"{name}.{tag}" for name in registry.codecs.names() for tag in weights.bundled_tags(name)]
+    refusals: list[str] = []
+    for spec in specs:
+        built = robustcodec.load(spec, defense)
+        try:
+            return built.card.name, built.decompress([data])[0]
+        except StreamError as error:
+            refusals.append(str(error))
+    if len(set(refusals)) == 1:  # damage: the same whoever reads it
+        raise StreamError(refusals[0])
+    raise StreamError(f"none of the {len(specs)} codecs that ship wrote this stream; name its codec with --codec")

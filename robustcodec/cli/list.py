@@ -1,0 +1,124 @@
+"""``robustcodec list``: everything that has a name, with its parameters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+KINDS = ("codecs", "attacks", "objectives", "threats", "defenses", "data", "metrics")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plugin. ``parameters``: name to default, as typed; None where a value must be given."""
+
+    name: str
+    summary: str
+    parameters: dict[str, str | None]
+    tags: list[str]  # of weights that ship
+
+
+def command(
+    kind: Annotated[Optional[str], typer.Argument(help=f"One of {', '.join(KINDS)}. Default: all.")] = None,  # noqa: UP045
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+) -> None:
+    """List codecs, attacks, objectives, threats, defenses, data sets and metrics with their parameters.
+
+    Parameters follow the name: pgd:steps=50,step_size=0.2. Tags of trained weights follow a dot:
+    bmshj2018-hyperprior.tiny-q2.
+
+    Examples:
+
+        robustcodec list
+
+        robustcodec list attacks
+
+        robustcodec list codecs --json
+    """
+    import difflib
+
+    from rich.console import Console
+
+    from robustcodec.errors import UserError
+
+    if kind is not None and kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"there is no list of {kind!r}{hint} Expected one of {', '.join(KINDS)}, or nothing for all")
+    console = Console(stderr=json)
+    with console.status("loading …"):
+        found = {k: entries(k) for k in ([kind] if kind else KINDS)}
+    if json:
+        from dataclasses import asdict
+        from json import dumps
+
+        table = {k: [asdict(entry) for entry in listed] for k, listed in found.items()}
+        sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
+        return
+    for k, listed in found.items():
+        console.print(_table(k, listed))
+    console.print("robustcodec show NAME says more about one of them", style="dim", highlight=False)
+
+
+def entries(kind: str) -> list[Entry]:
+    """All plugins of a kind, by name."""
+    from robustcodec import registry, weights
+
+    plugins = registry.KINDS[kind]
+    return [
+        Entry(
+            name,
+            first_sentence(plugins.get(name)),
+            {key: value for key, value in defaults(plugins.get(name)).items() if key != "tag"},
+            weights.bundled_tags(name) if kind == "codecs" else [],
+        )
+        for name in plugins.names()
+    ]
+
+
+def first_sentence(builder: Callable[..., Any]) -> str:
+    """The first sentence of a docstring, on one line."""
+    import inspect
+    import re
+
+    paragraph = " ".join((inspect.getdoc(builder) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", paragraph)[0]
+
+
+def defaults(builder: Callable[..., Any]) -> dict[str, str | None]:
+    """Parameters and their defaults as they would be typed; None where a value must be given."""
+    from inspect import Parameter
+
+    from robustcodec.spec import parameters
+
+    return {
+        key: None if p.default is Parameter.empty else _typed(p.default) for key, p in parameters(builder).items()
+    }
+
+
+def _typed(value: Any) -> str:
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _table(kind: str, listed: list[Entry]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(kind, style="bold"), title_justify="left", box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is", ratio=3)
+    table.add_column("parameters", ratio=2, overflow="fold")
+    if kind == "codecs":
+        table.add_column("weights that ship", ratio=1)
+    for entry in listed:
+        settings = [f"{key}={value or '…'}" if value != "" else f"{key}=''" for key, value in entry.parameters.items()]
+        row = [entry.name, entry.summary, ", ".join(settings)]
+        table.add_row(*(Text(cell) for cell in [*row, " ".join(entry.tags)][: len(table.columns)]))
+    return table

@@ -1,0 +1,79 @@
+"""``robustcodec run``: craft and evaluate a grid, with a live display, and end with a leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+Axis = Optional[list[str]]  # noqa: UP007, UP045 - typer reads it at run time
+
+
+def command(
+    grid: Annotated[Optional[Path], typer.Argument(help="Grid file (TOML). Default: the grid that ships.")] = None,  # noqa: UP045
+    codec: Annotated[Axis, typer.Option(help="Codec, such as bmshj2018-hyperprior.tiny-q2 or jpeg:quality=30.")] = None,
+    attack: Annotated[Axis, typer.Option(help="Attack, such as pgd:steps=50.")] = None,
+    objective: Annotated[Axis, typer.Option(help="What attacks maximise: distortion, source-distortion, rate.")] = None,
+    defense: Annotated[Axis, typer.Option(help="Defense, or none.")] = None,
+    threat: Annotated[Axis, typer.Option(help="Budget: psnr:40, linf:8/255, l2:1.5, mse:1e-4.")] = None,
+    data: Annotated[Axis, typer.Option(help="Data set: photos, kodak, folder:PATH.")] = None,
+    access: Annotated[Axis, typer.Option(help="oblivious, adaptive or transfer:CODEC.")] = None,
+    seed: Annotated[Optional[list[int]], typer.Option(help="Seed.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option(min=0, help="Samples of each data set; 0 for all.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Run folder. Default: runs/NAME.")] = None,  # noqa: UP045
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples crafted together (more helps on a GPU).")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON, and nothing else.")] = False,
+) -> None:
+    """Attack codecs over a grid and rank them.
+
+    Axes can be given more than once. The run can be interrupted at any moment; the same command resumes it.
+
+    Examples:
+
+        robustcodec run
+
+        robustcodec run --codec mbt2018-mean.tiny-q2 --attack pgd --attack noise --threat psnr:34 --data kodak
+
+        robustcodec run mygrid.toml --device cuda --batch-size 8 --out runs/mine
+    """
+    from robustcodec.allocator import keep_memory
+
+    keep_memory()
+    from rich.console import Console
+
+    from robustcodec.grid import Grid, select
+
+    console = Console(stderr=json)
+    axes = {
+        "codec": codec,
+        "attack": attack,
+        "objective": objective,
+        "defense": defense,
+        "threat": threat,
+        "data": data,
+        "access": access,
+        "seed": seed,
+    }
+    chosen = select(Grid.read(grid) if grid else Grid.default(), {k: list(v or ()) for k, v in axes.items()}, limit)
+    with console.status("loading codecs and data …"):
+        from robustcodec.cli._display import RunDisplay, choose_device
+        from robustcodec.runner import Runner
+        from robustcodec.store import Store
+
+        cells = chosen.cells()
+        chosen.check()
+        store = Store(out or Path("runs") / chosen.name)
+        store.put_grid(chosen)
+        runner = Runner(store, choose_device(device), batch_size)
+    with RunDisplay(console, cells, store) as display:
+        tally = runner.run(cells, display)
+    from robustcodec.cli.report import publish
+
+    publish(store, cells, console, as_json=json)
+    console.print(f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed", style="dim")
+    for cell, error in tally.errors.items():
+        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+    if tally.failed:
+        raise typer.Exit(1)

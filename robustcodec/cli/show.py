@@ -1,0 +1,115 @@
+"""``robustcodec show``: all there is to know about one name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Optional
+
+import typer
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="A name, or a codec with its tag or parameters.")],
+    kind: Annotated[Optional[str], typer.Option(help="Where a name has several meanings: codecs, attacks …")] = None,  # noqa: UP045
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+) -> None:
+    """Show what a codec, attack, objective, threat, defense, data set or metric is and which parameters it takes.
+
+    A codec with a tag or parameters also shows its card: licence, paper, weights, training, measured rate and quality.
+
+    Examples:
+
+        robustcodec show pgd
+
+        robustcodec show bmshj2018-hyperprior.tiny-q2
+
+        robustcodec show psnr --kind threats
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustcodec.spec import Spec
+
+    console = Console(stderr=json)
+    spec = Spec.parse(name)
+    with console.status("loading …"):
+        found = _find(spec.name, kind)
+        facts = _describe(found, spec)
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        table.add_row(key, Text(_text(value)))
+    console.print(table)
+
+
+def _find(name: str, kind: str | None) -> str:
+    """The kind of a name; raises :class:`UnknownName` if it has none or, without ``kind``, several."""
+    import difflib
+
+    from robustcodec import registry
+    from robustcodec.errors import UnknownName
+
+    if kind is not None:
+        if kind not in registry.KINDS:
+            raise UnknownName(f"--kind {kind!r}; expected one of {', '.join(registry.KINDS)}")
+        registry.KINDS[kind].get(name)  # raises with suggestions
+        return kind
+    homes = [k for k, plugins in registry.KINDS.items() if name in plugins.names()]
+    if len(homes) > 1:
+        choices = " or ".join(f"--kind {k}" for k in homes)
+        raise UnknownName(f"{name!r} is the name of several things: {', '.join(homes)}; add {choices}")
+    if not homes:
+        known = {n: k for k, plugins in registry.KINDS.items() for n in plugins.names()}
+        near = [f"{n} ({known[n]})" for n in difflib.get_close_matches(name, known, n=3, cutoff=0.5)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownName(f"nothing is named {name!r}{hint} (robustcodec list shows all names)")
+    return homes[0]
+
+
+def _describe(kind: str, spec: Any) -> dict[str, Any]:
+    """What is known, in the order it is shown; empty facts are left out."""
+    import inspect
+    from dataclasses import asdict
+
+    from robustcodec import registry, weights
+    from robustcodec.cli.list import defaults
+
+    plugins = registry.KINDS[kind]
+    builder = plugins.get(spec.name)
+    facts: dict[str, Any] = {
+        "name": str(spec),
+        "kind": plugins.kind,
+        "what it is": inspect.getdoc(builder) or "",
+        "method": _opening(builder),
+        "parameters": {k: "(needed)" if v is None else v for k, v in defaults(builder).items() if k != "tag"},
+    }
+    if isinstance(builder, type) and builder.__init__.__doc__ and builder.__init__.__qualname__.endswith("__init__"):
+        facts["about them"] = inspect.getdoc(builder.__init__)
+    if kind == "codecs":
+        facts["weights that ship"] = [f"{spec.name}.{tag}" for tag in weights.bundled_tags(spec.name)]
+    if kind == "codecs" and (spec.tag or spec.params):
+        facts |= asdict(plugins.build(spec).card) | {"kind": plugins.kind}
+    elif spec.tag or spec.params:
+        facts["parameters"] = plugins.resolve(spec)
+    facts["defined in"] = builder.__module__
+    return {key: value for key, value in facts.items() if value not in ("", None, {}, [])}
+
+
+def _opening(builder: Callable[..., Any]) -> str:
+    """The first paragraph of the docstring of the file that defines it: the method and its paper."""
+    text = sys.modules[builder.__module__].__doc__ or ""
+    return " ".join(text.strip().split("\n\n")[0].split())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key} = {entry}" for key, entry in value.items())
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)

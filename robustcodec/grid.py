@@ -1,0 +1,253 @@
+"""What to run: a cell is everything that can change a number, and nothing else; a grid lists cells.
+
+A grid file holds one or more ``[[block]]`` tables; each block is the product of its axes::
+
+    name = "example"
+    [[block]]
+    codec = ["bmshj2018-hyperprior.tiny-q2", "jpeg:quality=30"]
+    attack = ["pgd", "chen-ma"]
+    objective = ["distortion"]
+    threat = ["psnr:40"]
+    defense = ["none", "self-ensemble"]
+    access = ["oblivious", "adaptive"]
+    data = ["photos"]
+    seed = [0]
+    limit = 0          # samples of each data set; 0: all
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from robustcodec import registry
+from robustcodec.errors import GridError, UserError
+from robustcodec.interfaces import Sample
+from robustcodec.spec import Spec
+from robustcodec.weights import dump_toml, sha256
+
+CELL_VERSION = 1  # raise it whenever the same cell would give other numbers than before
+
+# Who knows what: crafted on the bare codec, through the defense, or on another codec.
+OBLIVIOUS, ADAPTIVE, TRANSFER = "oblivious", "adaptive", "transfer:"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement. All fields are identity (a test holds the list)."""
+
+    codec: str
+    attack: str
+    objective: str = "distortion"
+    threat: str = "psnr:40"
+    defense: str = "none"
+    access: str = OBLIVIOUS
+    data: str = "photos"
+    seed: int = 0
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        if self.access not in (OBLIVIOUS, ADAPTIVE) and not self.access.startswith(TRANSFER):
+            raise GridError(f"access {self.access!r}; expected oblivious, adaptive or transfer:CODEC")
+
+    @property
+    def victim(self) -> tuple[str, str]:
+        """(codec, defense) that the attack is crafted on."""
+        if self.access.startswith(TRANSFER):
+            return self.access.removeprefix(TRANSFER), "none"
+        return self.codec, self.defense if self.access == ADAPTIVE else "none"
+
+    def identity(self) -> dict[str, Any]:
+        """Every field resolved: defaults filled in, weights and data by their checksums."""
+        named = {kind: _resolved(kind, getattr(self, kind)) for kind in _AXIS_REGISTRY}
+        access = self.access
+        if access.startswith(TRANSFER):
+            access = TRANSFER + _canonical(_resolved("codec", self.victim[0]))
+        samples = [[s.id, fingerprint(s)] for s in self.samples()]
+        return {"version": CELL_VERSION, **named, "access": access, "seed": self.seed, "samples": samples}
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of the sha256 of :meth:`identity`."""
+        return _digest(self.identity())
+
+    def craft_id(self, sample: Sample) -> str:
+        """Identity of one adversarial clip: what it was crafted with, on and from."""
+        codec, defense = self.victim
+        parts = {"attack": self.attack, "objective": self.objective, "threat": self.threat}
+        named = {kind: _resolved(kind, text) for kind, text in parts.items()}
+        victim = [_resolved("codec", codec), _resolved("defense", defense)]
+        clip = [sample.id, fingerprint(sample), _resolved("data", self.data)]
+        return _digest({"version": CELL_VERSION, **named, "victim": victim, "clip": clip, "seed": self.seed})
+
+    def samples(self) -> list[Sample]:
+        """The samples this cell measures."""
+        found: list[Sample] = list(registry.data.build(self.data).samples())
+        return found[: self.limit] if self.limit else found
+
+    def __str__(self) -> str:
+        defense = "" if self.defense == "none" else f" + {self.defense} ({self.access})"
+        if self.access.startswith(TRANSFER):
+            defense += f" ({self.access})"
+        return f"{self.codec}{defense} × {self.attack} @ {self.threat}"
+
+
+_AXIS_REGISTRY = {
+    "codec": registry.codecs,
+    "attack": registry.attacks,
+    "objective": registry.objectives,
+    "threat": registry.threats,
+    "defense": registry.defenses,
+    "data": registry.data,
+}
+LISTS = (*_AXIS_REGISTRY, "access", "seed")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Named blocks of axes; ``cells()`` is the union of their products, each cell once."""
+
+    name: str
+    blocks: tuple[dict[str, Any], ...] = field(default_factory=tuple)
+
+    def cells(self) -> list[Cell]:
+        """Cells in a fixed order: by data, codec and defense, so that a codec is built once."""
+        seen: dict[Cell, None] = {}
+        for block in self.blocks:
+            axes = [block.get(axis, [_DEFAULTS[axis]]) for axis in LISTS]
+            for values in itertools.product(*axes):
+                cell = Cell(**dict(zip(LISTS, values, strict=True)), limit=block.get("limit", 0))
+                if cell.defense == "none" and cell.access == ADAPTIVE:
+                    cell = replace(cell, access=OBLIVIOUS)  # nothing to adapt to
+                seen[cell] = None
+        if not seen:
+            raise GridError(f"grid {self.name!r} has no cells; give each block a codec and an attack")
+        return sorted(seen, key=lambda c: (c.data, c.victim, c.codec, c.defense, c.access))
+
+    def check(self) -> None:
+        """Raise the first mistake in any name, parameter or data set before anything runs."""
+        for cell in self.cells():
+            cell.identity()
+
+    @classmethod
+    def read(cls, path: Path) -> Grid:
+        """A grid file; raises :class:`GridError` with the offending key."""
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise GridError(f"no grid file at {path}; expected a TOML file, or no argument for the default grid") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise GridError(f"{path} is not TOML: {error}") from None
+        return cls.parse(table, path.stem, str(path))
+
+    @classmethod
+    def default(cls) -> Grid:
+        """The grid that ships: bundled codecs on bundled photos."""
+        text = (files("robustcodec") / "default.toml").read_text(encoding="utf-8")
+        return cls.parse(tomllib.loads(text), "default", "the default grid")
+
+    @classmethod
+    def parse(cls, table: dict[str, Any], name: str, where: str) -> Grid:
+        """A grid from a parsed TOML table."""
+        for key in table:
+            if key not in ("name", "block"):
+                raise GridError(f"{where}: unknown key {key!r}; expected name and [[block]] tables")
+        blocks = table.get("block", [])
+        if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
+            raise GridError(f"{where}: block must be written [[block]]")
+        return cls(str(table.get("name", name)), tuple(_axes(b, where) for b in blocks))
+
+    def to_toml(self) -> str:
+        """The grid as a file that :meth:`read` reads back."""
+        blocks = "".join(f"\n[[block]]\n{dump_toml(block)}" for block in self.blocks)
+        return dump_toml({"name": self.name}) + blocks
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Cell)}
+
+
+def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in block.items():
+        if key == "limit":
+            if not isinstance(value, int) or value < 0:
+                raise GridError(f"{where}: limit = {value!r}; expected a number of samples, 0 for all")
+            out[key] = value
+            continue
+        if key not in LISTS:
+            raise GridError(f"{where}: unknown key {key!r} in a block; expected {', '.join(LISTS)} or limit")
+        values = value if isinstance(value, list) else [value]
+        wanted = int if key == "seed" else str
+        if not values or not all(isinstance(v, wanted) for v in values):
+            raise GridError(f"{where}: {key} = {value!r}; expected a list of {wanted.__name__}")
+        out[key] = values
+    for needed in ("codec", "attack"):
+        if needed not in out:
+            raise GridError(f"{where}: a block names no {needed}; add {needed} = [\"…\"]")
+    return out
+
+
+@lru_cache(maxsize=None)
+def _resolved_text(kind: str, text: str) -> str:
+    reg, spec = _AXIS_REGISTRY[kind], Spec.parse(text)
+    params = reg.resolve(spec)
+    out: dict[str, Any] = {"name": spec.name, "params": params}
+    if kind == "codec":
+        out["fingerprint"] = reg.get(spec.name).fingerprint(**params)  # type: ignore[attr-defined]
+        for local in ("weights",):  # a path says nothing that the checksum does not
+            if out["fingerprint"] and local in params:
+                out["params"] = {k: v for k, v in params.items() if k != local}
+    elif kind == "data":
+        out["params"] = {k: v for k, v in params.items() if k != "path"}  # samples are identified by their bytes
+    else:
+        reg.build(spec)  # values are checked by the plugin itself
+    return _canonical(out)
+
+
+def _resolved(kind: str, text: str) -> dict[str, Any]:
+    return dict(json.loads(_resolved_text(kind, text)))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
+
+
+def fingerprint(sample: Sample) -> str:
+    """sha256 of a sample's file, or of its pixels if it has none."""
+    if sample.source is None:
+        from robustcodec.data import checksum
+
+        return checksum(sample.load())
+    stat = sample.source.stat()
+    return _file_digest(sample.source, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=None)
+def _file_digest(path: Path, size: int, stamp: int) -> str:
+    return sha256(path)
+
+
+def select(grid: Grid, axes: dict[str, list[Any]], limit: int | None) -> Grid:
+    """``grid`` with the axes given on the command line in place of its own."""
+    given = {k: v for k, v in axes.items() if v}
+    if not given and limit is None:
+        return grid
+    blocks: Iterable[dict[str, Any]] = grid.blocks
+    if "codec" in given or "attack" in given:  # a grid of one's own: unspecified axes take the cell's defaults
+        first = grid.blocks[0]
+        blocks = [{"codec": first["codec"], "attack": first["attack"]}]
+    extra = given if limit is None else {**given, "limit": limit}
+    merged = tuple(_axes({**b, **extra}, "the command line") for b in blocks)
+    return Grid(grid.name if merged == grid.blocks else "custom", merged)

@@ -1,0 +1,271 @@
+"""Results as pictures: one attacked sample side by side, rate–distortion arrows, a vulnerability heatmap.
+
+Colours are Okabe & Ito's (2008, https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart;
+numbers and marker shapes say the same without colour. The same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from robustcodec.errors import BadData, MissingDependency
+from robustcodec.grid import Cell
+from robustcodec.report import BOARD, checked, vi_matrix
+from robustcodec.store import Store, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # imported where used: a panel does not need it, and it takes a second
+
+PANEL_WIDTH = 256  # pixels at least, so that a caption is readable under a thumbnail
+GAP = 12  # pixels around panels and lines of text
+GAIN = 10  # how much a perturbation is enlarged to be seen
+GREY = 128
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX*<>hp"
+NOTHING = "no results yet"
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What is written on a :func:`panel`: names as typed, PSNR in dB against the original, real bits per pixel."""
+
+    codec: str
+    defense: str
+    attack: str
+    threat: str
+    psnr: float
+    bpp: float
+    adv_psnr: float
+    adv_bpp: float
+
+    @property
+    def title(self) -> str:
+        return f"{self.codec} | defense {self.defense} | attack {self.attack} | threat {self.threat}"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)  # has the Latin alphabet only: no × and no dash
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise MissingDependency("this Pillow was built without FreeType and cannot write captions: pip install pillow")
+    return font
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """``text`` in lines no wider than ``width``: broken between words, inside a word only if it alone is wider."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if font.getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def _frame(clip: Tensor, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """The first frame as ``(H, W, 3)``."""
+    if tuple(clip.shape) != shape or clip.ndim != 4 or clip.shape[1] != 3 or str(clip.dtype) != "torch.uint8":
+        raise BadData(
+            f"a picture of shape {tuple(clip.shape)}, {clip.dtype} was given; expected uint8 (T, 3, H, W), all alike: "
+            "round clips in [0, 1] to 8 bits and take one sample"
+        )
+    return clip[0].permute(1, 2, 0).cpu().numpy().astype(np.int16)
+
+
+def panel(
+    original: Tensor,
+    adversarial: Tensor,
+    clean_reconstruction: Tensor,
+    attacked_reconstruction: Tensor | None,
+    captions: Captions,
+    path: Path,
+) -> Path:
+    """A PNG: the original, its perturbation ×10 about mid-grey, and both reconstructions, with their scores.
+
+    Clips are uint8 ``(T, 3, H, W)``; the first frame is shown, enlarged by a whole factor to 256 pixels or more.
+    ``attacked_reconstruction=None``: the decoder failed, which is written on a grey panel.
+    Raises :class:`BadData` for other shapes, :class:`StoreError` if ``path`` cannot be written.
+    """
+    shape = tuple(original.shape)
+    source, attacked, clean_hat = (_frame(clip, shape) for clip in (original, adversarial, clean_reconstruction))
+    if attacked_reconstruction is None:
+        attacked_hat, quality = np.full_like(source, GREY), "could not be decoded"
+    else:
+        attacked_hat, quality = _frame(attacked_reconstruction, shape), f"{captions.adv_psnr:.2f} dB"
+    delta = attacked - source
+    seen = np.clip(GREY + GAIN * delta, 0, 255)
+    height, width = source.shape[:2]
+    factor = math.ceil(PANEL_WIDTH / width)
+    height, width = factor * height, factor * width
+    font = _font(max(14, width // 26))
+    title_font = _font(max(16, width // 22))
+    labelled = [
+        (source, ["original"]),
+        (seen, [f"perturbation x {GAIN}", f"largest change {abs(delta).max()}/255"]),
+        (clean_hat, ["clean reconstruction", f"{captions.psnr:.2f} dB, {captions.bpp:.3f} bpp"]),
+        (attacked_hat, ["attacked reconstruction", f"{quality}, {captions.adv_bpp:.3f} bpp"]),
+    ]
+    texts = [[line for part in parts for line in _wrap(part, font, width)] for _, parts in labelled]
+    total = 4 * width + 5 * GAP
+    title = _wrap(captions.title, title_font, total - 2 * GAP)
+    title_step, step = (math.ceil(1.1 * sum(f.getmetrics())) for f in (title_font, font))
+    top = GAP + title_step * len(title) + GAP // 2
+    below = top + height + GAP // 2
+    sheet = Image.new("RGB", (total, below + step * max(map(len, texts)) + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, line in enumerate(title):
+        draw.text((GAP, GAP + row * title_step), line, "black", title_font)
+    for column, ((pixels, _), lines) in enumerate(zip(labelled, texts, strict=True)):
+        left = GAP + column * (width + GAP)
+        picture = Image.fromarray(pixels.astype(np.uint8))
+        sheet.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, top))
+        for row, line in enumerate(lines):
+            draw.text((left, below + row * step), line, "black", font)
+    buffer = BytesIO()
+    sheet.save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())
+    return path
+
+
+@contextmanager
+def _figure(width: float, height: float, path: Path) -> Iterator[Figure]:
+    """A figure in matplotlib's own style whatever the user's settings, written to ``path`` at the end."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False  # a name may hold a dollar sign
+        figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+        yield figure
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_whole(path, buffer.getvalue())
+
+
+def _say_nothing(path: Path) -> Path:
+    with _figure(4, 1.5, path) as figure:
+        figure.text(0.5, 0.5, NOTHING, ha="center", va="center")
+    return path
+
+
+def _way(defense: str, access: str) -> str:
+    if access.startswith("transfer:") or defense != "none":
+        return f"{defense}, {access}"
+    return "no defense"
+
+
+def rate_distortion_plot(rows: pd.DataFrame, path: Path) -> Path:
+    """A PNG per data set and threat side by side: from each victim's clean mean an arrow to its mean under the
+    attack that leaves the least PSNR, and a faint line to the others.
+
+    Colour and number are the codec, the marker the defense with its access; full is clean, hollow attacked. PSNR
+    is against the clean source, bits per pixel are of the real bytes. Raises :class:`StoreError` for rows that are
+    not results, or if ``path`` cannot be written.
+    """
+    from matplotlib.lines import Line2D
+
+    rows = checked(rows)
+    if rows.empty:
+        return _say_nothing(path)
+    rows["way"] = [_way(*key) for key in zip(rows["defense"], rows["access"], strict=True)]
+    names = sorted(rows["codec"].unique())
+    codecs = {name: (str(i + 1), COLOURS[i % len(COLOURS)]) for i, name in enumerate(names)}
+    ways = sorted(set(rows["way"]), key=lambda way: (way != "no defense", way))
+    markers = {way: MARKERS[i % len(MARKERS)] for i, way in enumerate(ways)}
+    boards = list(rows.groupby(BOARD))
+    with _figure(5 * len(boards) + 3.5, max(4.5, 1.5 + 0.25 * (len(codecs) + len(ways))), path) as figure:
+        for axis, ((data, threat), board) in zip(
+            figure.subplots(1, len(boards), squeeze=False)[0], boards, strict=True
+        ):
+            axis.set(xlabel="bits per pixel (real bytes)", ylabel="PSNR (dB)", title=f"{data}, {threat}")
+            axis.margins(0.08)
+            axis.grid(color="0.9")
+            axis.set_axisbelow(True)
+            for (codec, way), group in board.groupby(["codec", "way"]):
+                number, colour = codecs[codec]
+                clean = tuple(group.groupby("sample")[["bpp", "psnr"]].mean().mean())
+                attacks = group.groupby(["attack", "objective"])[["adv_bpp", "adv_psnr"]].mean().dropna()
+                ends = sorted(attacks.itertuples(index=False, name=None), key=lambda end: -end[1])
+                for end in ends:
+                    style = {"arrowstyle": "->"} if end is ends[-1] else {"arrowstyle": "-", "alpha": 0.3}
+                    axis.annotate("", end, clean, arrowprops={"color": colour, "shrinkA": 0, "shrinkB": 2} | style)
+                    axis.plot(*end, markers[way], color=colour, markerfacecolor="white", markersize=5)
+                axis.plot(*clean, markers[way], color=colour, markersize=8)
+                axis.annotate(number, clean, (5, 5), textcoords="offset points", color=colour, weight="bold")
+        handles = [
+            *(Line2D([], [], color=colour, lw=3, label=f"{number}  {n}") for n, (number, colour) in codecs.items()),
+            *(Line2D([], [], ls="", marker=markers[way], color="0.3", label=way) for way in ways),
+            Line2D([], [], ls="", marker="o", color="0.3", markersize=8, label="full: clean"),
+            Line2D([], [], ls="", marker="o", color="0.3", mfc="white", markersize=5, label="hollow: attacked"),
+        ]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    return path
+
+
+def vulnerability_heatmap(rows: pd.DataFrame, path: Path) -> Path:
+    """A PNG of :func:`report.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
+
+    Raises :class:`StoreError` for rows that are not results, or if ``path`` cannot be written.
+    """
+    matrix = vi_matrix(rows).T
+    if matrix.empty:
+        return _say_nothing(path)
+    values = matrix.to_numpy(dtype=float)
+    downs = [", ".join(key) for key in matrix.index]
+    longest = max(map(len, [*downs, *matrix.columns]))
+    with _figure(2 + 0.08 * longest + 0.8 * len(matrix.columns), 1.5 + 0.08 * longest + 0.4 * len(downs), path) as fig:
+        axis = fig.subplots()
+        image = axis.imshow(values, cmap="cividis", aspect="auto")
+        axis.set_facecolor("0.9")
+        axis.set_yticks(range(len(downs)), downs)
+        axis.set_xticks(
+            range(len(matrix.columns)), list(matrix.columns), rotation=40, ha="right", rotation_mode="anchor"
+        )
+        for (row, column), value in np.ndenumerate(values):
+            luminance = np.dot(np.power(image.to_rgba(value)[:3], 2.2), [0.2126, 0.7152, 0.0722])
+            dark = np.isfinite(value) and luminance < 0.18  # above, black has the higher contrast (WCAG 2)
+            text = f"{value:.1f}" if np.isfinite(value) else "–"
+            axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+        fig.colorbar(image, label="vi_db: amplification of the perturbation (dB)")
+    return path
+
+
+def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write ``rate-distortion.png``, ``vulnerability.png`` and, of each finished cell, a panel ``<id>.png``.
+
+    ``rows``: of ``store.frame(cells)``; a panel is of the first sample of its cell. Raises as the others do.
+    """
+    paths = [
+        rate_distortion_plot(rows, folder / "rate-distortion.png"),
+        vulnerability_heatmap(rows, folder / "vulnerability.png"),
+    ]
+    shown = rows.drop_duplicates("cell").set_index("cell").to_dict("index") if len(rows) else {}
+    for cell in cells:
+        clips, row = store.decoded(cell.id), shown.get(cell.id)
+        if clips is None or row is None:
+            continue
+        names = cell.codec, cell.defense, cell.attack, cell.threat
+        captions = Captions(*names, row["psnr"], row["bpp"], row["adv_psnr"], row["adv_bpp"])
+        attacked = None if row["decode_failed"] else clips["attacked"]
+        path = folder / f"{cell.id}.png"
+        paths.append(panel(clips["original"], clips["adversarial"], clips["clean"], attacked, captions, path))
+    return paths

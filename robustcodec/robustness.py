@@ -1,0 +1,168 @@
+"""From clips before and after an attack to scores: what it cost, its worst case, and how sure we are.
+
+Vulnerability: Chen & Ma, Towards robust neural image compression, 2023, https://arxiv.org/abs/2112.08691.
+Scores are plain floats that are finite or NaN; who writes JSON turns NaN into null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from robustcodec.errors import BadData
+from robustcodec.interfaces import Metric
+from robustcodec.metrics import decibels, squared_error
+from robustcodec.rate import bd_rate, bpp
+
+NAN = float("nan")
+FAILED_PSNR = 0.0  # dB, MSE 1: the largest error a picture in [0, 1] can have
+
+
+@torch.no_grad()
+def sample_scores(
+    x: Tensor,
+    x_hat: Tensor,
+    x_adv: Tensor,
+    x_adv_hat: Tensor | None,
+    bits: float,
+    adv_bits: float,
+    bits_est: float,
+    adv_bits_est: float,
+    metrics: Mapping[str, Metric],
+) -> dict[str, float]:
+    """All scores of one sample.
+
+    ``x``, ``x_adv``: clean and attacked input; ``x_hat``, ``x_adv_hat``: what the decoder made of their bytes;
+    each ``(1, T, 3, H, W)`` in [0, 1], rounded to 8 bits. ``x_adv_hat=None``: the decoder failed.
+    ``bits`` and ``adv_bits`` are of the real streams, ``…_est`` of the codec's estimate (NaN if it has none).
+
+    ========================  ====================================================================================
+    key                       meaning
+    ========================  ====================================================================================
+    ``bpp``, ``adv_bpp``      real bits per pixel, clean and attacked; ``bpp_est``, ``adv_bpp_est`` estimated
+    ``M``, ``adv_M``          each metric of ``x_hat`` and of ``x_adv_hat``, both against the clean ``x``
+    ``vi_db``                 10 log10(MSE(x_adv_hat, x_hat) / MSE(x_adv, x)): how much the codec amplifies, in dB
+    ``delta_psnr``            psnr(x, x_hat) - psnr(x, x_adv_hat)
+    ``delta_own_psnr``        psnr(x, x_hat) - psnr(x_adv, x_adv_hat): each against its own input
+    ``rate_ratio``            adv_bits / bits, real; ``rate_ratio_est`` of the estimates
+    ``input_psnr``            PSNR of the perturbation in dB; 100 if there is none
+    ``input_linf``            its largest change in units of 1/255
+    ``input_l2``              its Euclidean norm on the [0, 1] scale
+    ``mse_out``               MSE(x_adv_hat, x_hat)
+    ``decode_failed``         1.0 if the decoder failed on the attacked stream, else 0.0
+    ========================  ====================================================================================
+
+    Edges: without a perturbation ``vi_db`` is NaN. Equal reconstructions count, in ``vi_db``, as differing by one
+    8-bit level in one value, the least that 8-bit clips can differ by: finite, and no lower than what was seen.
+    After a failed decode every score of ``x_adv_hat`` is NaN; rates and input scores stand. PSNRs stop at 100 dB.
+
+    Raises :class:`ValueError` unless each clip is a single sample of one shape.
+    """
+    if x.ndim != 5 or len(x) != 1:
+        raise ValueError(f"a clip of shape {tuple(x.shape)} was given; expected one sample (1, T, 3, H, W)")
+    mse_in, mse_clean = squared_error(x, x_adv), squared_error(x, x_hat)
+    out = {
+        "bpp": bpp(bits, x.shape),
+        "adv_bpp": bpp(adv_bits, x.shape),
+        "bpp_est": bpp(bits_est, x.shape),
+        "adv_bpp_est": bpp(adv_bits_est, x.shape),
+        "rate_ratio": _ratio(adv_bits, bits),
+        "rate_ratio_est": _ratio(adv_bits_est, bits_est),
+        "input_psnr": decibels(mse_in).item(),
+        "input_linf": (x_adv - x).abs().max().item() * 255,
+        "input_l2": math.sqrt(mse_in.item() * x.numel()),
+        "vi_db": NAN,
+        "delta_psnr": NAN,
+        "delta_own_psnr": NAN,
+        "mse_out": NAN,
+        "decode_failed": float(x_adv_hat is None),
+    }
+    for name, metric in metrics.items():
+        out[name] = metric.fn(x, x_hat).item()
+        out[f"adv_{name}"] = NAN if x_adv_hat is None else metric.fn(x, x_adv_hat).item()
+    if x_adv_hat is None:
+        return out
+    psnr_clean = decibels(mse_clean)
+    mse_out = squared_error(x_hat, x_adv_hat).item()
+    out["delta_psnr"] = (psnr_clean - decibels(squared_error(x, x_adv_hat))).item()
+    out["delta_own_psnr"] = (psnr_clean - decibels(squared_error(x_adv, x_adv_hat))).item()
+    out["mse_out"] = mse_out
+    if mse_in.item() > 0:
+        out["vi_db"] = 10 * math.log10(max(mse_out, 255**-2 / x.numel()) / mse_in.item())
+    return out
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``n`` samples and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def interval(values: Iterable[float | None], level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of ``values`` and its percentile-bootstrap interval at ``level``, the same for the same ``seed``.
+
+    NaN and None are dropped; ``n`` counts the rest. No value at all gives NaN; one gives an interval of no width.
+    (Efron, 1979, https://doi.org/10.1214/aos/1176344552.)
+    """
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"level={level}, resamples={resamples}; expected 0 < level < 1 and at least one resample")
+    sample = np.array(list(values), dtype=float)
+    sample = sample[~np.isnan(sample)]
+    n = len(sample)
+    if n == 0:
+        return Interval(NAN, NAN, NAN, 0)
+    rng = np.random.default_rng(seed)
+    means = [sample[rng.integers(0, n, n)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sample.mean()), float(low), float(high), n)
+
+
+WORST_OF = ["codec", "defense", "access", "threat", "data", "sample"]
+
+
+def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """The worst attack on each sample: least ``adv_psnr`` over attacks, objectives (and seeds).
+
+    ``rows``: one per cell and sample, with columns ``codec, defense, access, threat, objective, data, attack,
+    sample, adv_psnr`` and, optionally, ``decode_failed``: a decoder that failed showed nothing, which counts as
+    0 dB rather than dropping out. Returns one row per (codec, defense, access, threat, data, sample), sorted,
+    with ``robust_psnr`` in dB, ``worst_attack`` and ``worst_objective``; ties go to the first by name. Where no
+    attack has a score, ``robust_psnr`` is NaN and both names are None.
+
+    Compare only codecs that met the same attacks. Raises :class:`BadData` if a column is missing.
+    """
+    needed = [*WORST_OF, "attack", "objective", "adv_psnr"]
+    if missing := [c for c in needed if c not in rows.columns]:
+        raise BadData(f"the rows lack {', '.join(missing)}; expected the columns {', '.join(needed)}")
+    failed = rows.get("decode_failed", pd.Series(0.0, index=rows.index)) == 1
+    scored = rows[needed].assign(robust_psnr=rows["adv_psnr"].astype(float).mask(failed, FAILED_PSNR))
+    worst = scored.sort_values(["robust_psnr", "attack", "objective"], kind="stable").drop_duplicates(WORST_OF)
+    for name in ("attack", "objective"):
+        worst[f"worst_{name}"] = worst[name].astype(object).where(worst["robust_psnr"].notna(), None)
+    columns = [*WORST_OF, "robust_psnr", "worst_attack", "worst_objective"]
+    return worst[columns].sort_values(WORST_OF, kind="stable").reset_index(drop=True)
+
+
+def bd_rate_attacked(bpp: ArrayLike, psnr: ArrayLike, adv_bpp: ArrayLike, adv_psnr: ArrayLike) -> float:
+    """BD-rate (pchip, percent) of the attacked curve against the clean one, over a codec's quality levels.
+
+    One point per level, clean and attacked, each a mean over samples. Positive: under attack the same PSNR costs
+    that many more bits. Raises :class:`BadData` where it does not exist: a strong attack leaves a curve that no
+    longer rises with rate, or one wholly below the clean curve.
+    """
+    return bd_rate(bpp, psnr, adv_bpp, adv_psnr)
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else NAN

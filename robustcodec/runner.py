@@ -1,0 +1,289 @@
+"""Crafts and evaluates cells. It trusts nobody: it projects, rounds, seeds, counts, freezes and restores.
+
+Craft: an attack meets the victim through an oracle, sample batch by sample batch; what it returns is checked,
+projected onto the threat, rounded to 8 bits inside it, and stored. Evaluate: real streams of the clean and the
+attacked clip are written and decoded from their bytes alone, and scored. A failing cell never stops a grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from robustcodec import checks, registry, robustness
+from robustcodec.data import to_float, to_uint8
+from robustcodec.errors import AttackError, RobustCodecError, StoreError
+from robustcodec.grid import Cell
+from robustcodec.interfaces import Attack, Codec, Draws, Metric, Objective, Oracle, Sample, Threat
+from robustcodec.store import Result, Row, Store
+
+METRICS = ("psnr", "ms_ssim")
+OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
+
+
+class Watcher(Protocol):
+    """What a display learns of a run."""
+
+    def cell_started(self, cell: Cell) -> None: ...
+    def sample_done(self, cell: Cell, done: int, total: int) -> None: ...
+    def queried(self, damage: float) -> None: ...
+    def cell_finished(self, result: Result, seconds: float) -> None: ...
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def cell_started(self, cell: Cell) -> None: ...
+    def sample_done(self, cell: Cell, done: int, total: int) -> None: ...
+    def queried(self, damage: float) -> None: ...
+    def cell_finished(self, result: Result, seconds: float) -> None: ...
+
+
+@dataclass
+class Tally:
+    """How a run went, in cells."""
+
+    ran: int = 0
+    skipped: int = 0
+    failed: int = 0
+    errors: dict[str, str] = field(default_factory=dict)  # cell, as text → last line of its error
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A clip's way through real bytes. ``x_hat``: uint8 ``(T, 3, H, W)``, None if the decoder failed."""
+
+    x_hat: Tensor | None
+    bits: float
+    bits_est: float
+    failure: str | None = None
+
+
+class Runner:
+    """Runs cells into a store. ``batch_size``: samples of one shape crafted together; no number depends on it
+    beyond float noise."""
+
+    def __init__(self, store: Store, device: str = "cpu", batch_size: int = 1, metrics: Sequence[str] = METRICS) -> None:
+        self.store, self.device, self.batch_size = store, torch.device(device), batch_size
+        self.metrics: dict[str, Metric] = {name: registry.metrics.build(name) for name in metrics}
+        self._codecs: dict[tuple[str, str], Codec] = {}
+        self._clean: dict[tuple[str, str, str], Coded] = {}
+
+    def run(self, cells: Iterable[Cell], watcher: Watcher | None = None) -> Tally:
+        """Run what is missing; failures are kept with their traceback and tried again by the next run."""
+        watcher, tally = watcher or Silent(), Tally()
+        for cell in cells:
+            if self.store.done(cell.id):
+                tally.skipped += 1
+                continue
+            watcher.cell_started(cell)
+            started = time.perf_counter()
+            result = self._run_cell(cell, watcher)
+            self.store.put(result)
+            seconds = time.perf_counter() - started
+            self.store.log({"cell": result.id, "what": str(cell), "status": result.status, "seconds": round(seconds, 2)})
+            if result.error is not None:
+                tally.failed += 1
+                tally.errors[str(cell)] = result.error.strip().splitlines()[-1]
+            else:
+                tally.ran += 1
+            watcher.cell_finished(result, seconds)
+        return tally
+
+    def _run_cell(self, cell: Cell, watcher: Watcher) -> Result:
+        try:
+            crafted = self._craft(cell, watcher)
+            return self._evaluate(cell, crafted)
+        except StoreError:  # the disk, not the cell
+            raise
+        except RobustCodecError as error:
+            return Result(cell.id, cell, "error", provenance=provenance(self.device), error=f"{error}")
+        except Exception:
+            return Result(cell.id, cell, "error", provenance=provenance(self.device), error=traceback.format_exc())
+
+    def codec(self, codec: str, defense: str) -> Codec:
+        """A defended codec, frozen, in eval mode, on the device; the last few are kept."""
+        key = codec, defense
+        if key not in self._codecs:
+            while len(self._codecs) >= 4:
+                self._codecs.pop(next(iter(self._codecs)))
+            built: Codec = registry.defenses.build(defense).wrap(registry.codecs.build(codec))
+            self._codecs[key] = built.to(self.device).eval().requires_grad_(False)
+        return self._codecs[key]
+
+    # -- craft ----------------------------------------------------------------------------------------------------
+
+    def _craft(self, cell: Cell, watcher: Watcher) -> list[tuple[Sample, Tensor, dict[str, Any]]]:
+        """Every sample with its adversarial uint8 clip and how it was reached, from the store or made now."""
+        samples = cell.samples()
+        ids = {s.id: cell.craft_id(s) for s in samples}
+        missing = [s for s in samples if self.store.clip(ids[s.id]) is None]
+        done = len(samples) - len(missing)
+        for batch in _batches(missing, self.batch_size):
+            clips, infos = self._attack(cell, batch, watcher)
+            for sample, clip, info in zip(batch, clips, infos, strict=True):
+                self.store.put_clip(ids[sample.id], clip, info)
+            done += len(batch)
+            watcher.sample_done(cell, done, len(samples))
+        out = []
+        for sample in samples:
+            stored = self.store.clip(ids[sample.id])
+            assert stored is not None, "written above"
+            out.append((sample, *stored))
+        return out
+
+    def _attack(self, cell: Cell, batch: list[Sample], watcher: Watcher) -> tuple[Tensor, list[dict[str, Any]]]:
+        attack: Attack = registry.attacks.build(cell.attack)
+        objective: Objective = registry.objectives.build(cell.objective)
+        threat: Threat = registry.threats.build(cell.threat)
+        victim = self.codec(*cell.victim)
+        if attack.access == "white" and not victim.differentiable:
+            raise AttackError(
+                f"{victim.card.name} gives no gradient and {cell.attack} needs one; "
+                "use access = transfer:CODEC with a learned codec, or a black-box attack"
+            )
+        x = to_float(torch.stack([s.load() for s in batch])).to(self.device)
+        seeds = [_seed(cell.craft_id(s)) for s in batch]
+        with _contained(victim) as state:
+            oracle = Oracle(victim, objective, x, attack.access, lambda d: watcher.queried(float(d.mean())))
+            returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
+        if state.weights_changed:
+            self._codecs.clear()
+            raise AttackError(f"{cell.attack} changed the codec's weights; its result is not used")
+        x_adv, findings = _checked(cell.attack, returned, x, threat)
+        x_adv = threat.quantise(threat.project(x_adv, x), x)
+        budget = checks.budget_used(x_adv, x, threat)
+        infos = [
+            {"queries": oracle.queries, "blind": blind, "budget": round(used, 4), "findings": found}
+            for blind, used, found in zip(oracle.blind, budget, findings, strict=True)
+        ]
+        return to_uint8(x_adv).cpu(), infos
+
+    # -- evaluate -------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, cell: Cell, crafted: list[tuple[Sample, Tensor, dict[str, Any]]]) -> Result:
+        codec = self.codec(cell.codec, cell.defense)
+        rows: list[Row] = []
+        findings: list[checks.Finding] = []
+        for index, (sample, adversarial, info) in enumerate(crafted):
+            original = sample.load()
+            key = cell.codec, cell.defense, f"{cell.data}/{sample.id}"
+            if key not in self._clean:
+                self._clean[key] = self._code(codec, original)
+            clean, attacked = self._clean[key], self._code(codec, adversarial)
+            if clean.x_hat is None:
+                raise RobustCodecError(f"{codec.card.name} cannot decode its own stream of {sample.id}: {clean.failure}")
+            scores = robustness.sample_scores(
+                to_float(original)[None],
+                to_float(clean.x_hat)[None],
+                to_float(adversarial)[None],
+                None if attacked.x_hat is None else to_float(attacked.x_hat)[None],
+                clean.bits,
+                attacked.bits,
+                clean.bits_est,
+                attacked.bits_est,
+                self.metrics,
+            )
+            pixels = original[:, 0].numel()
+            rows.append({"sample": sample.id, **scores, "queries": info["queries"]})
+            findings += checks.sample_findings(sample.id, scores, pixels, info, attacked.failure)
+            if index == 0:  # what the cell's picture shows
+                clips = {"original": original, "adversarial": adversarial, "clean": clean.x_hat}
+                decoded = {} if attacked.x_hat is None else {"attacked": attacked.x_hat}
+                self.store.put_decoded(cell.id, clips | decoded)
+        warnings = checks.summarise(findings, len(rows))
+        return Result(cell.id, cell, "ok", tuple(rows), warnings, provenance(self.device))
+
+    @torch.no_grad()
+    def _code(self, codec: Codec, clip: Tensor) -> Coded:
+        x = to_float(clip)[None].to(self.device)
+        stream = codec.compress(x)
+        bits, estimate = 8.0 * len(stream[0]), float(codec(x).bits)
+        try:
+            return Coded(to_uint8(codec.decompress(stream))[0].cpu(), bits, estimate)
+        except Exception as error:  # a decoder that fails on an attacked input is a finding, whatever it raises
+            return Coded(None, bits, estimate, f"{type(error).__name__}: {error}")
+
+
+def _batches(samples: list[Sample], size: int) -> Iterator[list[Sample]]:
+    """Runs of at most ``size`` neighbours of one shape."""
+    batch: list[Sample] = []
+    shape: torch.Size | None = None
+    for sample in samples:
+        if size > 1 and batch and (len(batch) == size or sample.load().shape != shape):
+            yield batch
+            batch = []
+        if size == 1:
+            yield [sample]
+            continue
+        if not batch:
+            shape = sample.load().shape
+        batch.append(sample)
+    if batch:
+        yield batch
+
+
+def _seed(craft_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(craft_id.encode()).digest()[:7], "little")
+
+
+@dataclass
+class _State:
+    weights_changed: bool = False
+
+
+@contextmanager
+def _contained(codec: Codec) -> Iterator[_State]:
+    """Whatever an attack does to random state, gradient mode or the codec is undone or noticed."""
+    state, grad = _State(), torch.is_grad_enabled()
+    before = {k: (v.data_ptr(), v._version) for k, v in codec.state_dict(keep_vars=True).items()}
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield state
+        finally:
+            torch.set_grad_enabled(grad)
+            codec.eval().requires_grad_(False)
+            after = {k: (v.data_ptr(), v._version) for k, v in codec.state_dict(keep_vars=True).items()}
+            state.weights_changed = after != before
+
+
+def _checked(name: str, returned: Any, x: Tensor, threat: Threat) -> tuple[Tensor, list[list[str]]]:
+    """What an attack returned, made harmless, and per sample what was wrong with it."""
+    if not isinstance(returned, Tensor):
+        raise AttackError(f"{name} returned {type(returned).__name__}; expected a tensor like its input")
+    if returned.shape != x.shape:
+        raise AttackError(f"{name} returned shape {tuple(returned.shape)}; expected {tuple(x.shape)} like its input")
+    x_adv = returned.detach().to(x.device, x.dtype)
+    findings: list[list[str]] = [[] for _ in range(len(x))]
+    radius = threat.radius(x).double()
+    for i in range(len(x)):
+        if not torch.isfinite(x_adv[i]).all():
+            findings[i].append("returned values that are not finite: the clean clip was used")
+            x_adv = torch.cat([x_adv[:i], x[i : i + 1], x_adv[i + 1 :]])
+            continue
+        delta = (x_adv[i] - x[i]).flatten().double()
+        size = delta.abs().max() if threat.norm == "linf" else delta.norm()
+        if size > radius[i] * (1 + OUTSIDE):
+            findings[i].append(f"left the threat set ({float(size / radius[i]):.3g} of the budget): projected back")
+        elif x_adv[i].min() < -OUTSIDE or x_adv[i].max() > 1 + OUTSIDE:
+            findings[i].append("left the [0, 1] box: clamped")
+    return x_adv, findings
+
+
+@lru_cache(maxsize=None)
+def provenance(device: torch.device) -> dict[str, str]:
+    """Versions and device, for the record; no times, so that results are reproducible byte by byte."""
+    libraries = ("robustcodec", "torch", "compressai", "numpy", "pillow")
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"python": platform.python_version(), "device": f"{device.type} {where}"} | {k: version(k) for k in libraries}

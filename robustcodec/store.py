@@ -1,0 +1,171 @@
+"""The run folder: one JSON file per finished cell, one file per adversarial clip, each written whole or not at all.
+
+A file's existence means "done". Nothing in a cell's file depends on when or how fast it was made, so a run that
+was killed and resumed is byte-identical to one that was not; times go to ``log.jsonl``.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from robustcodec.errors import StoreError
+from robustcodec.grid import Cell, Grid
+
+if TYPE_CHECKING:
+    import pandas
+    from torch import Tensor
+
+Row = dict[str, Any]  # sample id, scores by name, queries
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a cell. ``rows``: one per sample; ``error``: a message and a traceback if it failed."""
+
+    id: str
+    cell: Cell
+    status: Literal["ok", "error"]
+    rows: tuple[Row, ...] = ()
+    warnings: tuple[str, ...] = ()
+    provenance: dict[str, str] | None = None
+    error: str | None = None
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
+        raise StoreError(
+            f"cannot write {path}: {reason}. Finished cells are kept; make room (or give another --out) "
+            "and run the same command again"
+        ) from None
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write ``path`` so that it is either absent, as it was, or complete."""
+    with _disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinities as null: JSON has no others."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Store:
+    """A run folder at ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with _disk(root):
+            (root / "cells").mkdir(parents=True, exist_ok=True)
+        for stale in (*root.glob("cells/.*.part"), *root.glob("crafted/*/.*.part")):
+            stale.unlink(missing_ok=True)
+
+    def done(self, cell_id: str) -> bool:
+        """True if this cell has succeeded; failed ones run again."""
+        path = self.root / "cells" / f"{cell_id}.json"
+        return path.is_file() and json.loads(path.read_text())["status"] == "ok"
+
+    def put(self, result: Result) -> None:
+        """Keep a result."""
+        table = asdict(result) | {"rows": [{k: _plain(v) for k, v in row.items()} for row in result.rows]}
+        text = json.dumps(table, indent=1, allow_nan=False, ensure_ascii=False)
+        write_whole(self.root / "cells" / f"{result.id}.json", text.encode() + b"\n")
+
+    def result(self, cell_id: str) -> Result | None:
+        """The result of a cell, or None if there is none yet."""
+        path = self.root / "cells" / f"{cell_id}.json"
+        if not path.is_file():
+            return None
+        try:
+            table = json.loads(path.read_text())
+            return Result(**{**table, "cell": Cell(**table["cell"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{path} is not a result of this release ({error}); remove it and run again") from None
+
+    def put_clip(self, craft_id: str, clip: Tensor, info: dict[str, Any]) -> None:
+        """Keep an adversarial uint8 clip ``(T, 3, H, W)`` and how it was reached."""
+        from safetensors.torch import save
+
+        data = save({"clip": clip.contiguous()}, {"info": json.dumps(info, sort_keys=True)})
+        write_whole(self._clip_path(craft_id), data)
+
+    def clip(self, craft_id: str) -> tuple[Tensor, dict[str, Any]] | None:
+        """An adversarial clip and its info, or None if it is not there."""
+        from safetensors import safe_open
+
+        path = self._clip_path(craft_id)
+        if not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("clip"), json.loads(file.metadata()["info"])
+
+    def put_decoded(self, cell_id: str, clips: dict[str, Tensor]) -> None:
+        """Keep the clips that a cell's picture shows."""
+        from safetensors.torch import save
+
+        write_whole(self.root / "decoded" / f"{cell_id}.safetensors", save({k: v.contiguous() for k, v in clips.items()}))
+
+    def decoded(self, cell_id: str) -> dict[str, Tensor] | None:
+        """The clips of :meth:`put_decoded`."""
+        from safetensors.torch import load_file
+
+        path = self.root / "decoded" / f"{cell_id}.safetensors"
+        return load_file(path) if path.is_file() else None
+
+    def put_grid(self, grid: Grid) -> None:
+        """Keep the grid that was asked for last."""
+        write_whole(self.root / "grid.toml", grid.to_toml().encode())
+
+    def grid(self) -> Grid:
+        """The grid of this run folder."""
+        if not (self.root / "grid.toml").is_file():
+            raise StoreError(f"{self.root} is not a run folder (no grid.toml); give the --out of a robustcodec run")
+        return Grid.read(self.root / "grid.toml")
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append to the log, the one file with times in it."""
+        with _disk(self.root / "log.jsonl"), (self.root / "log.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def frame(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+        """One row per finished cell and sample: the axes, ``sample``, the scores, ``warnings``."""
+        import pandas
+
+        rows: list[Row] = []
+        for cell in cells:
+            result = self.result(cell.id)
+            if result is None or result.status != "ok":
+                continue
+            axes = {k: v for k, v in asdict(cell).items() if k != "limit"}
+            shared = {"cell": result.id, **axes, "warnings": "; ".join(result.warnings)}
+            rows += [{**shared, **row} for row in result.rows]
+        frame = pandas.DataFrame(rows)
+        scores = [c for c in frame.columns if c not in ("cell", *_TEXT)]
+        return frame.astype({c: float for c in scores if c not in ("seed", "queries")}) if len(frame) else frame
+
+    def _clip_path(self, craft_id: str) -> Path:
+        return self.root / "crafted" / craft_id[:2] / f"{craft_id}.safetensors"
+
+
+_TEXT = ("codec", "attack", "objective", "threat", "defense", "access", "data", "sample", "warnings")

@@ -1,0 +1,296 @@
+"""Codecs around CompressAI's networks, small and random: forward is the decoder, bits are the bytes, and CompressAI's
+own code is the independent reference.
+
+Fresh random networks have latents that all round to zero. :func:`lively` scales the last layers so that latents have
+a spread of about 3 and probabilities of about that width.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compressai.layers import GDN
+from torch import Tensor, nn
+
+from robustcodec import weights
+from robustcodec.errors import StreamError, WeightsError
+from robustcodec.registry import codecs
+from robustcodec.rounding import rounding
+from robustcodec.zoo import _pretrained
+from robustcodec.zoo._latent import LatentCodec
+from robustcodec.zoo._raster import wavefronts
+
+PLAIN = ["bmshj2018-factorized", "bmshj2018-factorized-relu", "bmshj2018-hyperprior", "mbt2018-mean"]
+RASTER = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
+GROUPS = ["cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier"]
+VARIABLE = ["bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr"]
+EVERY = pytest.mark.parametrize("name", PLAIN + RASTER + GROUPS + VARIABLE)
+
+
+def clip(n: int, t: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """Smooth noise (N, T, 3, H, W)."""
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(n * t, 3, height // 8 + 2, width // 8 + 2, generator=rng)
+    fine = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+    return fine.unflatten(0, (n, t))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def last_conv(module: nn.Module) -> Any:
+    return [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))][-1]
+
+
+@cache
+def lively(name: str) -> Any:
+    """A tiny random codec whose latents, side information, probabilities and pictures are not degenerate."""
+    codec = codecs.build(f"{name}:weights=random")
+    net, frames = codec.net, clip(2, 1, 128, 128, seed=9)[:, 0]
+    hyper = net.latent_codec.hyper if hasattr(net, "latent_codec") else net
+    with torch.no_grad():
+        analysis = [m for m in net.g_a.children() if isinstance(m, nn.Conv2d)][-1]  # before an attention block, if any
+        for _ in range(3):
+            analysis.weight *= 3 / net.g_a(frames).std()
+        if hasattr(hyper, "h_a"):
+            last_conv(hyper.h_a).weight *= 3 / hyper.h_a(net.g_a(frames)).std()
+        heads = [
+            m for n, m in net.named_modules() if n.endswith("entropy_parameters") and not isinstance(m, nn.Identity)
+        ]
+        for head in heads or ([hyper.h_s] if hasattr(hyper, "h_s") else []):
+            last_conv(head).weight *= 2
+            halves = last_conv(head).bias.chunk(1 if name.startswith("bmshj2018") else 2)
+            halves[-1 if name == "elic2022-chandelier" else 0].add_(3)  # the scales
+        last_conv(net.g_s).bias += 0.5
+        if hasattr(net, "scale_to_context"):
+            net.scale_to_context.weight *= 5
+    codec.refresh()
+    return codec
+
+
+def information(codec: LatentCodec, x: Tensor) -> list[Tensor]:
+    """Estimated bits of each part, ``(B,)`` each."""
+    return codec.latents(codec._pad(x.flatten(0, 1))).part_bits()
+
+
+@EVERY
+@pytest.mark.parametrize("shape", [(2, 1, 64, 96), (1, 2, 37, 53), (1, 1, 1, 1)])
+def test_forward_is_the_decoded_stream_and_bits_are_its_size(name: str, shape: tuple[int, int, int, int]) -> None:
+    codec, x = lively(name), clip(*shape)
+    with torch.no_grad():
+        out = codec(x)
+        streams = codec.compress(x)
+        assert codec.exact_forward
+        assert (codec.decompress(streams) - out.x_hat).abs().max() <= 1e-4
+        for estimate, data in zip(out.bits.tolist(), streams, strict=True):
+            assert abs(estimate - 8 * len(data)) <= 0.01 * 8 * len(data) + 64
+        assert out.x_hat.std() > 1e-3 or shape[2:] == (1, 1)
+        assert all(p.mean() > 100 for p in information(codec, x))  # not degenerate
+
+
+@EVERY
+def test_gradients_are_finite_and_agree_with_differences_of_the_frozen_function(name: str) -> None:
+    codec, x = lively(name), clip(1, 1, 64, 64, seed=1) * 0.5 + 0.25
+    for what in ("x_hat", "bits"):
+        with rounding("frozen") as state:
+
+            def score(at: Tensor) -> Tensor:
+                state.rewind()
+                value = getattr(codec(at), what)  # noqa: B023
+                return value.double().square().sum() if what == "x_hat" else value.double().sum()  # noqa: B023
+
+            leaf = x.clone().requires_grad_(True)
+            (grad,) = torch.autograd.grad(score(leaf), leaf)
+            assert grad.isfinite().all() and grad.abs().sum() > 0
+            direction, slope, step = grad.sign(), grad.double().abs().sum(), 1e-3
+            with torch.no_grad():
+                difference = (score(x + step * direction) - score(x - step * direction)) / (2 * step)
+        assert float(difference) == pytest.approx(float(slope), rel=0.02), what
+
+
+@EVERY
+def test_damaged_and_foreign_streams_raise(name: str) -> None:
+    codec = lively(name)
+    (data,) = codec.compress(clip(1, 1, 64, 64))
+    rng = torch.Generator().manual_seed(0)
+    for at in torch.randint(len(data), (40,), generator=rng).tolist():
+        flipped = bytearray(data)
+        flipped[at] ^= 1 + at % 255
+        for damaged in (bytes(flipped), data[:at]):
+            with pytest.raises(StreamError):
+                codec.decompress([damaged])
+    other = lively("mbt2018-mean" if name != "mbt2018-mean" else "mbt2018")
+    for foreign in (b"", data + b"\x00", *other.compress(clip(1, 1, 64, 64))):
+        with pytest.raises(StreamError):
+            codec.decompress([foreign])
+
+
+@pytest.mark.parametrize("name", PLAIN + GROUPS)
+def test_forward_is_compressais(name: str) -> None:
+    codec, x = lively(name), clip(2, 1, 64, 128)
+    with torch.no_grad():
+        theirs, ours = codec.net(x[:, 0]), codec(x)
+        assert (ours.x_hat[:, 0] - theirs["x_hat"].clamp(0, 1)).abs().max() <= 1e-4
+        for part, key in zip(information(codec, x), ("y", "z"), strict=False):
+            expected = -theirs["likelihoods"][key].log2().flatten(1).sum(1)
+            assert torch.allclose(part, expected, rtol=1e-4), key
+
+
+@pytest.mark.parametrize("name", RASTER + GROUPS)
+def test_streams_decode_as_compressais_and_are_not_larger(name: str) -> None:
+    codec, x = lively(name), clip(1, 1, 64, 128)
+    with torch.no_grad():
+        theirs = codec.net.compress(x[:, 0])
+        decoded = codec.net.decompress(theirs["strings"], theirs["shape"])["x_hat"]
+        parts, _ = codec.encode(codec._pad(x[:, 0]))
+        assert (codec(x).x_hat[:, 0] - decoded).abs().max() <= 1e-4
+        *y_strings, z_strings = theirs["strings"]
+        assert parts[1] == z_strings[0]
+        size = sum(len(s[0]) if isinstance(s, list) else len(s) for s in y_strings)
+        assert size - 8 * len(y_strings) <= len(parts[0]) <= size + 4  # one rANS ending in place of one per group
+
+
+@pytest.mark.parametrize("name", VARIABLE)
+@pytest.mark.parametrize("gain", [1.0, 0.37268, 0.15])
+def test_variable_rate_is_compressais(name: str, gain: float) -> None:
+    codec, x = lively(name), clip(2, 1, 64, 128)
+    before = codec.gain
+    codec.gain = gain
+    try:
+        with torch.no_grad():
+            theirs = codec.net(x[:, 0], stage=2, inputscale=torch.tensor(gain))
+            assert (codec(x).x_hat[:, 0] - theirs["x_hat"].clamp(0, 1)).abs().max() <= 1e-4
+            expected = {k: -v.log2().flatten(1).sum(1) for k, v in theirs["likelihoods"].items()}
+            y_bits, z_bits = information(codec, x)
+            assert torch.allclose(y_bits, expected["y"], rtol=1e-4)
+            if name == "mbt2018-vbr":  # elsewhere CompressAI rates z on the unit grid whatever its step: see below
+                assert torch.allclose(z_bits - 32, expected["z"], rtol=1e-4)
+            real = [8 * len(s) for s in codec.compress(x)]
+            assert codec(x).bits.tolist() == pytest.approx(real, rel=0.01, abs=64)
+    finally:
+        codec.gain = before
+
+
+@pytest.mark.parametrize("name", VARIABLE)
+def test_the_gain_travels_in_the_stream(name: str) -> None:
+    codec, x = lively(name), clip(1, 1, 64, 64)
+    before = codec.gain
+    try:
+        decoded, sizes = {}, []
+        for gain in (0.125, 0.5, 1.0):
+            codec.gain = gain
+            streams = codec.compress(x)
+            decoded[streams[0]] = codec(x).x_hat.detach()
+            sizes.append(len(streams[0]))
+        codec.gain = 0.7
+        for data, expected in decoded.items():
+            assert (codec.decompress([data]) - expected).abs().max() <= 1e-4
+        assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+    finally:
+        codec.gain = before
+
+
+def test_quality_picks_a_trained_gain() -> None:
+    codec = codecs.build("bmshj2018-hyperprior-vbr:quality=3,weights=random")
+    assert codec.gain == pytest.approx(0.19293) and codec.net.N == 192
+    assert codecs.build("bmshj2018-hyperprior-vbr:weights=random").gain == 1.0
+    assert codecs.build("bmshj2018-hyperprior-vbr:weights=random,gain=0.25").gain == 0.25
+    official = codecs.get("mbt2018-vbr").fingerprint(**codecs.resolve("mbt2018-vbr.mse-q2"))
+    assert official == "mbt2018-mse-vbr-f12581a1.pth.tar"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (7, 3), (2, 9)])
+def test_wavefronts_visit_all_positions_after_their_causal_neighbours(size: tuple[int, int]) -> None:
+    height, width = size
+    when = {
+        (r, c): step
+        for step, (rows, cols) in enumerate(wavefronts(height, width))
+        for r, c in zip(rows.tolist(), cols.tolist(), strict=True)
+    }
+    assert set(when) == {(r, c) for r in range(height) for c in range(width)}
+    for (r, c), step in when.items():
+        for dr, dc in [(-i, j) for i in (1, 2) for j in range(-2, 3)] + [(0, -1), (0, -2)]:
+            assert when.get((r + dr, c + dc), -1) < step
+
+
+def test_factorized_relu_is_the_relu_network() -> None:
+    net = lively("bmshj2018-factorized-relu").net
+    assert any(isinstance(m, nn.ReLU) for m in net.g_a) and any(isinstance(m, nn.ReLU) for m in net.g_s)
+    assert not any(isinstance(m, GDN) for m in net.modules())
+    assert any(isinstance(m, GDN) for m in lively("bmshj2018-factorized").net.modules())
+
+
+def test_elic2022_is_the_official_network() -> None:
+    assert codecs.get("elic2022") is codecs.get("elic2022-official")
+
+
+@EVERY
+def test_checkpoints_load_by_path_and_only_into_their_family(name: str, tmp_path: Path) -> None:
+    codec, path = lively(name), tmp_path / "small.safetensors"
+    card = {"name": f"{name}.small", "family": name, "architecture": codec.card.architecture}
+    weights.save(path, codec.state(), card)
+    loaded, x = codecs.build(f"{name}:weights={path}"), clip(1, 1, 64, 64)
+    assert loaded.card.name == f"{name}.small"
+    with torch.no_grad():
+        assert (loaded.decompress(loaded.compress(x)) - loaded(x).x_hat).abs().max() <= 1e-4
+    other = "mbt2018-mean" if name != "mbt2018-mean" else "mbt2018"
+    with pytest.raises(WeightsError, match=name):
+        codecs.build(f"{other}:weights={path}")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match="sha256"):
+        codecs.build(f"{name}:weights={path}")
+
+
+@pytest.mark.parametrize("name", ["mbt2018", "cheng2020-anchor-checkerboard", "mbt2018-vbr"])
+def test_a_wrong_pickle_raises(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.pth"
+    torch.save(lively("bmshj2018-hyperprior").net.state_dict(), path)
+    with pytest.raises(WeightsError, match="does not fit"):
+        codecs.build(f"{name}:weights={path}")
+    path.write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        codecs.build(f"{name}:weights={path}")
+
+
+def test_variable_rate_checkpoints_may_hold_stale_tables() -> None:
+    source, target = lively("mbt2018-mean-vbr"), codecs.build("mbt2018-mean-vbr:weights=random,seed=1")
+    source.compress(clip(1, 1, 64, 64))
+    state = {**source.net.state_dict(), "QuantOffset": torch.zeros(1)}
+    assert state["entropy_bottleneck._quantized_cdf"].numel() > 0
+    _pretrained._load(target.net, state, "stale.pth")
+    target.refresh()
+    assert target.model_id == source.model_id
+    assert torch.equal(
+        target.decompress(source.compress(clip(1, 1, 64, 64))), source.decompress(source.compress(clip(1, 1, 64, 64)))
+    )
+
+
+@pytest.mark.parametrize(
+    "spec, file",
+    [
+        ("mbt2018.mse-q3", "mbt2018-3-22901978.pth.tar"),
+        ("cheng2020-attn:quality=1,metric=ms-ssim", "cheng2020_attn-ms-ssim-1-c5381d91.pth.tar"),
+        ("mbt2018-mean-vbr.mse-q3", "mbt2018-mean-mse-vbr-45d095e9.pth.tar"),
+    ],
+)
+def test_official_weights_name_file_address_and_place_when_offline(
+    spec: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: Any, **kwargs: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(WeightsError) as caught:
+        codecs.build(spec)
+    for fact in (file, "https://", str(tmp_path)):
+        assert fact in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["elic2022.mse-q3", "cheng2020-anchor-checkerboard.mse-q3", "mbt2018-vbr.ms-ssim-q3"])
+def test_weights_that_nobody_publishes_say_so(spec: str) -> None:
+    with pytest.raises(WeightsError, match="publishes no weights"):
+        codecs.build(spec)

@@ -1,0 +1,272 @@
+"""Tables against sums done by hand."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from robustcodec.errors import MissingDependency, StoreError
+from robustcodec.report import (
+    ATTACKS,
+    LEADERBOARD,
+    attack_table,
+    checked,
+    leaderboard,
+    markdown,
+    terminal_table,
+    to_markdown,
+    vi_matrix,
+    write,
+)
+
+
+def row(codec: str, attack: str, sample: str, **values: Any) -> dict[str, Any]:
+    """One row whose scores hang together: 30 dB clean at 0.5 bpp unless said otherwise."""
+    base: dict[str, Any] = {
+        "codec": codec, "defense": "none", "access": "oblivious", "attack": attack, "objective": "distortion",
+        "threat": "linf:8/255", "data": "photos", "seed": 0, "sample": sample, "bpp": 0.5, "psnr": 30.0,
+        "ms_ssim": 0.95, "adv_bpp": 0.6, "adv_psnr": 24.0, "adv_ms_ssim": 0.8, "bpp_est": 0.5, "adv_bpp_est": 0.6,
+        "vi_db": 6.0, "delta_psnr": 6.0, "delta_own_psnr": 5.0, "rate_ratio": 1.2, "rate_ratio_est": 1.2,
+        "input_psnr": 36.0, "input_linf": 8.0, "input_l2": 2.0, "decode_failed": 0.0, "queries": 10, "warnings": "",
+    }  # fmt: skip
+    base |= values
+    axes = ("codec", "defense", "access", "attack", "objective", "threat", "data", "seed")
+    base["cell"] = "/".join(str(base[axis]) for axis in axes)
+    return base
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    """Codec ``a`` met two attacks on two samples, ``b`` met one of them."""
+    return pd.DataFrame(
+        [
+            row("a", "pgd", "1", adv_psnr=20.0, vi_db=10.0, rate_ratio=1.1, warnings="masked gradient"),
+            row("a", "pgd", "2", adv_psnr=26.0, vi_db=4.0, rate_ratio=1.3, warnings="masked gradient", psnr=32.0),
+            row("a", "noise", "1", adv_psnr=28.0, vi_db=1.0, rate_ratio=2.0, warnings="budget unused;masked gradient"),
+            row("a", "noise", "2", adv_psnr=25.0, vi_db=3.0, rate_ratio=1.0, psnr=32.0),
+            row("b", "pgd", "1", adv_psnr=27.0, vi_db=2.0, input_linf=6.0),
+            row("b", "pgd", "2", adv_psnr=25.0, vi_db=3.0, input_linf=7.0),
+        ]
+    )
+
+
+def test_leaderboard_by_hand(rows: pd.DataFrame) -> None:
+    board = leaderboard(rows)
+    assert list(board.columns) == list(LEADERBOARD)
+    assert list(board["codec"]) == ["b", "a"] and list(board["rank"]) == [1, 2]
+    b, a = board.to_dict("records")
+    assert a["psnr"] == 31.0 and a["bpp"] == 0.5 and a["ms_ssim"] == pytest.approx(0.95)
+    assert a["robust_psnr"] == (20 + 25) / 2 and a["drop"] == 31 - 22.5
+    assert 20 <= a["robust_low"] <= 22.5 <= a["robust_high"] <= 25
+    assert a["vi_db"] == (10 + 4) / 2  # pgd's mean; noise's is 2
+    assert a["rate_ratio"] == (2 + 1) / 2  # noise's mean; pgd's is 1.2
+    assert a["worst_attack"] == "noise"  # one sample each: the first by name
+    assert (a["attacks"], a["not_run"], a["samples"]) == (2, 0, 2)
+    assert a["warnings"] == "budget unused ×1; masked gradient ×2"
+    assert b["robust_psnr"] == 26.0 and (b["attacks"], b["not_run"]) == (1, 1) and b["warnings"] == ""
+
+
+def test_leaderboard_ranks_inside_data_and_threat(rows: pd.DataFrame) -> None:
+    other = rows.assign(threat="psnr:40", cell=rows["cell"] + "'", adv_psnr=[29, 29, 29, 29, 21, 21])
+    board = leaderboard(pd.concat([rows, other]))
+    ranked = [(t, r, c) for t, r, c in board[["threat", "rank", "codec"]].itertuples(index=False)]
+    assert ranked == [("linf:8/255", 1, "b"), ("linf:8/255", 2, "a"), ("psnr:40", 1, "a"), ("psnr:40", 2, "b")]
+
+
+def test_equal_robustness_is_an_equal_rank(rows: pd.DataFrame) -> None:
+    assert list(leaderboard(rows.assign(adv_psnr=25.0))["rank"]) == [1, 1]
+
+
+def test_every_sample_weighs_the_same() -> None:
+    """A second seed on one sample moves neither the clean mean nor the attack's."""
+    frame = pd.DataFrame(
+        [
+            row("a", "pgd", "1", psnr=40.0, vi_db=2.0),
+            row("a", "pgd", "1", psnr=40.0, vi_db=4.0, seed=1),
+            row("a", "pgd", "2", psnr=30.0, vi_db=9.0),
+        ]
+    )
+    (line,) = attack_table(frame).to_dict("records")
+    assert line["psnr"] == 35.0 and line["vi_db"] == (3 + 9) / 2 and line["samples"] == 2
+    (line,) = leaderboard(frame).to_dict("records")
+    assert line["psnr"] == 35.0 and line["attacks"] == 2
+
+
+def test_a_failed_decode_counts_as_nothing_shown(rows: pd.DataFrame) -> None:
+    failed = rows.copy()
+    gone = ["adv_psnr", "adv_ms_ssim", "vi_db", "delta_psnr", "delta_own_psnr"]
+    failed.loc[4, gone] = math.nan
+    failed.loc[4, "decode_failed"] = 1.0
+    line = leaderboard(failed).to_dict("records")[1]
+    assert line["codec"] == "b" and line["rank"] == 2 and line["decode_failures"] == 1
+    assert line["robust_psnr"] == (0 + 25) / 2
+    assert attack_table(failed).to_dict("records")[-1]["vi_db"] == 3.0
+
+
+def test_attack_table_by_hand(rows: pd.DataFrame) -> None:
+    table = attack_table(rows)
+    assert list(table.columns) == list(ATTACKS) and len(table) == 3
+    line = table.to_dict("records")[-1]
+    assert (line["codec"], line["attack"]) == ("b", "pgd")
+    expected = {
+        "bpp": 0.5, "psnr": 30, "adv_bpp": 0.6, "adv_psnr": 26, "delta_psnr": 6, "delta_own_psnr": 5, "vi_db": 2.5,
+        "rate_ratio": 1.2, "input_psnr": 36, "input_linf": 6.5, "decode_failures": 0, "samples": 2,
+    }  # fmt: skip
+    assert {name: line[name] for name in expected} == pytest.approx(expected)
+    assert (line["vi_low"], line["vi_high"]) == (2, 3)
+
+
+def test_intervals_are_of_samples() -> None:
+    """With 40 samples the bootstrap is close to the normal interval of a mean."""
+    psnr = np.random.default_rng(0).normal(25, 3, 40)
+    (line,) = leaderboard(pd.DataFrame([row("a", "pgd", str(i), adv_psnr=p) for i, p in enumerate(psnr)])).to_dict(
+        "records"
+    )
+    half = 1.96 * psnr.std(ddof=1) / math.sqrt(40)
+    assert line["robust_low"] == pytest.approx(psnr.mean() - half, abs=0.15)
+    assert line["robust_high"] == pytest.approx(psnr.mean() + half, abs=0.15)
+
+
+def test_vi_matrix(rows: pd.DataFrame) -> None:
+    defended = rows[rows["codec"] == "b"].assign(defense="jpeg", access="adaptive", vi_db=1.0)
+    matrix = vi_matrix(pd.concat([rows, defended.assign(cell="d")]))
+    assert list(matrix.index) == ["a", "b", "b + jpeg (adaptive)"]
+    assert matrix.loc["a", ("pgd", "linf:8/255")] == 7.0 and matrix.loc["b", ("pgd", "linf:8/255")] == 2.5
+    assert matrix[("noise", "linf:8/255")].isna().to_dict() == {"a": False, "b": True, "b + jpeg (adaptive)": True}
+    assert to_markdown(matrix).splitlines()[:3] == [
+        "| codec | noise, linf:8/255 | pgd, linf:8/255 |",
+        "| --- | ---: | ---: |",
+        "| a | 2.00 | 7.00 |",
+    ]
+
+
+def test_vi_matrix_keeps_objectives_and_data_apart(rows: pd.DataFrame) -> None:
+    rate = rows.assign(objective="rate", vi_db=0.0, cell=rows["cell"] + "r")
+    matrix = vi_matrix(pd.concat([rows, rate]))
+    assert matrix.loc["a", ("pgd, distortion", "linf:8/255")] == 7.0
+    assert matrix.loc["a", ("pgd, rate", "linf:8/255")] == 0.0
+    clips = rows.assign(data="clips", vi_db=1.0, cell=rows["cell"] + "c")
+    assert vi_matrix(pd.concat([rows, clips])).loc["a", ("pgd", "linf:8/255, clips")] == 1.0
+
+
+def test_markdown_cells_are_escaped() -> None:
+    frame = pd.DataFrame({"a|b": ["x|y\nz", "back\\slash", "<b>*`["], "n": [1.0, math.nan, 2.0]})
+    assert to_markdown(frame).splitlines() == [
+        r"| a\|b | n |",
+        "| --- | ---: |",
+        r"| x\|y<br>z | 1.00 |",
+        r"| back\\slash | – |",
+        r"| \<b>\*\`\[ | 2.00 |",
+    ]
+
+
+def test_markdown_survives_hostile_names(rows: pd.DataFrame) -> None:
+    hostile = rows.replace({"codec": {"a": "a|1\nx"}, "data": {"photos": "folder:p|q"}})
+    text = markdown(leaderboard(hostile), attack_table(hostile))
+    lines = text.splitlines()
+    assert r"### folder:p\|q, linf:8/255" in lines
+    tables = [line for line in lines if line.startswith("|")]
+    widths = {line.replace(r"\|", "").count("|") for line in tables}
+    assert widths == {len(LEADERBOARD) - 2 + 1, len(ATTACKS) - 2 + 1}
+    assert any(r"a\|1<br>x" in line for line in tables)
+
+
+def test_every_column_is_explained(rows: pd.DataFrame) -> None:
+    text = markdown(leaderboard(rows), attack_table(rows))
+    for name in [*LEADERBOARD, *ATTACKS]:
+        assert f"* `{name}`: " in text
+
+
+def test_files_are_the_same_whatever_the_order(rows: pd.DataFrame, tmp_path: Path) -> None:
+    first = write(rows, tmp_path / "one")
+    second = write(rows.sample(frac=1, random_state=0), tmp_path / "two")
+    assert [p.name for p in first] == ["leaderboard.md", "leaderboard.csv", "attacks.csv", "results.parquet"]
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(p.name for p in first)
+    pd.testing.assert_frame_equal(pd.read_parquet(first[-1]), checked(rows))
+
+
+def test_without_pyarrow_the_tables_are_written(
+    rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # what an import finds where it is not installed
+    names = ["attacks.csv", "leaderboard.csv", "leaderboard.md"]
+    for folder, frame in (("one", rows), ("two", rows.sample(frac=1, random_state=0))):
+        with pytest.raises(MissingDependency, match="pip install"):
+            write(frame, tmp_path / folder)
+        assert sorted(p.name for p in (tmp_path / folder).iterdir()) == names
+    assert all((tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in names)
+    for name, table in (("leaderboard.csv", leaderboard(rows)), ("attacks.csv", attack_table(rows))):
+        read = pd.read_csv(tmp_path / "one" / name, keep_default_na=False)
+        pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=1e-5)
+    assert (tmp_path / "one" / "leaderboard.md").read_text() == markdown(leaderboard(rows), attack_table(rows))
+
+
+@pytest.mark.parametrize("empty", [pd.DataFrame(), pd.DataFrame(columns=["cell", "codec"])])
+def test_no_rows_is_said(empty: pd.DataFrame) -> None:
+    assert "No results yet" in markdown(leaderboard(empty), attack_table(empty))
+    assert list(leaderboard(empty).columns) == list(LEADERBOARD) and leaderboard(empty).empty
+    assert list(attack_table(empty).columns) == list(ATTACKS) and attack_table(empty).empty
+    assert vi_matrix(empty).empty
+
+
+def test_no_rows_is_written(tmp_path: Path) -> None:
+    write(pd.DataFrame(), tmp_path)
+    assert "No results yet" in (tmp_path / "leaderboard.md").read_text()
+    assert (tmp_path / "leaderboard.csv").read_text() == ",".join(LEADERBOARD) + "\n"
+    assert pd.read_parquet(tmp_path / "results.parquet").empty
+
+
+def test_rows_that_are_no_results(rows: pd.DataFrame) -> None:
+    with pytest.raises(StoreError, match="no column vi_db"):
+        leaderboard(rows.drop(columns="vi_db"))
+    with pytest.raises(StoreError, match="2 rows repeat"):
+        attack_table(pd.concat([rows, rows.head(2)]))
+
+
+def printed(board: pd.DataFrame, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)
+    console.print(terminal_table(board))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_terminal_table_fits(width: int) -> None:
+    frame = pd.DataFrame(
+        [
+            row(codec, attack, sample, defense=defense, access="adaptive", adv_psnr=20.123 + int(sample), warnings="w")
+            for codec, defense, attack, sample in product(
+                ["bmshj2018-hyperprior.tiny-q2"], ["none", "jpeg:quality=30"], ["pgd:steps=50,step_size=0.2"], "12"
+            )
+        ]
+    )
+    text = printed(leaderboard(frame), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for number in ("21.62", "21.1–22.1", "8.38", "0.500", "30.00", "6.00", "1.20"):
+        assert number in text
+    header = next(line for line in text.splitlines() if "bpp" in line)
+    assert header.split()[-3:] == ["met", "n", "!"]
+    (first, second) = (line.split() for line in text.splitlines() if "21.1–22.1" in line)
+    assert first[:2] == ["1", "bmshj2018-hyperprior.tiny-q2"] and first[-3:] == ["1", "2", "1"] and second[0] == "1"
+    assert "+ jpeg:quality=30 (adaptive)" in text
+
+
+def test_terminal_table_shows_markup_as_it_is(rows: pd.DataFrame) -> None:
+    text = printed(leaderboard(rows.replace({"codec": {"a": "[red]a[/]"}, "attack": {"pgd": "[b]pgd"}})), 120)
+    assert "[red]a[/]" in text and "[b]pgd" in text
+    assert "1/2" in text  # b met one of two attacks
+
+
+def test_terminal_table_without_rows() -> None:
+    assert "No results yet" in " ".join(printed(leaderboard(pd.DataFrame()), 120).split())

@@ -1,0 +1,162 @@
+"""Self-ensemble: exact views, the encoder's choice by brute force, and decoding from the bytes alone."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from robustcodec.defenses.none import NoDefense
+from robustcodec.defenses.self_ensemble import SelfEnsembleCodec, unview, view
+from robustcodec.errors import BadParameter, StreamError
+from robustcodec.interfaces import Codec
+from robustcodec.objectives import Distortion
+from robustcodec.registry import codecs, defenses
+from robustcodec.rounding import rounding
+
+
+@cache
+def inner() -> Codec:
+    """Random weights, with latents large enough that rounding leaves a picture of their input."""
+    codec: Codec = codecs.build("bmshj2018-factorized:weights=random")
+    state = codec.state_dict()
+    for name in ("net.g_a.6.weight", "net.g_s.6.weight"):
+        state[name] *= 12
+    codec.load_state_dict(state)
+    codec.refresh()
+    return codec.requires_grad_(False).eval()
+
+
+def wrapped(views: int = 8) -> SelfEnsembleCodec:
+    codec = defenses.build(f"self-ensemble:views={views}").wrap(inner())
+    assert isinstance(codec, SelfEnsembleCodec)
+    return codec
+
+
+@cache
+def clips() -> Tensor:
+    """Six odd, non-square clips of two frames: slanted edges and noise, so that the views differ."""
+    rng = torch.Generator().manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(33.0), torch.arange(47.0), indexing="ij")
+    slope = torch.randn(6, 2, 3, 1, 1, generator=rng) / 3
+    wave = torch.sin(rows * slope + columns * slope.flip(0) + torch.randn(6, 1, 3, 1, 1, generator=rng))
+    noise = torch.randn(6, 2, 3, 33, 47, generator=rng) / 20
+    return ((0.5 + 0.4 * wave * columns / 47 + noise).clamp(0, 1) * 255).round() / 255
+
+
+def test_views_are_the_eight_symmetries_and_invert_exactly() -> None:
+    x = clips()
+    for k in range(8):
+        v = view(x, k)
+        assert v.shape[-2:] == ((47, 33) if k & 4 else (33, 47))
+        assert torch.equal(unview(v, k), x)
+    square = x[..., :33]
+    rotations = [torch.rot90(square, r, (-2, -1)) for r in range(4)]
+    symmetries = [*rotations, *(r.flip(-1) for r in rotations)]
+    views = [view(square, k) for k in range(8)]
+    assert torch.equal(views[0], square)
+    for s in symmetries:
+        assert sum(torch.equal(s, v) for v in views) == 1
+
+
+@cache
+def errors() -> Tensor:
+    """``(N, 8)`` MSE of each view after real bytes, one clip at a time."""
+    x, rows = clips(), []
+    for i in range(len(x)):
+        views = [view(x[i : i + 1], k) for k in range(8)]
+        rows.append([float((inner().decompress(inner().compress(v)) - v).square().mean()) for v in views])
+    return torch.tensor(rows)
+
+
+def test_the_best_view_is_sent_and_decoded_from_the_bytes_alone() -> None:
+    x, codec = clips(), wrapped()
+    best = errors().argmin(1)
+    assert len(set(best.tolist())) > 2, "the clips should not all prefer one view"
+    streams = codec.compress(x)
+    decoded = wrapped().decompress(streams)
+    for i, k in enumerate(best.tolist()):
+        v = view(x[i : i + 1], k)
+        assert streams[i][1:] == inner().compress(v)[0]
+        assert torch.equal(decoded[i : i + 1], unview(inner().decompress([streams[i][1:]]), k))
+    out = codec(x)
+    torch.testing.assert_close(out.x_hat, decoded, rtol=0, atol=1e-4)
+    real = torch.tensor([8.0 * len(s) for s in streams])
+    assert ((out.bits - real).abs() <= 0.01 * real + 64).all()
+    assert (decoded - x).square().mean() <= (inner()(x).x_hat - x).square().mean()
+
+
+def test_the_view_is_counted() -> None:
+    x = clips()[:2]
+    alone = wrapped(views=1)
+    assert [len(s) for s in alone.compress(x)] == [1 + len(s) for s in inner().compress(x)]
+    torch.testing.assert_close(alone(x).bits, inner()(x).bits + 8)
+    torch.testing.assert_close(alone(x).x_hat, inner()(x).x_hat)
+
+
+def test_fewer_views_are_a_prefix() -> None:
+    x = clips()
+    error = errors()
+    for n in (2, 4):
+        codec = wrapped(views=n)
+        chosen = codec.choose(x, lambda v: inner()(v).x_hat)
+        assert torch.equal(chosen, error[:, :n].argmin(1))
+
+
+def test_a_symmetric_clip_is_sent_as_it_is() -> None:
+    x = torch.full((1, 1, 3, 32, 32), 0.5)
+    assert wrapped().compress(x)[0][0] == 0
+
+
+def test_gradient_goes_through_the_chosen_view() -> None:
+    x, codec = clips()[:3], wrapped()
+    target = clips()[3:]
+    leaf = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad((codec(leaf).x_hat - target).square().sum(), leaf)
+    for i, k in enumerate(codec.choose(x, lambda v: inner()(v).x_hat).tolist()):
+        alone = x[i : i + 1].clone().requires_grad_()
+        x_hat = unview(inner()(view(alone, k)).x_hat, k)
+        (expected,) = torch.autograd.grad((x_hat - target[i : i + 1]).square().sum(), alone)
+        torch.testing.assert_close(grad[i : i + 1], expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert grad.any()
+
+
+def test_the_choice_does_not_depend_on_the_attackers_rounding() -> None:
+    x, codec = clips()[:3], wrapped()
+    expected = codec.choose(x, lambda v: inner()(v).x_hat)
+    with rounding("noise"):
+        assert torch.equal(codec.choose(x, lambda v: inner()(v).x_hat), expected)
+
+
+def test_damage_is_seen_through_the_defense() -> None:
+    x, codec = clips()[:2], wrapped()
+    noisy = (x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    assert (Distortion()(x, codec(x), codec(noisy), noisy) > 0).all()
+
+
+def test_damaged_streams_are_refused() -> None:
+    codec = wrapped()
+    stream = codec.compress(clips()[:1])[0]
+    with pytest.raises(StreamError, match="empty"):
+        codec.decompress([b""])
+    for bit in range(8):
+        with pytest.raises(StreamError):
+            codec.decompress([bytes([stream[0] ^ 1 << bit]) + stream[1:]])
+    with pytest.raises(StreamError):
+        codec.decompress([stream[:-1]])
+    with pytest.raises(StreamError, match="names no view"):
+        wrapped(views=2).decompress([bytes([36 * 2]) + stream[1:]])
+    small = codec.compress(clips()[:1, :, :, :16, :16])[0]
+    with pytest.raises(StreamError, match="different sizes"):
+        codec.decompress([stream, small])
+
+
+def test_the_card_says_what_it_is() -> None:
+    codec = wrapped()
+    assert codec.card.name == f"{inner().card.name}+self-ensemble"
+    assert (codec.differentiable, codec.exact_forward) == (inner().differentiable, inner().exact_forward)
+    assert NoDefense().wrap(inner()) is inner()
+    with pytest.raises(BadParameter, match="expected 1, 2, 4 or 8"):
+        defenses.build("self-ensemble:views=3")

@@ -1,0 +1,106 @@
+"""The container: what is packed comes back, its size is known in advance, and nothing damaged gets through."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robustcodec import stream
+from robustcodec.errors import StreamError
+
+MODEL, OTHER = b"\x01\x02\x03\x04", b"\x01\x02\x03\x05"
+PER_FRAME = 2
+fast = settings(max_examples=150, deadline=None, database=None)
+
+
+@st.composite
+def packets(draw: Any) -> stream.Packet:
+    frames = draw(st.integers(1, 4))
+    parts = draw(st.lists(st.binary(max_size=300), min_size=frames * PER_FRAME, max_size=frames * PER_FRAME))
+    size = st.integers(1, 9000)
+    return stream.Packet(frames, draw(size), draw(size), tuple(parts), draw(st.integers(0, 0xFFFF)))
+
+
+def read(data: bytes, model: bytes = MODEL) -> stream.Packet:
+    return stream.unpack(data, model, "model", PER_FRAME)
+
+
+def reseal(body: bytes) -> bytes:
+    """A stream whose checksum is right although its contents are not."""
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+@fast
+@given(packets())
+def test_what_is_packed_comes_back(packet: stream.Packet) -> None:
+    assert read(stream.pack(packet, MODEL)) == packet
+
+
+@fast
+@given(packets())
+def test_overhead_is_the_size_without_the_parts(packet: stream.Packet) -> None:
+    sizes = [len(p) for p in packet.parts]
+    shape = (packet.frames, packet.height, packet.width)
+    assert 8 * (len(stream.pack(packet, MODEL)) - sum(sizes)) == stream.overhead_bits(shape, sizes)
+
+
+@fast
+@given(packets(), st.data())
+def test_any_damage_raises(packet: stream.Packet, data: st.DataObject) -> None:
+    whole = stream.pack(packet, MODEL)
+    damaged = bytearray(whole)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    kind = data.draw(st.sampled_from(["flip", "cut", "insert", "overwrite"]))
+    if kind == "flip":
+        damaged[at] ^= data.draw(st.integers(1, 255))
+    elif kind == "cut":
+        del damaged[at:]
+    elif kind == "insert":
+        damaged[at:at] = data.draw(st.binary(min_size=1, max_size=8))
+    else:
+        noise = data.draw(st.binary(min_size=1, max_size=40))
+        damaged[at : at + len(noise)] = noise
+    if bytes(damaged) != whole:
+        with pytest.raises(StreamError):
+            read(bytes(damaged))
+
+
+@fast
+@given(st.binary(max_size=400))
+def test_noise_raises_even_behind_a_valid_checksum_and_header(noise: bytes) -> None:
+    for body in (noise, stream.MAGIC + noise, stream.MAGIC + bytes([stream.VERSION]) + MODEL + noise):
+        try:
+            packet = read(reseal(body))
+        except StreamError:
+            continue
+        assert stream.pack(packet, MODEL)[:7] == body[:7]  # by luck a whole stream
+        assert len(packet.parts) == PER_FRAME * packet.frames
+
+
+def test_another_models_stream_names_both_models() -> None:
+    data = stream.pack(stream.Packet(1, 8, 8, (b"ab", b"c"), 7), OTHER)
+    with pytest.raises(StreamError, match=f"{OTHER.hex()}.*{MODEL.hex()}"):
+        read(data)
+
+
+def test_another_version_raises() -> None:
+    body = bytearray(stream.pack(stream.Packet(1, 8, 8, (b"ab", b"c"), 7), MODEL)[:-4])
+    body[2] += 1
+    with pytest.raises(StreamError, match="version"):
+        read(reseal(bytes(body)))
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8), (1, 0, 8), (1, 1 << 20, 1 << 20)])
+def test_impossible_sizes_raise_before_anything_is_decoded(shape: tuple[int, int, int]) -> None:
+    data = stream.pack(stream.Packet(*shape, parts=(b"ab", b"c"), symbol_crc=7), MODEL)
+    with pytest.raises(StreamError, match="pixels"):
+        read(data)
+
+
+def test_the_checksum_of_symbols_chains() -> None:
+    assert stream.symbol_crc(b"robust" + b"codec") == stream.symbol_crc(b"codec", stream.symbol_crc(b"robust"))
+    assert stream.symbol_crc(b"123456789") == 0x31C3  # the check value of CRC-16/XMODEM

@@ -1,0 +1,37 @@
+"""Image codecs with an autoregressive context: Minnen et al., 2018 (https://arxiv.org/abs/1809.02736) and the
+anchor and attention networks after Cheng et al., 2020 (https://arxiv.org/abs/2001.01568)."""
+
+from __future__ import annotations
+
+from compressai.models import Cheng2020Anchor, Cheng2020Attention, JointAutoregressiveHierarchicalPriors
+from compressai.zoo.image import cfgs
+
+from robustcodec.registry import codecs
+from robustcodec.zoo._raster import RasterCodec
+
+
+@codecs.register("mbt2018")
+class Joint(RasterCodec):
+    """Convolutions and GDN; means and scales from side information and causal context."""
+
+    family = "mbt2018"
+    architecture = JointAutoregressiveHierarchicalPriors
+    widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["mbt2018"].items()}
+
+
+@codecs.register("cheng2020-anchor")
+class ChengAnchor(RasterCodec):
+    """Residual blocks and sub-pixel convolutions; one Gaussian per latent, not the paper's mixture."""
+
+    family = "cheng2020-anchor"
+    architecture = Cheng2020Anchor
+    widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-anchor"].items()}
+
+
+@codecs.register("cheng2020-attn")
+class ChengAttention(ChengAnchor):
+    """The same with simplified attention blocks."""
+
+    family = "cheng2020-attn"
+    architecture = Cheng2020Attention
+    widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-attn"].items()}

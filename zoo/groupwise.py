@@ -1,0 +1,168 @@
+"""Image codecs whose latents are coded in a few large groups, each given the groups before: a checkerboard (He et
+al., 2021, https://arxiv.org/abs/2103.15306) and ELIC's channel groups of checkerboards (He et al., 2022,
+https://arxiv.org/abs/2203.10886).
+
+Probabilities are CompressAI's networks'; all groups share one rANS string, which saves its per-group overhead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
+import torch
+from compressai.entropy_models import GaussianConditional
+from compressai.models import Cheng2020AnchorCheckerboard, CompressionModel, Elic2022Chandelier, Elic2022Official
+from compressai.zoo.image import cfgs
+from torch import Tensor
+
+from robustcodec.registry import codecs
+from robustcodec.rounding import round_latent
+from robustcodec.stream import symbol_crc
+from robustcodec.zoo import _entropy
+from robustcodec.zoo._latent import LatentCodec, Latents
+
+Pick = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+
+class GroupCodec(LatentCodec):
+    """Groups of channels, each in two halves of a checkerboard; all means and scales are parallel within a half."""
+
+    def latents(self, frames: Tensor) -> Latents:
+        y = self.net.g_a(frames).float()
+        hyper = self.net.latent_codec.hyper
+
+        @cache
+        def z_hat() -> Tensor:
+            return _entropy.bottleneck_round(hyper.entropy_bottleneck, hyper.h_a(y).float())
+
+        @cache
+        def walked() -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+            groups: Sequence[Tensor] = y.split(self.sizes, 1)
+            steps: list[tuple[Tensor, Tensor, Tensor]] = []
+
+            def pick(group: int, half: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+                y_hat = round_latent(groups[group], means)
+                steps.append((y_hat[..., half], scales[..., half], means[..., half]))
+                return y_hat * half
+
+            return self._walk(z_hat(), pick), steps
+
+        def part_bits() -> list[Tensor]:
+            y_bits = torch.stack([_entropy.gaussian_bits(self.conditional, *step) for step in walked()[1]]).sum(0)
+            return [y_bits, _entropy.bottleneck_bits(hyper.entropy_bottleneck, z_hat())]
+
+        return Latents(lambda: walked()[0], part_bits)
+
+    def encode(self, frame: Tensor) -> tuple[list[bytes], int]:
+        y = self.net.g_a(frame).float()
+        hyper = self.net.latent_codec.hyper
+        z_data, z_hat, z_crc = _entropy.encode_bottleneck(hyper.entropy_bottleneck, hyper.h_a(y))
+        groups: Sequence[Tensor] = y.split(self.sizes, 1)
+        writer = _entropy.GaussianWriter(self.conditional)
+
+        def pick(group: int, half: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            symbols = (groups[group] - means).round()
+            writer.put(symbols[..., half], scales[..., half])
+            return (symbols + means) * half
+
+        self._walk(z_hat, pick)
+        y_data, y_crc = writer.finish()
+        return [y_data, z_data], symbol_crc(y_crc.to_bytes(2, "little"), z_crc)
+
+    def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
+        bottleneck, size = self.net.latent_codec.hyper.entropy_bottleneck, (height // self.stride, width // self.stride)
+        z_hat, z_crc = _entropy.decode_bottleneck(bottleneck, parts[1], *size)
+        reader = _entropy.GaussianReader(self.conditional, parts[0])
+
+        def pick(group: int, half: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            y_hat = torch.zeros_like(means)
+            y_hat[..., half] = reader.get(scales[..., half]) + means[..., half]
+            return y_hat
+
+        y_hat = self._walk(z_hat, pick)
+        return self.synthesise(y_hat), symbol_crc(reader.crc.to_bytes(2, "little"), z_crc)
+
+    @property
+    def boards(self) -> list[str]:
+        """Names of the checkerboard codecs in ``net``, in coding order."""
+        return ["latent_codec.y"]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Channels of each group."""
+        return [self.net.get_submodule(f"{board}.context_prediction").in_channels for board in self.boards]
+
+    @property
+    def conditional(self) -> GaussianConditional:
+        """The Gaussian model of the first group; all groups have the same tables."""
+        return self.net.get_submodule(f"{self.boards[0]}.y.gaussian_conditional")
+
+    def given(self, side: Tensor, done: list[Tensor]) -> Tensor:
+        """What a group is conditioned on besides its own first half."""
+        return side
+
+    def _walk(self, z_hat: Tensor, pick: Pick) -> Tensor:
+        """``y_hat``, half by half: ``pick(group, half, scales, means)`` gives a half's latents, zero elsewhere.
+
+        ``half`` (H, W) marks the positions to be coded; scales and means are given everywhere.
+        """
+        side = self.exactly("latent_codec.hyper.h_s", z_hat)
+        rows, cols = (torch.arange(n, device=side.device) for n in side.shape[-2:])
+        first = (rows[:, None] + cols) % 2 == 0
+        done: list[Tensor] = []
+        for group, board in enumerate(self.boards):
+            given = self.given(side, done)
+            context = self.net.get_submodule(f"{board}.context_prediction")
+            chunk = self.net.get_submodule(f"{board}.y")._chunk
+            nothing = side.new_zeros(len(side), context.out_channels, *side.shape[-2:])
+            scales, means = chunk(self.exactly(f"{board}.entropy_parameters", torch.cat((nothing, given), 1)))
+            y_hat = pick(group, first, scales, means)
+            seen = self.exactly(f"{board}.context_prediction", y_hat)
+            scales, means = chunk(self.exactly(f"{board}.entropy_parameters", torch.cat((seen, given), 1)))
+            done.append(y_hat + pick(group, ~first, scales, means))
+        return torch.cat(done, 1)
+
+
+@codecs.register("cheng2020-anchor-checkerboard")
+class ChengCheckerboard(GroupCodec):
+    """cheng2020-anchor with a checkerboard in place of the causal context. CompressAI publishes no weights."""
+
+    family = "cheng2020-anchor-checkerboard"
+    architecture = Cheng2020AnchorCheckerboard
+    widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-anchor"].items()}
+
+
+def _elic(network: Callable[..., CompressionModel], N: int, M: int) -> CompressionModel:
+    """The paper's uneven groups, 16, 16, 32, 64, 192 of 320 channels, in proportion to ``M``."""
+    groups = [M // 20, M // 20, M // 10, M // 5]
+    return network(N=N, M=M, groups=[*groups, M - sum(groups)])
+
+
+@codecs.register("elic2022-official")
+@codecs.register("elic2022")
+class Elic(GroupCodec):
+    """ELIC: a group sees all groups before it. The qualities have equal widths; CompressAI publishes no weights."""
+
+    family = "elic2022-official"
+    architecture = partial(_elic, Elic2022Official)
+    widths = {q: {"N": 192, "M": 320} for q in range(1, 9)}
+
+    @property
+    def boards(self) -> list[str]:
+        return [f"latent_codec.y.latent_codec.y{k}" for k in range(len(self.net.latent_codec.y.groups))]
+
+    def given(self, side: Tensor, done: list[Tensor]) -> Tensor:
+        if not done:
+            return side
+        groups = self.net.latent_codec.y
+        context = self.exactly(f"latent_codec.y.channel_context.y{len(done)}", groups.merge_y(*done))
+        return torch.cat((context, side), 1)
+
+
+@codecs.register("elic2022-chandelier")
+class ElicChandelier(Elic):
+    """ELIC after V. Chandelier: a group sees the first group and the one before it."""
+
+    family = "elic2022-chandelier"
+    architecture = partial(_elic, Elic2022Chandelier)

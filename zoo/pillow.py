@@ -1,0 +1,200 @@
+"""Classical image codecs through Pillow: JPEG, WebP, AVIF, JPEG 2000; clips are coded frame by frame.
+
+The stream of an image is the file itself, byte for byte, so its bpp is the literature's. A clip of several
+frames is a :mod:`robustcodec.stream` container of files. The file formats carry no checksum: damage inside an
+image's entropy-coded data that its decoder cannot notice decodes to other pixels, as in any viewer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image, features
+from torch import Tensor
+
+from robustcodec import stream
+from robustcodec.errors import BadData, MissingDependency, StreamError
+from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.registry import codecs
+
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value} is out of range; expected {low} to {high}")
+
+
+class PillowCodec(Codec):
+    """One file format of Pillow. The input is rounded to 8 bits; ``forward`` is the real coder, without gradient."""
+
+    differentiable = False
+    family: ClassVar[str]
+    format: ClassVar[str]  # Pillow's name of the file format
+    library: ClassVar[str]  # Pillow's name of the feature that codes it
+    licence: ClassVar[str]
+    paper: ClassVar[str]
+    ending: ClassVar[bytes] = b""  # what a whole file ends with, where the decoder does not insist on it
+
+    def __init__(self, setting: str, **options: Any) -> None:
+        super().__init__()
+        if not features.check(self.library):
+            raise MissingDependency(
+                f"this Pillow ({PIL.__version__}) cannot write {self.format}; install a wheel from PyPI: "
+                "pip install --force-reinstall --only-binary :all: pillow"
+            )
+        self.card = Card(f"{self.family}:{setting}", self.family, licence=self.licence, paper=self.paper)
+        self._options = options
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # follows .to(device)
+
+    @classmethod
+    def fingerprint(cls, **params: Any) -> str:
+        versions = [features.version(name) for name in (cls.library, "libjpeg_turbo") if cls.library in (name, "jpg")]
+        return f"pillow {PIL.__version__}, {cls.library} {' '.join(str(v) for v in versions)}"
+
+    def forward(self, x: Tensor) -> Output:
+        with torch.no_grad():
+            streams = self.compress(x)
+            bits = torch.tensor([8.0 * len(s) for s in streams], device=x.device)
+            return Output(lambda: self.decompress(streams).to(x.device), lambda: bits)
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        pixels = x.detach().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+        return [self._compress_clip(clip) for clip in pixels]
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        clips = [self._decompress_clip(s) for s in streams]
+        if len({c.shape for c in clips}) != 1:
+            raise StreamError("the streams hold clips of different sizes; decode them one at a time")
+        pixels = torch.from_numpy(np.stack(clips)).to(self.get_buffer("_place").device)
+        return pixels.permute(0, 1, 4, 2, 3).float().div(255)
+
+    @property
+    def _container_id(self) -> bytes:
+        return hashlib.sha256(self.family.encode()).digest()[:4]
+
+    def _compress_clip(self, clip: np.ndarray[Any, Any]) -> bytes:
+        files = tuple(self._write(frame) for frame in clip)
+        if len(files) == 1:
+            return files[0]
+        packet = stream.Packet(len(files), clip.shape[1], clip.shape[2], files, symbol_crc=0)
+        return stream.pack(packet, self._container_id)
+
+    def _decompress_clip(self, data: bytes) -> np.ndarray[Any, Any]:
+        if data[: len(stream.MAGIC)] != stream.MAGIC:
+            return self._read(data)[None]
+        packet = stream.unpack(data, self._container_id, self.family, 1)
+        frames = [self._read(file) for file in packet.parts]
+        if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
+            raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")
+        return np.stack(frames)
+
+    def _write(self, frame: np.ndarray[Any, Any]) -> bytes:
+        out = io.BytesIO()
+        try:
+            Image.fromarray(frame).save(out, self.format, **self._options)
+        except (OSError, ValueError, RuntimeError) as error:
+            height, width = frame.shape[:2]
+            raise BadData(
+                f"{self.family} cannot code a frame of {width}x{height} ({error}); try a smaller one"
+            ) from None
+        return out.getvalue()
+
+    def _read(self, data: bytes) -> np.ndarray[Any, Any]:
+        if not data.endswith(self.ending):
+            raise StreamError(f"{len(data)} bytes that are not a whole {self.format} file: the end is missing")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # a header that asks for too many pixels only warns
+                with Image.open(io.BytesIO(data), formats=(self.format,)) as image:
+                    image.load()
+                    mode, pixels = image.mode, np.asarray(image)
+        except Exception as error:  # Pillow's readers raise many kinds on damaged files, SyntaxError among them
+            raise StreamError(
+                f"{len(data)} bytes that are not a whole {self.format} file: {type(error).__name__}: {error}"
+            ) from None
+        if mode != "RGB":
+            raise StreamError(f"a {self.format} file of mode {mode}; expected RGB, as {self.family} writes")
+        return pixels
+
+
+@codecs.register("jpeg")
+class Jpeg(PillowCodec):
+    """JPEG (libjpeg-turbo), Huffman tables fitted to the image, 4:2:0 chroma unless told."""
+
+    family, format, library, ending = "jpeg", "JPEG", "jpg", b"\xff\xd9"
+    licence, paper = "IJG and BSD-3-Clause (libjpeg-turbo)", "ITU-T T.81 | ISO/IEC 10918-1"
+
+    def __init__(
+        self,
+        quality: int = 75,
+        subsampling: Subsampling = "4:2:0",
+        optimize: bool = True,
+        progressive: bool = False,
+    ) -> None:
+        """``quality`` 1 (smallest) to 100."""
+        _between("quality", quality, 1, 100)
+        super().__init__(
+            f"quality={quality}",
+            quality=quality,
+            subsampling=subsampling,
+            optimize=optimize,
+            progressive=progressive,
+        )
+
+
+@codecs.register("webp")
+class WebP(PillowCodec):
+    """Lossy WebP: the intra frames of VP8, always 4:2:0."""
+
+    family, format, library = "webp", "WEBP", "webp"
+    licence, paper = "BSD-3-Clause (libwebp)", "https://www.rfc-editor.org/rfc/rfc9649"
+
+    def __init__(self, quality: int = 75, method: int = 6) -> None:
+        """``quality`` 0 (smallest) to 100; ``method`` 0 (fast) to 6 (best compression)."""
+        _between("quality", quality, 0, 100)
+        _between("method", method, 0, 6)
+        super().__init__(f"quality={quality}", quality=quality, method=method)
+
+
+@codecs.register("avif")
+class Avif(PillowCodec):
+    """AVIF: the intra frames of AV1 (libavif, one thread so that bytes repeat)."""
+
+    family, format, library = "avif", "AVIF", "avif"
+    licence, paper = "BSD-2-Clause (libavif, libaom)", "https://aomediacodec.github.io/av1-avif/"
+
+    def __init__(self, quality: int = 60, speed: int = 6, subsampling: Subsampling = "4:2:0") -> None:
+        """``quality`` 0 (smallest) to 100; ``speed`` 0 (best compression) to 10 (fast)."""
+        _between("quality", quality, 0, 100)
+        _between("speed", speed, 0, 10)
+        super().__init__(f"quality={quality}", quality=quality, speed=speed, subsampling=subsampling, max_threads=1)
+
+
+@codecs.register("jpeg2000")
+class Jpeg2000(PillowCodec):
+    """JPEG 2000 (OpenJPEG): irreversible 9/7 wavelet, one quality layer, the bare codestream."""
+
+    family, format, library, ending = "jpeg2000", "JPEG2000", "jpg_2000", b"\xff\xd9"
+    licence, paper = "BSD-2-Clause (OpenJPEG)", "ITU-T T.800 | ISO/IEC 15444-1"
+
+    def __init__(self, ratio: float = 24.0) -> None:
+        """``ratio``: compression ratio against 24 bits per pixel, so 24 asks for 1 bpp; 1 to 1000.
+
+        Rate control holds the size, so an attack can hurt the distortion but hardly the rate.
+        """
+        _between("ratio", ratio, 1, 1000)
+        super().__init__(
+            f"ratio={ratio:g}",
+            quality_mode="rates",
+            quality_layers=[ratio],
+            irreversible=True,
+            no_jp2=True,
+        )
