@@ -1,4 +1,4 @@
-"""The hinge attack on distortion (Chen & Ma, TCSVT 2023, https://arxiv.org/abs/2112.02796).
+"""The hinge attack on distortion (Chen & Ma, TCSVT 2023, https://arxiv.org/abs/2112.08691).
 
 Adam minimises, over a perturbation n that two clips keep within ±16/255 and the image within [0, 1],
 

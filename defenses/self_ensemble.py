@@ -1,4 +1,4 @@
-"""Geometric self-ensemble (Chen & Ma, TCSVT 2023, https://arxiv.org/abs/2112.02796).
+"""Geometric self-ensemble (Chen & Ma, TCSVT 2023, https://arxiv.org/abs/2112.08691).
 
 The encoder codes all eight flips and rotations of a clip and sends the one that its codec reconstructs best;
 the decoder turns it back. The published code did not count the view's 3 bits; here it is a byte of the stream.
@@ -43,8 +43,8 @@ class SelfEnsembleCodec(Codec):
         super().__init__()
         self.inner, self.views = inner, views
         self.card = replace(inner.card, name=f"{inner.card.name}+self-ensemble")
-        self.differentiable = inner.differentiable  # type: ignore[misc]
-        self.exact_forward = inner.exact_forward  # type: ignore[misc]
+        self.differentiable = inner.differentiable
+        self.exact_forward = inner.exact_forward
         self.train(inner.training)
 
     def forward(self, x: Tensor) -> Output:

@@ -1,9 +1,9 @@
 """How much damage a small perturbation does to a learned codec, and what a defense buys at what cost.
 
-    import robustcodec
+import robustcodec
 
-    codec = robustcodec.load("bmshj2018-hyperprior.tiny-q2")
-    frame = robustcodec.run("grid.toml").frame        # pandas: one row per cell and sample
+codec = robustcodec.load("bmshj2018-hyperprior.tiny-q2")
+frame = robustcodec.run("grid.toml").frame        # pandas: one row per cell and sample
 """
 
 from __future__ import annotations

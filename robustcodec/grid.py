@@ -143,7 +143,9 @@ class Grid:
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise GridError(f"no grid file at {path}; expected a TOML file, or no argument for the default grid") from None
+            raise GridError(
+                f"no grid file at {path}; expected a TOML file, or no argument for the default grid"
+            ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise GridError(f"{path} is not TOML: {error}") from None
         return cls.parse(table, path.stem, str(path))
@@ -191,7 +193,7 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
         out[key] = values
     for needed in ("codec", "attack"):
         if needed not in out:
-            raise GridError(f"{where}: a block names no {needed}; add {needed} = [\"…\"]")
+            raise GridError(f'{where}: a block names no {needed}; add {needed} = ["…"]')
     return out
 
 

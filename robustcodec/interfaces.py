@@ -7,7 +7,8 @@ per sample, damage "higher is worse for the codec". A codec that thinks in 0–2
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+
+from robustcodec.rounding import rounding
 
 
 class Output:
@@ -56,8 +59,8 @@ class Codec(nn.Module, ABC):
     """A codec. In eval mode ``forward`` must agree with ``decompress(compress(x))`` (``robustcodec check``)."""
 
     card: Card
-    differentiable: ClassVar[bool] = True  # False: forward gives no gradient (JPEG …)
-    exact_forward: ClassVar[bool] = True  # False: forward is a stated surrogate of the real decode
+    differentiable: bool = True  # False: forward gives no gradient (JPEG …)
+    exact_forward: bool = True  # False: forward is a stated surrogate of the real decode
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:
@@ -160,8 +163,22 @@ class Oracle:
         on_query: Callable[[Tensor], None] = lambda damage: None,
     ) -> None:
         x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
-        with torch.no_grad():
-            clean = codec(x)
+
+        @contextmanager
+        def as_coded() -> Iterator[Output]:
+            """Whatever surrogate an attack queries under, the clean clip is coded as it is."""
+            with torch.no_grad(), rounding("straight-through"), torch.autocast(x.device.type, enabled=False):
+                yield codec(x)
+
+        def clean_x_hat() -> Tensor:
+            with as_coded() as out:
+                return out.x_hat
+
+        def clean_bits() -> Tensor:
+            with as_coded() as out:
+                return out.bits
+
+        clean = Output(clean_x_hat, clean_bits)
 
         def damage(x_adv: Tensor) -> Tensor:
             return objective(x, clean, codec(x_adv), x_adv)

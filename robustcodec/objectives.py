@@ -17,7 +17,7 @@ from robustcodec.registry import objectives
 @objectives.register("distortion")
 @dataclass(frozen=True)
 class Distortion(Objective):
-    """MSE between the attacked and the clean reconstruction (Chen & Ma, 2023, https://arxiv.org/abs/2112.02796).
+    """MSE between the attacked and the clean reconstruction (Chen & Ma, 2023, https://arxiv.org/abs/2112.08691).
 
     Its gradient at the clean clip is zero: start elsewhere.
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
@@ -75,13 +76,15 @@ class Registry(Generic[T]):
     def _scan(self) -> None:
         if self._scanned:
             return
-        self._scanned = True
-        home = importlib.import_module(self.home)
-        for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{self.home}.{module.name}")
-        for entry in entry_points(group=self.group) if self.group else []:
-            entry.load()
+        with warnings.catch_warnings():  # libraries under the plugins warn of their own future when imported
+            warnings.simplefilter("ignore")
+            home = importlib.import_module(self.home)
+            for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
+                if not module.name.startswith("_"):
+                    importlib.import_module(f"{self.home}.{module.name}")
+            for entry in entry_points(group=self.group) if self.group else []:
+                entry.load()
+        self._scanned = True  # last: a failed import is met again, and named, by the next lookup
 
 
 codecs: Registry[Any] = Registry("codec", "robustcodec.zoo", "robustcodec.codecs")

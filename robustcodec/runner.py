@@ -74,7 +74,9 @@ class Runner:
     """Runs cells into a store. ``batch_size``: samples of one shape crafted together; no number depends on it
     beyond float noise."""
 
-    def __init__(self, store: Store, device: str = "cpu", batch_size: int = 1, metrics: Sequence[str] = METRICS) -> None:
+    def __init__(
+        self, store: Store, device: str = "cpu", batch_size: int = 1, metrics: Sequence[str] = METRICS
+    ) -> None:
         self.store, self.device, self.batch_size = store, torch.device(device), batch_size
         self.metrics: dict[str, Metric] = {name: registry.metrics.build(name) for name in metrics}
         self._codecs: dict[tuple[str, str], Codec] = {}
@@ -92,7 +94,9 @@ class Runner:
             result = self._run_cell(cell, watcher)
             self.store.put(result)
             seconds = time.perf_counter() - started
-            self.store.log({"cell": result.id, "what": str(cell), "status": result.status, "seconds": round(seconds, 2)})
+            self.store.log(
+                {"cell": result.id, "what": str(cell), "status": result.status, "seconds": round(seconds, 2)}
+            )
             if result.error is not None:
                 tally.failed += 1
                 tally.errors[str(cell)] = result.error.strip().splitlines()[-1]
@@ -183,7 +187,9 @@ class Runner:
                 self._clean[key] = self._code(codec, original)
             clean, attacked = self._clean[key], self._code(codec, adversarial)
             if clean.x_hat is None:
-                raise RobustCodecError(f"{codec.card.name} cannot decode its own stream of {sample.id}: {clean.failure}")
+                raise RobustCodecError(
+                    f"{codec.card.name} cannot decode its own stream of {sample.id}: {clean.failure}"
+                )
             scores = robustness.sample_scores(
                 to_float(original)[None],
                 to_float(clean.x_hat)[None],
@@ -286,4 +292,6 @@ def provenance(device: torch.device) -> dict[str, str]:
     """Versions and device, for the record; no times, so that results are reproducible byte by byte."""
     libraries = ("robustcodec", "torch", "compressai", "numpy", "pillow")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"python": platform.python_version(), "device": f"{device.type} {where}"} | {k: version(k) for k in libraries}
+    return {"python": platform.python_version(), "device": f"{device.type} {where}"} | {
+        k: version(k) for k in libraries
+    }

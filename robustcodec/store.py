@@ -124,7 +124,9 @@ class Store:
         """Keep the clips that a cell's picture shows."""
         from safetensors.torch import save
 
-        write_whole(self.root / "decoded" / f"{cell_id}.safetensors", save({k: v.contiguous() for k, v in clips.items()}))
+        write_whole(
+            self.root / "decoded" / f"{cell_id}.safetensors", save({k: v.contiguous() for k, v in clips.items()})
+        )
 
     def decoded(self, cell_id: str) -> dict[str, Tensor] | None:
         """The clips of :meth:`put_decoded`."""

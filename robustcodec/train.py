@@ -40,7 +40,7 @@ MAX_SKIPPED = 50
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a trained model. ``codec`` is a spec: ``…:weights=random`` or a checkpoint to start from."""
+    """Everything that decides a trained model. ``codec``: a spec, ``…:weights=random`` or a checkpoint to start from."""
 
     codec: str
     name: str  # the tag of the result
@@ -232,14 +232,15 @@ class Trainer:
         self.optimiser.zero_grad()
         (bpp + r.lmbda * dist).backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.main, r.clip)
-        if not (torch.isfinite(norm) and torch.isfinite(bpp) and torch.isfinite(dist)):
+        scores = float(bpp.detach()), float(dist.detach()), float(norm)
+        if not all(map(math.isfinite, scores)):
             self.skipped += 1
             if self.skipped >= MAX_SKIPPED:
                 raise RobustCodecError(
                     f"training diverged: {MAX_SKIPPED} steps in a row gave no finite gradient, the last at step "
                     f"{self.step}; the checkpoint in {self.out} is from before. Try a smaller --lr or --precision float32"
                 )
-            return float(bpp), float(dist), float(norm)
+            return scores
         self.skipped = 0
         self.optimiser.step()
         decay = min(r.ema, (1 + self.step) / (10 + self.step))
@@ -248,7 +249,7 @@ class Trainer:
             self.aux_optimiser.zero_grad()
             aux.backward()  # type: ignore[no-untyped-call]
             self.aux_optimiser.step()
-        return float(bpp), float(dist), float(norm)
+        return scores
 
     @contextmanager
     def _averaged(self, half: bool = False) -> Iterator[None]:

@@ -117,8 +117,7 @@ def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any]) -> None:
 
     floats = {torch.float32, torch.float64}
     stored = {
-        k: v.detach().cpu().to(torch.float16 if v.dtype in floats else v.dtype).contiguous()
-        for k, v in state.items()
+        k: v.detach().cpu().to(torch.float16 if v.dtype in floats else v.dtype).contiguous() for k, v in state.items()
     }
     weights.parent.mkdir(parents=True, exist_ok=True)
     partial = weights.with_name(weights.name + ".part")

@@ -120,7 +120,7 @@ class RasterCodec(LatentCodec):
         return symbols / gain + means
 
     def shift(self, gain: float) -> Tensor | None:
-        """What the gain adds to each channel of the context, float64."""
+        """What the gain adds to each channel of the context."""
         return None
 
     def _parallel(self, params: Tensor, y_hat: Tensor, gain: float) -> tuple[Tensor, Tensor]:

@@ -218,6 +218,4 @@ class JointVbr(VariableRate, RasterCodec):
     widths = _widths("mbt2018-vbr")
 
     def shift(self, gain: float) -> Tensor | None:
-        device = self.net.Gain.device
-        shift: Tensor = self.twin("scale_to_context", device)(torch.tensor([gain], dtype=torch.float64, device=device))
-        return shift
+        return self.exactly("scale_to_context", torch.tensor([gain], device=self.net.Gain.device))

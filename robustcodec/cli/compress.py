@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -46,8 +48,7 @@ def command(
             stream = built.compress(x)[0]
             decoded = to_float(to_uint8(built.decompress([stream])))
         scores = {metric.name: float(metric.fn(x, decoded)) for metric in (metrics.psnr(), metrics.ms_ssim())}
-    with writing(output):
-        output.write_bytes(stream)
+    write(output, lambda path: path.write_bytes(stream))
     height, width = x.shape[-2:]
     result = {
         "codec": built.card.name,
@@ -73,7 +74,7 @@ def check_target(output: Path, source: Path, force: bool) -> None:
     """Raise :class:`UserError` if ``output`` cannot or should not be written, before any work is done."""
     from robustcodec.errors import UserError
 
-    if output.is_dir() or not output.parent.is_dir():
+    if not output.parent.is_dir() or (output.exists() and not output.is_file()):
         raise UserError(f"cannot write {output}: expected a file name in a folder that exists")
     if output.exists() and source.exists() and output.samefile(source):
         raise UserError(f"{output} is the input; give another --output")
@@ -81,17 +82,16 @@ def check_target(output: Path, source: Path, force: bool) -> None:
         raise UserError(f"{output} exists; give another --output, or --force to overwrite it")
 
 
-class writing:
-    """Turns an operating system's refusal to write ``output`` into a :class:`UserError`."""
+def write(output: Path, save: Callable[[Path], object]) -> None:
+    """Let ``save`` write ``output`` whole or not at all; raises :class:`UserError` if the system refuses."""
+    from robustcodec.errors import UserError
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            from robustcodec.errors import UserError
-
-            raise UserError(f"cannot write {self.output}: {error.strerror or error}; give another --output") from None
+    partial = output.with_name(f".{output.name}.part")
+    try:
+        save(partial)
+        partial.replace(output)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror or error}; give another --output") from None
+    finally:
+        with suppress(OSError):  # a folder that may not be written
+            partial.unlink()

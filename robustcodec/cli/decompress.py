@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from robustcodec.cli.compress import check_target, writing
+from robustcodec.cli.compress import check_target, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +54,7 @@ def command(
             name, clip = built.card.name, built.decompress([data])[0]
         if len(clip) != 1:
             raise StreamError(f"{stream} holds a clip of {len(clip)} frames; a PNG takes one")
-    with writing(output):
-        write_image(to_uint8(clip), output)
+    write(output, lambda path: write_image(to_uint8(clip), path))
     height, width = clip.shape[-2:]
     console.print(f"{output}: {width}x{height}, {name}", markup=False, highlight=False, soft_wrap=True)
 

@@ -83,13 +83,20 @@ def entries(kind: str) -> list[Entry]:
     ]
 
 
+def prose(text: str | None) -> list[str]:
+    """The paragraphs of a docstring, each on one line, without its markup."""
+    import re
+
+    plain = re.sub(r":\w+:`~?([^`]+)`|``([^`]+)``", lambda match: match[1] or match[2], text or "")
+    return [" ".join(paragraph.split()) for paragraph in plain.strip().split("\n\n")]
+
+
 def first_sentence(builder: Callable[..., Any]) -> str:
-    """The first sentence of a docstring, on one line."""
+    """The first sentence of what documents ``builder``."""
     import inspect
     import re
 
-    paragraph = " ".join((inspect.getdoc(builder) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=\.)\s+(?=[A-Z])", paragraph)[0]
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", prose(inspect.getdoc(builder))[0])[0]
 
 
 def defaults(builder: Callable[..., Any]) -> dict[str, str | None]:
@@ -98,12 +105,12 @@ def defaults(builder: Callable[..., Any]) -> dict[str, str | None]:
 
     from robustcodec.spec import parameters
 
-    return {
-        key: None if p.default is Parameter.empty else _typed(p.default) for key, p in parameters(builder).items()
-    }
+    known = parameters(builder).items()
+    return {key: None if p.default is Parameter.empty else typed(p.default) for key, p in known}
 
 
-def _typed(value: Any) -> str:
+def typed(value: Any) -> str:
+    """A parameter's value as it would be typed."""
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
@@ -118,7 +125,7 @@ def _table(kind: str, listed: list[Entry]) -> Table:
     if kind == "codecs":
         table.add_column("weights that ship", ratio=1)
     for entry in listed:
-        settings = [f"{key}={value or '…'}" if value != "" else f"{key}=''" for key, value in entry.parameters.items()]
+        settings = [f"{key}={'…' if value is None else value}" for key, value in entry.parameters.items()]
         row = [entry.name, entry.summary, ", ".join(settings)]
         table.add_row(*(Text(cell) for cell in [*row, " ".join(entry.tags)][: len(table.columns)]))
     return table

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from robustcodec.spec import Spec
 
 
 def command(
@@ -74,39 +76,34 @@ def _find(name: str, kind: str | None) -> str:
     return homes[0]
 
 
-def _describe(kind: str, spec: Any) -> dict[str, Any]:
+def _describe(kind: str, spec: Spec) -> dict[str, Any]:
     """What is known, in the order it is shown; empty facts are left out."""
     import inspect
     from dataclasses import asdict
 
     from robustcodec import registry, weights
-    from robustcodec.cli.list import defaults
+    from robustcodec.cli.list import defaults, prose, typed
 
     plugins = registry.KINDS[kind]
     builder = plugins.get(spec.name)
+    settings = {k: "(needed)" if v is None else v for k, v in defaults(builder).items()}
+    if given := bool(spec.tag or spec.params):
+        settings = {k: typed(v) for k, v in plugins.resolve(spec).items()}
+    init = inspect.getattr_static(builder, "__init__", None) if kind == "codecs" else None
     facts: dict[str, Any] = {
         "name": str(spec),
         "kind": plugins.kind,
-        "what it is": inspect.getdoc(builder) or "",
-        "method": _opening(builder),
-        "parameters": {k: "(needed)" if v is None else v for k, v in defaults(builder).items() if k != "tag"},
+        "what it is": "\n\n".join(prose(inspect.getdoc(builder))),
+        "method": prose(sys.modules[builder.__module__].__doc__)[0],
+        "parameters": settings,
+        "on parameters": "\n\n".join(prose(getattr(init, "__doc__", None))),
     }
-    if isinstance(builder, type) and builder.__init__.__doc__ and builder.__init__.__qualname__.endswith("__init__"):
-        facts["about them"] = inspect.getdoc(builder.__init__)
     if kind == "codecs":
         facts["weights that ship"] = [f"{spec.name}.{tag}" for tag in weights.bundled_tags(spec.name)]
-    if kind == "codecs" and (spec.tag or spec.params):
-        facts |= asdict(plugins.build(spec).card) | {"kind": plugins.kind}
-    elif spec.tag or spec.params:
-        facts["parameters"] = plugins.resolve(spec)
+        card = asdict(plugins.build(spec).card) if given else {}
+        facts |= {key: value for key, value in card.items() if key not in ("name", "kind")}
     facts["defined in"] = builder.__module__
     return {key: value for key, value in facts.items() if value not in ("", None, {}, [])}
-
-
-def _opening(builder: Callable[..., Any]) -> str:
-    """The first paragraph of the docstring of the file that defines it: the method and its paper."""
-    text = sys.modules[builder.__module__].__doc__ or ""
-    return " ".join(text.strip().split("\n\n")[0].split())
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,9 @@ import typer
 def command(
     codec: Annotated[str, typer.Argument(help="What to train: FAMILY:weights=random, or a checkpoint to start from.")],
     data: Annotated[list[str], typer.Option(help="Training data, such as folder:photos. Can be repeated.")],
-    lmbda: Annotated[float, typer.Option(help="Weight λ of the distortion: bpp + λ·255²·MSE or bpp + λ·(1 − MS-SSIM).")],
+    lmbda: Annotated[
+        float, typer.Option(help="Weight λ of the distortion: bpp + λ·255²·MSE or bpp + λ·(1 − MS-SSIM).")
+    ],
     name: Annotated[str, typer.Option(help="Tag of the result: FAMILY.NAME.safetensors.")],
     metric: Annotated[Literal["mse", "ms-ssim"], typer.Option(help="Distortion.")] = "mse",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 20_000,
@@ -19,7 +21,9 @@ def command(
     crop: Annotated[int, typer.Option(help="Side of a crop in pixels.")] = 128,
     frames: Annotated[int, typer.Option(help="Frames of a crop.")] = 1,
     lr: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 5e-4,
-    aux_lr: Annotated[float, typer.Option(help="Learning rate of the auxiliary optimiser (bottleneck quantiles).")] = 1e-3,
+    aux_lr: Annotated[
+        float, typer.Option(help="Learning rate of the auxiliary optimiser (bottleneck quantiles).")
+    ] = 1e-3,
     clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of the weights' moving average.")] = 0.999,
     seed: Annotated[int, typer.Option(help="Seed of crops, noise and initial weights.")] = 0,
@@ -45,7 +49,14 @@ def command(
 
     keep_memory()
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from robustcodec.cli._display import choose_device
     from robustcodec.spec import Spec

@@ -1,0 +1,57 @@
+"""Shared fixtures: a third-party package that is really installed, a small grid, real photos."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parent.parent
+TRAINED = "bmshj2018-factorized.tiny-q1"  # the smallest bundled codec
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="no CUDA device")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def photo() -> Tensor:
+    """A real photo, uint8 (1, 3, 256, 256)."""
+    from robustcodec.registry import data
+
+    sample = data.build("photos").samples()[0]
+    clip: Tensor = sample.load()
+    return clip
+
+
+@pytest.fixture(scope="session")
+def plugin_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the example package has been installed (no network: its build needs nothing)."""
+    site = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    source = tmp_path_factory.mktemp("source") / "package"
+    shutil.copytree(ROOT / "tests" / "plugin_package", source)
+    subprocess.run([*command, "--target", str(site), str(source)], check=True, capture_output=True, text=True)
+    return site
+
+
+@pytest.fixture(scope="session")
+def plugins(plugin_site: Path) -> None:
+    """Registers the example plugins in this process: codec ``levels``, attack ``brighten``, data ``ramps`` …"""
+    sys.path.insert(0, str(plugin_site))
+    importlib.import_module("robustcodec_example.plugins")

@@ -1,0 +1,49 @@
+"""A third-party package that is really installed adds plugins of every kind, and they run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_installed_package_adds_every_kind_of_plugin(plugin_site: Path, tmp_path: Path) -> None:
+    script = (
+        "import json, sys, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from robustcodec import registry\n"
+        "from robustcodec.grid import Cell\n"
+        "from robustcodec.runner import Runner\n"
+        "from robustcodec.store import Store\n"
+        "cell = Cell('levels:levels=8', 'brighten', 'darkness', 'linf:8/255', 'halve', data='ramps:size=16')\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "tally = Runner(store, metrics=('psnr', 'mean_difference')).run([cell])\n"
+        "assert not tally.failed, tally.errors\n"
+        "row = store.result(cell.id).rows[0]\n"
+        "print(json.dumps(row))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(plugin_site)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert row["sample"] == "ramp"
+    assert round(row["input_linf"], 4) == 8
+    assert 0 < row["adv_mean_difference"] < 1 / 8
+
+
+def test_a_name_taken_twice_names_both_definitions(plugin_site: Path) -> None:
+    script = (
+        "from robustcodec.registry import attacks\n"
+        "import robustcodec_example.plugins\n"
+        "@attacks.register('brighten')\n"
+        "class Other: ...\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(plugin_site)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert "'brighten' is defined twice: in robustcodec_example.plugins and in __main__" in done.stderr

@@ -1,0 +1,120 @@
+"""Cells and grids: identity, TOML, the command line's axes, and mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robustcodec.data import write_image
+from robustcodec.errors import BadParameter, GridError, UnknownName
+from robustcodec.grid import Cell, Grid, select
+
+PGD = Cell("jpeg:quality=30", "pgd", data="ramps")
+# A change of any of these makes another number. A new field must be added here, or be declared runtime in Runner.
+IDENTITY = {"codec", "attack", "objective", "threat", "defense", "access", "data", "seed", "limit"}
+
+
+def test_every_field_of_a_cell_is_declared_identity() -> None:
+    assert {f.name for f in fields(Cell)} == IDENTITY
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"codec": "jpeg:quality=31"},
+        {"attack": "pgd:steps=21"},
+        {"objective": "rate"},
+        {"threat": "psnr:41"},
+        {"defense": "self-ensemble"},
+        {"access": "transfer:levels"},
+        {"data": "ramps:size=25"},
+        {"seed": 1},
+    ],
+)
+def test_every_field_changes_the_id(plugins: None, change: dict[str, Any]) -> None:
+    assert replace(PGD, **change).id != PGD.id
+
+
+def test_spelling_does_not_change_the_id(plugins: None) -> None:
+    assert replace(PGD, threat="psnr:db=40.0").id == PGD.id
+    assert replace(PGD, attack="pgd:steps=20").id == PGD.id
+    assert replace(PGD, codec="jpeg:30").id == PGD.id
+
+
+def test_golden_id(plugins: None) -> None:
+    """Do not update the value: raise CELL_VERSION, so that old results are not taken for new ones."""
+    cell = Cell("levels:levels=8", "brighten", "darkness", "linf:8/255", "halve", data="ramps:size=16")
+    assert cell.id == "f1d8f2da0b592414"
+
+
+def test_data_counts_by_content_not_by_path(tmp_path: Path, plugins: None) -> None:
+    clip = torch.full((1, 3, 8, 8), 7, dtype=torch.uint8)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_image(clip, tmp_path / folder / "x.png")
+    cells = [replace(PGD, data=f"folder:{tmp_path / folder}") for folder in ("a", "b")]
+    assert cells[0].id == cells[1].id
+    write_image(clip + 1, tmp_path / "b" / "x.png")
+    assert cells[0].id != replace(PGD, data=f"folder:{tmp_path / 'b'}").id
+
+
+def test_blocks_multiply_and_adaptive_needs_a_defense() -> None:
+    block = {"codec": ["a", "b"], "attack": ["noise"], "defense": ["none", "d"], "access": ["oblivious", "adaptive"]}
+    cells = Grid.parse({"block": [block, block]}, "g", "g.toml").cells()
+    assert len(cells) == 6  # for each codec: bare, oblivious, adaptive
+    assert {(c.defense, c.access) for c in cells} == {("none", "oblivious"), ("d", "oblivious"), ("d", "adaptive")}
+
+
+def test_toml_round_trip(tmp_path: Path) -> None:
+    grid = Grid.default()
+    path = tmp_path / "grid.toml"
+    path.write_text(grid.to_toml())
+    assert Grid.read(path) == grid
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("block = 3", "must be written [[block]]"),
+        ("codecs = ['a']", "unknown key 'codecs'"),
+        ("[[block]]\ncodec = ['a']\nattack = ['b']\nattacks = []", "unknown key 'attacks' in a block"),
+        ("[[block]]\ncodec = ['a']", "names no attack"),
+        ("[[block]]\ncodec = [3]\nattack = ['b']", "expected a list of str"),
+        ("[[block]]\ncodec = ['a']\nattack = ['b']\nlimit = -1", "limit = -1"),
+        ("[[block]", "is not TOML"),
+    ],
+)
+def test_mistakes_in_a_grid_file(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    with pytest.raises(GridError) as error:
+        Grid.read(path).cells()
+    assert message in str(error.value) and "grid.toml" in str(error.value)
+
+
+def test_names_and_values_are_checked_before_anything_runs() -> None:
+    def grid(**axes: str) -> Grid:
+        block = {"codec": ["jpeg:30"], "attack": ["noise"], "data": ["photos:size=8"]}
+        return Grid("g", ({**block, **{k: [v] for k, v in axes.items()}},))
+
+    with pytest.raises(UnknownName, match="did you mean pgd"):
+        grid(attack="pgdd").check()
+    with pytest.raises(BadParameter, match="steps=0"):
+        grid(attack="pgd:steps=0").check()
+    with pytest.raises(GridError, match="expected oblivious, adaptive or transfer:CODEC"):
+        grid(access="all").check()
+    with pytest.raises(UnknownName):
+        grid(access="transfer:nonsense").check()
+
+
+def test_axes_on_the_command_line() -> None:
+    default = Grid.default()
+    assert select(default, {}, None) is default
+    limited = select(default, {"threat": ["linf:8/255"]}, 1)
+    assert {c.threat for c in limited.cells()} == {"linf:8/255"} and len(limited.cells()) == len(default.cells())
+    own = select(default, {"codec": ["jpeg:30"], "attack": ["noise"]}, None)
+    assert own.cells() == [Cell("jpeg:30", "noise")]

@@ -1,0 +1,220 @@
+"""The runner: seeds, resume, containment of attacks that break every rule, and findings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from robustcodec.errors import StreamError
+from robustcodec.grid import Cell
+from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
+from robustcodec.registry import attacks, codecs
+from robustcodec.rounding import round_latent
+from robustcodec.runner import Runner
+from robustcodec.store import Result, Store
+
+PIXELS = {"data": "photos:size=24", "limit": 2}
+
+
+@codecs.register("test-scale")
+class Scale(Codec):
+    """A learned codec of one weight, whose decoder fails on bright clips if told to."""
+
+    def __init__(self, *, fails_above: float = 2.0) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(32.0))
+        self.fails_above = fails_above
+        self.card = Card("test-scale", "test-scale")
+
+    def forward(self, x: Tensor) -> Output:
+        y = round_latent(x * self.weight)
+        bits = torch.full((len(x),), 8.0 * (8 + x[0].numel()))
+        return Output(lambda: (y / self.weight).clamp(0, 1), lambda: bits + 0 * y.flatten(1).sum(1))
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        y = (x * self.weight).round().to(torch.uint8)
+        return [bytes([0, 0, 0, 0, 0, 0, c.shape[-2], c.shape[-1]]) + c.numpy().tobytes() for c in y]
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        out = []
+        for s in streams:
+            y = torch.frombuffer(bytearray(s[8:]), dtype=torch.uint8).view(-1, 3, s[6], s[7])
+            x = y.float() / self.weight
+            if float(x.mean()) > self.fails_above:
+                raise StreamError("too bright")
+            out.append(x)
+        return torch.stack(out).detach()
+
+
+def stolen_codec(oracle: Oracle) -> Scale:
+    """What a determined attack digs out of its oracle."""
+    damage: Any = oracle._damage
+    codec = damage.__closure__[damage.__code__.co_freevars.index("codec")].cell_contents
+    assert isinstance(codec, Scale)
+    return codec
+
+
+@attacks.register("test-cheat")
+@dataclass(frozen=True)
+class Cheat(Attack):
+    """Breaks the rule it is told to."""
+
+    how: str = "nothing"
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        match self.how:
+            case "nan":
+                return x * float("nan")
+            case "ball":
+                return x + 1
+            case "box":
+                return x - 1e-2 - x * 1.0
+            case "shape":
+                return x[..., :-1]
+            case "list":
+                return [x]  # type: ignore[return-value]
+            case "weights":
+                with torch.no_grad():
+                    stolen_codec(oracle).weight += 1
+            case "train":
+                stolen_codec(oracle).train().requires_grad_(True)
+                torch.set_grad_enabled(False)
+                torch.manual_seed(1)
+            case "in place":
+                x.zero_()
+            case "crash":
+                raise RuntimeError("boom")
+        return x
+
+
+@attacks.register("test-peek")
+@dataclass(frozen=True)
+class Peek(Attack):
+    """Declares itself black-box and asks for a gradient."""
+
+    access = "black"
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        with torch.enable_grad():
+            return x + oracle.gradient(x)[1]
+
+
+def run(cell: Cell, folder: Path, **options: int) -> Result:
+    store = Store(folder)
+    Runner(store, **options).run([cell])  # type: ignore[arg-type]
+    result = store.result(cell.id)
+    assert result is not None
+    return result
+
+
+def cheat(how: str) -> Cell:
+    return Cell("test-scale", f"test-cheat:{how}", threat="psnr:34", **PIXELS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("nan", "returned values that are not finite: the clean clip was used: 2 of 2 samples"),
+        ("ball", "left the threat set"),
+        ("shape", "returned shape (2, 1, 3, 24, 23); expected (2, 1, 3, 24, 24)"),
+        ("list", "returned list; expected a tensor"),
+        ("weights", "changed the codec's weights"),
+        ("crash", "boom"),
+    ],
+)
+def test_broken_rules_are_contained_and_told(how: str, message: str, tmp_path: Path) -> None:
+    result = run(cheat(how), tmp_path, batch_size=2)
+    told = "\n".join((*result.warnings, result.error or ""))
+    assert message in told
+    if result.status == "ok":
+        assert all(row["input_psnr"] >= 34 for row in result.rows)
+    if how == "nan":
+        assert all(row["input_linf"] == 0 for row in result.rows)
+
+
+def test_black_box_attacks_get_no_gradient(tmp_path: Path) -> None:
+    result = run(Cell("test-scale", "test-peek", **PIXELS), tmp_path)  # type: ignore[arg-type]
+    assert result.status == "error"
+    assert result.error is not None and "does not require grad" in result.error
+
+
+def test_state_is_restored_after_an_attack(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    runner = Runner(Store(tmp_path))
+    for how in ("train", "in place"):
+        assert not runner.run([cheat(how)]).errors
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.rand(3), expected)
+    codec = runner.codec("test-scale", "none")
+    assert not codec.training and not any(p.requires_grad for p in codec.parameters())
+    honest = run(cheat("nothing"), tmp_path / "honest")
+    in_place = Store(tmp_path).result(cheat("in place").id)
+    assert in_place is not None and [r["psnr"] for r in in_place.rows] == [r["psnr"] for r in honest.rows]
+
+
+def test_a_failing_cell_does_not_stop_a_grid_and_is_retried(tmp_path: Path) -> None:
+    cells = [cheat("crash"), cheat("nothing")]
+    first = Runner(Store(tmp_path)).run(cells)
+    assert (first.ran, first.failed, first.skipped) == (1, 1, 0)
+    assert "boom" in next(iter(first.errors.values()))
+    second = Runner(Store(tmp_path)).run(cells)
+    assert (second.ran, second.failed, second.skipped) == (0, 1, 1)
+
+
+def test_a_decoder_that_fails_under_attack_is_a_finding(plugins: None, tmp_path: Path) -> None:
+    photo_means = [float(s.load().float().mean() / 255) for s in cheat("nothing").samples()]
+    limit = max(photo_means) + 0.001
+    cell = Cell(f"test-scale:fails_above={limit}", "brighten", threat="linf:40/255", **PIXELS)  # type: ignore[arg-type]
+    result = run(cell, tmp_path)
+    assert result.status == "ok", result.error
+    brightest = photo_means.index(max(photo_means))
+    assert result.rows[brightest]["decode_failed"] == 1 and result.rows[brightest]["adv_psnr"] is None
+    assert any("decode failed under attack (StreamError: too bright)" in w for w in result.warnings)
+
+
+def test_numbers_do_not_depend_on_batch_order_or_company(tmp_path: Path) -> None:
+    """A random start of one sample is the same alone, in a batch, and in another grid."""
+    cell = Cell("test-scale", "noise", threat="psnr:34", data="photos:size=24")
+    alone = run(cell, tmp_path / "a")
+    batched = run(cell, tmp_path / "b", batch_size=4)
+    fewer = run(Cell("test-scale", "noise", threat="psnr:34", data="photos:size=24", limit=3), tmp_path / "c")
+    assert alone.rows == batched.rows
+    assert fewer.rows == alone.rows[:3]
+    other = run(Cell("test-scale", "noise", threat="psnr:34", data="photos:size=24", seed=1), tmp_path / "d")
+    assert other.rows != alone.rows
+
+
+def test_adversarial_clips_are_shared_by_cells_that_only_evaluate_them(tmp_path: Path) -> None:
+    bare = Cell("test-scale", "noise", **PIXELS)  # type: ignore[arg-type]
+    oblivious = Cell("test-scale", "noise", defense="self-ensemble", **PIXELS)  # type: ignore[arg-type]
+    adaptive = Cell("test-scale", "noise", defense="self-ensemble", access="adaptive", **PIXELS)  # type: ignore[arg-type]
+    transfer = Cell("jpeg:quality=50", "noise", access="transfer:test-scale", **PIXELS)  # type: ignore[arg-type]
+    sample = bare.samples()[0]
+    assert bare.craft_id(sample) == oblivious.craft_id(sample) == transfer.craft_id(sample)
+    assert adaptive.craft_id(sample) != bare.craft_id(sample)
+    Runner(Store(tmp_path)).run([bare, oblivious, transfer])
+    assert len(list(tmp_path.glob("crafted/*/*.safetensors"))) == 2
+
+
+def test_a_white_box_attack_on_a_codec_without_gradient_says_what_to_do(tmp_path: Path) -> None:
+    result = run(Cell("jpeg:quality=50", "pgd:steps=1", **PIXELS), tmp_path)  # type: ignore[arg-type]
+    assert result.error is not None and "use access = transfer:CODEC" in result.error
+
+
+def test_results_hold_no_times_and_are_byte_identical(tmp_path: Path) -> None:
+    cell = Cell("test-scale", "pgd:steps=2", **PIXELS)  # type: ignore[arg-type]
+    for name in "ab":
+        run(cell, tmp_path / name)
+    files = [(tmp_path / name / "cells" / f"{cell.id}.json").read_bytes() for name in "ab"]
+    assert files[0] == files[1]
+    assert json.loads(files[0])["provenance"]["python"] == sys.version.split()[0]

@@ -1,0 +1,70 @@
+"""Specs: the grammar of names, and reading values by a plugin's annotations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from robustcodec.errors import BadParameter, RobustCodecError, UnknownName
+from robustcodec.registry import Registry
+from robustcodec.spec import Spec, resolve
+
+
+def build(*, tag: str | None = None, eps: float = 0.1, steps: int = 3, mode: Literal["a", "b"] = "a") -> None: ...
+
+
+def test_parses_name_tag_and_parameters() -> None:
+    spec = Spec.parse("bmshj2018-hyperprior.tiny-q2:weights=a,b.safetensors,seed=3")
+    assert (spec.name, spec.tag) == ("bmshj2018-hyperprior", "tiny-q2")
+    assert spec.params == (("weights", "a,b.safetensors"), ("seed", "3"))
+    assert str(spec) == "bmshj2018-hyperprior.tiny-q2:weights=a,b.safetensors,seed=3"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x", {"tag": None, "eps": 0.1, "steps": 3, "mode": "a"}),
+        ("x:8/255", {"tag": None, "eps": 8 / 255, "steps": 3, "mode": "a"}),
+        ("x.t:eps=4,steps=7,mode=b", {"tag": "t", "eps": 4.0, "steps": 7, "mode": "b"}),
+        ("x:eps=1e-4", {"tag": None, "eps": 1e-4, "steps": 3, "mode": "a"}),
+    ],
+)
+def test_resolves_by_annotation(text: str, expected: dict[str, object]) -> None:
+    resolved = resolve(Spec.parse(text), build, "thing")
+    assert resolved == expected
+    assert {k: type(v) for k, v in resolved.items()} == {k: type(v) for k, v in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x:step=3", "no parameter 'step'; it takes tag, eps, steps, mode"),
+        ("x:steps=2.5", "steps='2.5' cannot be read; expected int"),
+        ("x:mode=c", "mode='c' cannot be read; expected one of a, b"),
+        ("x:eps=8/0", "eps='8/0' cannot be read; expected float"),
+        ("x:steps=1,steps=2", "names a parameter twice"),
+        ("x:8/255,eps=3", "cannot take the bare value"),
+        ("", "is not a name"),
+        ("a b", "is not a name"),
+    ],
+)
+def test_mistakes_say_what_was_given_and_expected(text: str, message: str) -> None:
+    with pytest.raises(BadParameter) as error:
+        resolve(Spec.parse(text), build, "thing")
+    assert message in str(error.value)
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    reg: Registry[object] = Registry("attack", "robustcodec.errors")
+    reg.register("chen-ma")(build)
+    with pytest.raises(UnknownName, match="did you mean chen-ma"):
+        reg.get("chenma")
+
+
+def test_same_definition_twice_is_fine_another_is_not() -> None:
+    reg: Registry[object] = Registry("attack", "robustcodec.errors")
+    reg.register("x")(build)
+    reg.register("x")(build)
+    with pytest.raises(RobustCodecError, match="defined twice"):
+        reg.register("x")(resolve)

@@ -1,0 +1,91 @@
+"""The run folder: whole files or none, JSON without NaN, and a full disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustcodec.errors import StoreError
+from robustcodec.grid import Cell
+from robustcodec.store import Result, Store, write_whole
+
+CELL = Cell("jpeg:30", "noise", data="photos:size=8", limit=1)
+
+
+def test_results_round_trip_with_nan_as_null(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    rows = ({"sample": "a", "psnr": float("nan"), "vi_db": float("inf"), "bpp": 1.5, "queries": 3},)
+    store.put(Result(CELL.id, CELL, "ok", rows, ("w",), {"torch": "2"}))
+    loaded = store.result(CELL.id)
+    assert loaded is not None and loaded.cell == CELL
+    assert loaded.rows[0] == {"sample": "a", "psnr": None, "vi_db": None, "bpp": 1.5, "queries": 3}
+    frame = store.frame([CELL])
+    assert frame["psnr"].isna().all() and frame["bpp"].iloc[0] == 1.5
+    assert frame[["codec", "attack", "threat", "warnings"]].iloc[0].tolist() == ["jpeg:30", "noise", "psnr:40", "w"]
+
+
+def test_failed_cells_are_not_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert not store.done(CELL.id)
+    store.put(Result(CELL.id, CELL, "error", error="boom"))
+    assert not store.done(CELL.id)
+    assert store.frame([CELL]).empty
+
+
+def test_clips_round_trip_exactly_and_have_the_same_bytes(tmp_path: Path) -> None:
+    clip = torch.randint(256, (2, 3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    files = []
+    for name in "ab":
+        store = Store(tmp_path / name)
+        store.put_clip("abcdef", clip.flip(0).flip(0), {"queries": 2, "budget": 0.5})
+        files.append(next((tmp_path / name).glob("crafted/*/*")).read_bytes())
+        stored = store.clip("abcdef")
+        assert stored is not None
+        assert torch.equal(stored[0], clip) and stored[1] == {"queries": 2, "budget": 0.5}
+    assert files[0] == files[1]
+    assert Store(tmp_path / "a").clip("012345") is None
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    partial = tmp_path / "cells" / ".x.json.123.part"
+    partial.write_text("{")
+    Store(tmp_path)
+    assert not partial.exists() and not store.done("x")
+
+
+def test_foreign_results_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "cells" / "x.json").write_text(json.dumps({"hello": 1}))
+    with pytest.raises(StoreError, match="is not a result of this release"):
+        store.result("x")
+    with pytest.raises(StoreError, match="is not a run folder"):
+        store.grid()
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        Store(tmp_path / "file" / "run")
+
+
+def test_a_write_that_fails_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
+    """A real failure of the system: the process may not write files of more than 1 kB."""
+    path = tmp_path / "x.bin"
+    write_whole(path, b"old")
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from robustcodec.store import write_whole\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
+        "write_whole(Path(sys.argv[1]), bytes(4096))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert "StoreError: cannot write" in done.stderr and "run the same command again" in done.stderr
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.bin"]
