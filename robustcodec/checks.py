@@ -76,9 +76,9 @@ def masking(rows: pandas.DataFrame) -> list[str]:
         floor = mean[[a for a in mean.index if a.split(":")[0] == "noise"]]
         for attack, value in mean.items():
             if str(attack).split(":")[0] != "noise" and len(floor) and value < floor.max():
-                named = dict(zip(keys, where, strict=True))
+                _, threat, _, codec, defense, access = where
                 warnings.append(
-                    f"{named['codec']} + {named['defense']} ({named['access']}, {named['threat']}): noise beats {attack} "
+                    f"{codec} + {defense} ({access}, {threat}): noise beats {attack} "
                     f"({floor.max():.1f} against {value:.1f} dB); its gradients may be masked"
                 )
     return warnings

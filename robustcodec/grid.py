@@ -21,15 +21,15 @@ import hashlib
 import itertools
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from robustcodec import registry
-from robustcodec.errors import GridError, UserError
+from robustcodec.errors import GridError
 from robustcodec.interfaces import Sample
 from robustcodec.spec import Spec
 from robustcodec.weights import dump_toml, sha256
@@ -197,7 +197,7 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
     return out
 
 
-@lru_cache(maxsize=None)
+@cache
 def _resolved_text(kind: str, text: str) -> str:
     reg, spec = _AXIS_REGISTRY[kind], Spec.parse(text)
     params = reg.resolve(spec)
@@ -236,7 +236,7 @@ def fingerprint(sample: Sample) -> str:
     return _file_digest(sample.source, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _file_digest(path: Path, size: int, stamp: int) -> str:
     return sha256(path)
 

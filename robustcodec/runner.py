@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -287,7 +287,7 @@ def _checked(name: str, returned: Any, x: Tensor, threat: Threat) -> tuple[Tenso
     return x_adv, findings
 
 
-@lru_cache(maxsize=None)
+@cache
 def provenance(device: torch.device) -> dict[str, str]:
     """Versions and device, for the record; no times, so that results are reproducible byte by byte."""
     libraries = ("robustcodec", "torch", "compressai", "numpy", "pillow")

@@ -40,7 +40,7 @@ MAX_SKIPPED = 50
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a trained model. ``codec``: a spec, ``…:weights=random`` or a checkpoint to start from."""
+    """Everything that decides a trained model. ``codec``: ``…:weights=random`` or a checkpoint to start from."""
 
     codec: str
     name: str  # the tag of the result
@@ -230,7 +230,7 @@ class Trainer:
             bpp = out.bits.sum() / (x.numel() / 3)
             dist = distortion(r, x, out.x_hat)
         self.optimiser.zero_grad()
-        (bpp + r.lmbda * dist).backward()  # type: ignore[no-untyped-call]
+        (bpp + r.lmbda * dist).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.main, r.clip)
         scores = float(bpp.detach()), float(dist.detach()), float(norm)
         if not all(map(math.isfinite, scores)):
@@ -238,7 +238,7 @@ class Trainer:
             if self.skipped >= MAX_SKIPPED:
                 raise RobustCodecError(
                     f"training diverged: {MAX_SKIPPED} steps in a row gave no finite gradient, the last at step "
-                    f"{self.step}; the checkpoint in {self.out} is from before. Try a smaller --lr or --precision float32"
+                    f"{self.step}; {self.out} holds a checkpoint from before. Try a smaller --lr or --precision float32"
                 )
             return scores
         self.skipped = 0

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -17,6 +16,8 @@ from robustcodec.store import Result, Store
 
 def choose_device(name: str) -> str:
     """``auto`` is CUDA where there is one; raises :class:`UserError` for a device that is not there."""
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -27,21 +28,26 @@ def choose_device(name: str) -> str:
     return name
 
 
+def progress_bar(console: Console) -> Progress:
+    """A bar per task with what the task notes in its field ``note``, time elapsed and time left."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
 class RunDisplay:
     """Cells done, failed and running, the current damage, and the time left. A watcher of :class:`Runner`."""
 
     def __init__(self, console: Console, cells: Sequence[Cell], store: Store) -> None:
         done = sum(store.done(cell.id) for cell in cells)
-        self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self.progress = progress_bar(console)
         self.cells = self.progress.add_task("cells", total=len(cells), completed=done, note="")
         self.current = self.progress.add_task("", total=1, note="", visible=False)
         self.failed, self.queries, self.shown = 0, 0, 0.0

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-Axis = Optional[list[str]]  # noqa: UP007, UP045 - typer reads it at run time
+Axis = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
 
 
 def command(

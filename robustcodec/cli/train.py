@@ -49,19 +49,10 @@ def command(
 
     keep_memory()
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    from robustcodec.cli._display import choose_device
+    from robustcodec.cli._display import choose_device, progress_bar
     from robustcodec.spec import Spec
-    from robustcodec.train import Progress as Moment
-    from robustcodec.train import Recipe, Trainer
+    from robustcodec.train import Progress, Recipe, Trainer
 
     recipe = Recipe(
         codec=codec,
@@ -85,18 +76,10 @@ def command(
     trainer = Trainer(recipe, out or Path("training") / f"{Spec.parse(codec).name}.{name}", choose_device(device))
     if trainer.step:
         console.print(f"resuming at step {trainer.step}", style="dim")
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task(name, total=steps, completed=trainer.step, note="")
 
-        def show(moment: Moment) -> None:
+        def show(moment: Progress) -> None:
             note = f"loss {moment.loss:.3f} = {moment.bpp:.3f} bpp + λ·{moment.distortion:.4g}"
             note += f", {moment.steps_per_second:.1f} steps/s"
             if moment.validation:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -20,7 +21,8 @@ from robustcodec.registry import data
 def test_photos_are_scikit_images_pixels() -> None:
     samples = {s.id: s for s in data.build("photos:size=200").samples()}
     assert len(samples) == 6
-    astronaut = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1)[None]
+    pixels = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    astronaut = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     assert torch.equal(samples["astronaut"].load(), astronaut[..., 156:356, 156:356])
     assert all(s.load().shape == (1, 3, 200, 200) and s.load().dtype == torch.uint8 for s in samples.values())
 
@@ -72,7 +74,7 @@ def _broken(kind: str, path: Path, photo: Tensor) -> Path:
     return path
 
 
-def _png16(pixels: np.ndarray) -> bytes:
+def _png16(pixels: NDArray[np.uint8]) -> bytes:
     """A 16-bit RGB PNG, written by hand: Pillow cannot write one."""
     import struct
     import zlib

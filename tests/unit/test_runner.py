@@ -83,7 +83,7 @@ class Cheat(Attack):
                 return [x]  # type: ignore[return-value]
             case "weights":
                 with torch.no_grad():
-                    stolen_codec(oracle).weight += 1
+                    stolen_codec(oracle).weight.add_(1)
             case "train":
                 stolen_codec(oracle).train().requires_grad_(True)
                 torch.set_grad_enabled(False)
