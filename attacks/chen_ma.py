@@ -23,7 +23,6 @@ from torch import Tensor
 from robustcodec.attacks._steps import Best
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
-from robustcodec.rounding import rounding
 
 HINGE = 1e-4  # mean square of the perturbation
 START = 0.01  # n starts uniform in ± this
@@ -68,8 +67,7 @@ class ChenMa(Attack):
                 over = delta.square().flatten(1).mean(1) > hinge
                 slope = 2 * delta / values
                 if not over.all():
-                    with rounding("none"):
-                        damage, grad = oracle.gradient(x_adv)
+                    damage, grad = oracle.gradient(x_adv, "none")
                     loop.see(x_adv, damage, ~over)
                     slope = torch.where(over[:, None, None, None, None], slope, -grad)
                 n.grad = _pass(scale * _pass(slope, shifted, 0, 1), n, -self.linf, self.linf)

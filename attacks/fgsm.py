@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -16,15 +17,16 @@ class FGSM(Attack):
     """The steepest step of full radius from the clean clip, by the gradient near it.
 
     ``start``: where the gradient is taken, as a fraction in [0, 1] of a random allowed perturbation. At 0, the
-    original attack, ``distortion`` has no gradient and the clean clip comes back.
+    original attack, ``distortion`` has next to no gradient. ``surrogate``: how it passes the rounding of latents.
     """
 
     start: float = 0.5
+    surrogate: Literal["none", "noise", "straight-through"] = "none"
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1:
             raise ValueError(f"start={self.start} is not in [0, 1]; expected a fraction of the budget")
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        _, grad = oracle.gradient(x + self.start * (threat.random_start(x, rng) - x))
+        _, grad = oracle.gradient(x + self.start * (threat.random_start(x, rng) - x), self.surrogate)
         return threat.project(x + threat.steepest(grad, x), x)

@@ -6,6 +6,7 @@ With ``momentum``, MI-FGSM (Dong et al., 2018, https://arxiv.org/abs/1710.06081)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ class PGD(Attack):
     """``steps`` steps of ``step_size`` radii from each of ``restarts`` starts; the best iterate is returned.
 
     The step does not depend on ``steps``, so a longer run begins with the shorter one and does at least as
-    much damage; the same holds for ``restarts``. ``momentum``: decay of the sum of past gradients, each of
+    much damage; the same holds for ``restarts``. ``surrogate``: how the gradient passes the rounding of latents;
+    iterates are judged by what the codec really does with them. ``momentum``: decay of the sum of past gradients, each of
     mean absolute value 1. ``random_start=False`` starts at the clean clip, where ``distortion`` has no gradient.
     """
 
@@ -30,6 +32,7 @@ class PGD(Attack):
     random_start: bool = True
     momentum: float = 0.0
     restarts: int = 1
+    surrogate: Literal["none", "noise", "straight-through"] = "none"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
@@ -48,12 +51,11 @@ class PGD(Attack):
             x_adv = threat.random_start(x, rng.child()) if self.random_start else x
             direction = torch.zeros_like(x)
             for _ in range(self.steps):
-                damage, grad = oracle.gradient(x_adv)
-                best.see(x_adv, damage)
+                _, grad = oracle.gradient(x_adv, self.surrogate)
                 direction = self.momentum * direction + _normalised(grad) if self.momentum else grad
                 x_adv = threat.project(x_adv + self.step_size * threat.steepest(direction, x), x)
-            with torch.no_grad():
-                best.see(x_adv, oracle(x_adv))
+                with torch.no_grad():
+                    best.see(x_adv, oracle(x_adv))
         return best.x
 
 

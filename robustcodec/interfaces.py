@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from robustcodec.rounding import rounding
+from robustcodec.rounding import Surrogate, rounding
 
 
 class Output:
@@ -197,10 +197,14 @@ class Oracle:
         self._on_query(out.detach())
         return out
 
-    def gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        """``(damage, gradient)`` at ``x_adv``: ``(N,)`` and like ``x_adv``; to the input only."""
+    def gradient(self, x_adv: Tensor, surrogate: Surrogate = "none") -> tuple[Tensor, Tensor]:
+        """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
+
+        ``surrogate``: how latents are rounded for this query. The default skips the rounding: a perturbation too
+        small to flip a latent still has a gradient that points the right way (measured in ARCHITECTURE.md).
+        """
         leaf = x_adv.detach().requires_grad_(True)
-        with torch.enable_grad():
+        with torch.enable_grad(), rounding(surrogate):
             damage = self(leaf)
             (grad,) = torch.autograd.grad(damage.sum(), leaf)
         alive = grad.flatten(1).ne(0).any(1)

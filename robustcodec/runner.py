@@ -160,6 +160,7 @@ class Runner:
         x = to_float(torch.stack([s.load() for s in batch])).to(self.device)
         seeds = [_seed(cell.craft_id(s)) for s in batch]
         with _contained(victim) as state:
+            torch.manual_seed(seeds[0])  # for whoever draws from the global state
             oracle = Oracle(victim, objective, x, attack.access, lambda d: watcher.queried(float(d.mean())))
             returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
         if state.weights_changed:

@@ -30,6 +30,9 @@ PLAIN = ["bmshj2018-factorized", "bmshj2018-factorized-relu", "bmshj2018-hyperpr
 RASTER = ["mbt2018", "cheng2020-anchor", "cheng2020-attn"]
 GROUPS = ["cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier"]
 VARIABLE = ["bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr"]
+SOME = pytest.mark.parametrize(
+    "name", ["mbt2018-mean", "cheng2020-anchor", "elic2022-chandelier", "mbt2018-vbr", "mbt2018-mean-vbr"]
+)
 EVERY = pytest.mark.parametrize("name", PLAIN + RASTER + GROUPS + VARIABLE)
 
 
@@ -111,7 +114,7 @@ def test_gradients_are_finite_and_agree_with_differences_of_the_frozen_function(
         assert float(difference) == pytest.approx(float(slope), rel=0.02), what
 
 
-@EVERY
+@SOME
 def test_training_reaches_every_parameter(name: str) -> None:
     codec, x = codecs.build(f"{name}:weights=random"), clip(1, 1, 64, 64)
     codec.train()
@@ -246,7 +249,7 @@ def test_elic2022_is_the_official_network() -> None:
     assert codecs.get("elic2022") is codecs.get("elic2022-official")
 
 
-@EVERY
+@SOME
 def test_checkpoints_load_by_path_and_only_into_their_family(name: str, tmp_path: Path) -> None:
     codec, path = lively(name), tmp_path / "small.safetensors"
     card = {"name": f"{name}.small", "family": name, "architecture": codec.card.architecture}
