@@ -7,6 +7,7 @@ numbers and marker shapes say the same without colour. The same input gives the 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -249,8 +250,15 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+def _file_name(cell: Cell) -> str:
+    """A name that a person can find and two cells never share."""
+    defense = "" if cell.defense == "none" else f"+{cell.defense}"
+    text = f"{cell.codec}{defense}_{cell.access}_{cell.attack}_{cell.threat}_{cell.objective}"
+    return f"{re.sub(r'[^A-Za-z0-9.+=-]+', '_', text)[:180]}_{cell.id[:6]}"
+
+
 def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write ``rate-distortion.png``, ``vulnerability.png`` and, of each finished cell, a panel ``<id>.png``.
+    """Write ``rate-distortion.png``, ``vulnerability.png`` and, of each finished cell, a panel.
 
     ``rows``: of ``store.frame(cells)``; a panel is of the first sample of its cell. Raises as the others do.
     """
@@ -266,6 +274,6 @@ def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: P
         names = cell.codec, cell.defense, cell.attack, cell.threat
         captions = Captions(*names, row["psnr"], row["bpp"], row["adv_psnr"], row["adv_bpp"])
         attacked = None if row["decode_failed"] else clips["attacked"]
-        path = folder / f"{cell.id}.png"
+        path = folder / f"{_file_name(cell)}.png"
         paths.append(panel(clips["original"], clips["adversarial"], clips["clean"], attacked, captions, path))
     return paths

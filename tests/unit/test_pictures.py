@@ -232,7 +232,8 @@ def test_write_all(rows: pd.DataFrame, tmp_path: Path) -> None:
         store.put_decoded(cell.id, images)
     frame = rows.head(2).assign(cell=[done.id, failed.id], decode_failed=[0.0, 1.0])
     paths = write_all(store, [done, failed, missing], frame, tmp_path / "pictures")
-    names = ["rate-distortion.png", "vulnerability.png", f"{done.id}.png", f"{failed.id}.png"]
+    shared = "jpeg_quality=30_oblivious_noise_psnr_40_distortion"
+    names = ["rate-distortion.png", "vulnerability.png", *(f"{shared}_{c.id[:6]}.png" for c in (done, failed))]
     assert [p.name for p in paths] == names and all(p.is_file() for p in paths)
     np.testing.assert_array_equal(region(read(paths[2]), 3, 24, 300), first(images["attacked"]))
     assert (region(read(paths[3]), 3, 24, 300) == 128).all()

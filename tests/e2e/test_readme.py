@@ -1,0 +1,62 @@
+"""What the README shows runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustcodec.conformance import check
+from robustcodec.grid import Cell
+from robustcodec.registry import codecs
+from robustcodec.runner import Runner
+from robustcodec.store import Store
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+LIMITS = {"codec": 40, "attack": 20, "defense": 20}
+
+
+def block(name: str) -> str:
+    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def examples(tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in LIMITS:
+        path = tmp_path_factory.mktemp("readme") / f"{name}.py"
+        path.write_text(block(name))
+        runpy.run_path(str(path))
+
+
+@pytest.mark.parametrize(("name", "limit"), LIMITS.items())
+def test_examples_are_as_short_as_promised(name: str, limit: int) -> None:
+    assert len([line for line in block(name).splitlines() if line.strip()]) < limit
+
+
+def test_the_example_codec_passes_its_check() -> None:
+    clips = [torch.rand(1, 1, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    failed = [c for c in check(codecs.build("blocks"), clips) if not c.passed and "bits" not in c.name]
+    assert not failed, failed
+
+
+def test_the_examples_run_in_a_grid(tmp_path: Path) -> None:
+    data = {"data": "photos:size=64", "limit": 2}
+    cells = [
+        Cell("blocks", "best-of:tries=4", **data),  # type: ignore[arg-type]
+        Cell("blocks", "pgd:steps=2", defense="drop-bits:bits=4", access="adaptive", **data),  # type: ignore[arg-type]
+    ]
+    store = Store(tmp_path)
+    tally = Runner(store).run(cells)
+    assert not tally.errors
+    frame = store.frame(cells)
+    assert len(frame) == 4 and (frame["input_psnr"] >= 40).all()
+
+
+def test_the_commands_are_the_ones_ci_runs() -> None:
+    assert block("run").endswith("uv run robustcodec run\n")
+    assert block("tests").endswith("uv run pytest\n")
