@@ -21,10 +21,11 @@ from robustcodec.registry import attacks
 class PGD(Attack):
     """``steps`` steps of ``step_size`` radii from each of ``restarts`` starts; the best iterate is returned.
 
-    The step does not depend on ``steps``, so a longer run begins with the shorter one and does at least as
-    much damage; the same holds for ``restarts``. ``surrogate``: how the gradient passes the rounding of latents;
-    iterates are judged by what the codec really does with them. ``momentum``: decay of the sum of past gradients, each of
-    mean absolute value 1. ``random_start=False`` starts at the clean clip, where ``distortion`` has no gradient.
+    The step does not depend on ``steps``, so a longer run begins with the shorter one and does at least as much
+    damage; the same holds for ``restarts``. ``surrogate``: how the gradient passes the rounding of latents;
+    iterates are judged by what the codec really does with them. ``momentum``: decay of the sum of past
+    gradients, each of mean absolute value 1. ``random_start=False`` starts at the clean clip, where
+    ``distortion`` has next to no gradient.
     """
 
     steps: int = 20
