@@ -227,8 +227,9 @@ class Trainer:
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
         with rounding("noise"), half:
             out = self.codec(x)
-            bpp = out.bits.sum() / (x.numel() / 3)
-            dist = distortion(r, x, out.x_hat)
+            x_hat, bits = out.x_hat, out.bits
+        bpp = bits.sum() / (x.numel() / 3)
+        dist = distortion(r, x, x_hat)  # in float32: MS-SSIM subtracts squares that nearly cancel
         self.optimiser.zero_grad()
         (bpp + r.lmbda * dist).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.main, r.clip)
