@@ -28,6 +28,12 @@ def choose_device(name: str) -> str:
     return name
 
 
+def report_console(stderr: bool = False) -> Console:
+    """A console for tables: as wide as the terminal, or 120 columns where there is none (a pipe, a log)."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=120)
+
+
 def progress_bar(console: Console) -> Progress:
     """A bar per task with what the task notes in its field ``note``, time elapsed and time left."""
     return Progress(

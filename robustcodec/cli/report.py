@@ -26,8 +26,7 @@ def command(
 
         robustcodec report runs/default
     """
-    from rich.console import Console
-
+    from robustcodec.cli._display import report_console
     from robustcodec.store import Store
 
     if not (run / "grid.toml").is_file():
@@ -35,7 +34,7 @@ def command(
 
         raise StoreError(f"{run} is not a run folder (no grid.toml); give the --out of a robustcodec run")
     store = Store(run)
-    publish(store, store.grid().cells(), Console(stderr=json), as_json=json)
+    publish(store, store.grid().cells(), report_console(stderr=json), as_json=json)
 
 
 def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool) -> None:

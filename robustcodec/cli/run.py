@@ -41,11 +41,10 @@ def command(
     from robustcodec.allocator import keep_memory
 
     keep_memory()
-    from rich.console import Console
-
+    from robustcodec.cli._display import report_console
     from robustcodec.grid import Grid, select
 
-    console = Console(stderr=json)
+    console = report_console(stderr=json)
     axes = {
         "codec": codec,
         "attack": attack,
