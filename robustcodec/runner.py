@@ -23,7 +23,7 @@ from torch import Tensor
 
 from robustcodec import checks, registry, robustness
 from robustcodec.data import to_float, to_uint8
-from robustcodec.errors import AttackError, RobustCodecError, StoreError
+from robustcodec.errors import AttackError, RobustCodecError, StoreError, UserError
 from robustcodec.grid import Cell
 from robustcodec.interfaces import Attack, Codec, Draws, Metric, Objective, Oracle, Sample, Threat
 from robustcodec.store import Result, Row, Store
@@ -57,6 +57,7 @@ class Tally:
     ran: int = 0
     skipped: int = 0
     failed: int = 0
+    mistakes: int = 0  # of those that failed: by what was typed or given, not by what ran
     errors: dict[str, str] = field(default_factory=dict)  # cell, as text → last line of its error
 
 
@@ -91,7 +92,15 @@ class Runner:
                 continue
             watcher.cell_started(cell)
             started = time.perf_counter()
-            result = self._run_cell(cell, watcher)
+            try:
+                result = self._evaluate(cell, self._craft(cell, watcher))
+            except StoreError:  # the disk, not the cell
+                raise
+            except RobustCodecError as error:
+                result = self._failure(cell, str(error))
+                tally.mistakes += isinstance(error, UserError)
+            except Exception:
+                result = self._failure(cell, traceback.format_exc())
             self.store.put(result)
             seconds = time.perf_counter() - started
             self.store.log(
@@ -105,16 +114,8 @@ class Runner:
             watcher.cell_finished(result, seconds)
         return tally
 
-    def _run_cell(self, cell: Cell, watcher: Watcher) -> Result:
-        try:
-            crafted = self._craft(cell, watcher)
-            return self._evaluate(cell, crafted)
-        except StoreError:  # the disk, not the cell
-            raise
-        except RobustCodecError as error:
-            return Result(cell.id, cell, "error", provenance=provenance(self.device), error=f"{error}")
-        except Exception:
-            return Result(cell.id, cell, "error", provenance=provenance(self.device), error=traceback.format_exc())
+    def _failure(self, cell: Cell, error: str) -> Result:
+        return Result(cell.id, cell, "error", provenance=provenance(self.device), error=error)
 
     def codec(self, codec: str, defense: str) -> Codec:
         """A defended codec, frozen, in eval mode, on the device; the last few are kept."""

@@ -46,8 +46,8 @@ def fetch(url: str, digest: str, path: Path) -> Path:
         except (OSError, urllib.error.URLError) as error:
             partial.unlink(missing_ok=True)
             raise WeightsError(
-                f"{path.name} is not on this machine and cannot be downloaded ({error}).\n"
-                f"Get it from {url}\nand put it at {path}"
+                f"{path.name} is not on this machine and cannot be downloaded ({error}); "
+                f"get it from {url} and put it at {path}"
             ) from None
         partial.replace(path)
     found = sha256(path)

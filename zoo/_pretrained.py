@@ -132,8 +132,8 @@ def _download(url: str) -> dict[str, Any]:
         state = torch.hub.load_state_dict_from_url(url, progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
-            f"{target.name} is not on this machine and cannot be downloaded ({error}).\n"
-            f"Get it from {url}\nand put it at {target}"
+            f"{target.name} is not on this machine and cannot be downloaded ({error}); "
+            f"get it from {url} and put it at {target}"
         ) from None
     return dict(load_state_dict(state))
 

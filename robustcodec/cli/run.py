@@ -75,4 +75,4 @@ def command(
     for cell, error in tally.errors.items():
         console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
     if tally.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if tally.failed == tally.mistakes else 1)
