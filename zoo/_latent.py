@@ -11,6 +11,7 @@ import copy
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -42,6 +43,7 @@ class LatentCodec(Codec):
     """
 
     family: ClassVar[str]
+    paper: ClassVar[str]
     architecture: ClassVar[Callable[..., CompressionModel]]
     widths: ClassVar[dict[int, dict[str, int]]]
     stride: ClassVar[int] = 64
@@ -63,7 +65,8 @@ class LatentCodec(Codec):
         """
         super().__init__()
         source = _pretrained.Source.choose(self.family, tag, quality, metric, weights, seed)
-        net, self.card = _pretrained.network(source, type(self).architecture, self.widths)
+        net, card = _pretrained.network(source, type(self).architecture, self.widths)
+        self.card = replace(card, paper=self.paper)
         self.net: Any = steady(net).to(memory_format=torch.channels_last)
         self._exact_modules: dict[str, nn.Module] = {}
         self._model_id: bytes | None = None

@@ -15,6 +15,7 @@ class Joint(RasterCodec):
     """Convolutions and GDN; means and scales from side information and causal context."""
 
     family = "mbt2018"
+    paper = "https://arxiv.org/abs/1809.02736"
     architecture = JointAutoregressiveHierarchicalPriors
     widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["mbt2018"].items()}
 
@@ -24,6 +25,7 @@ class ChengAnchor(RasterCodec):
     """Residual blocks and sub-pixel convolutions; one Gaussian per latent, not the paper's mixture."""
 
     family = "cheng2020-anchor"
+    paper = "https://arxiv.org/abs/2001.01568"
     architecture = Cheng2020Anchor
     widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-anchor"].items()}
 
@@ -33,5 +35,6 @@ class ChengAttention(ChengAnchor):
     """The same with simplified attention blocks."""
 
     family = "cheng2020-attn"
+    paper = "https://arxiv.org/abs/2001.01568"
     architecture = Cheng2020Attention
     widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-attn"].items()}

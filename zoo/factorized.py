@@ -18,6 +18,7 @@ class Factorized(LatentCodec):
     """``y = g_a(x)`` under one learned density per channel; the latent is rounded about its medians."""
 
     family = "bmshj2018-factorized"
+    paper = "https://arxiv.org/abs/1802.01436"
     architecture = FactorizedPrior
     widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["bmshj2018-factorized"].items()}
     stride = 16

@@ -129,6 +129,7 @@ class ChengCheckerboard(GroupCodec):
     """cheng2020-anchor with a checkerboard in place of the causal context. CompressAI publishes no weights."""
 
     family = "cheng2020-anchor-checkerboard"
+    paper = "https://arxiv.org/abs/2103.15306"
     architecture = Cheng2020AnchorCheckerboard
     widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-anchor"].items()}
 
@@ -145,6 +146,7 @@ class Elic(GroupCodec):
     """ELIC: a group sees all groups before it. The qualities have equal widths; CompressAI publishes no weights."""
 
     family = "elic2022-official"
+    paper = "https://arxiv.org/abs/2203.10886"
     architecture = partial(_elic, Elic2022Official)
     widths = {q: {"N": 192, "M": 320} for q in range(1, 9)}
 
@@ -165,4 +167,5 @@ class ElicChandelier(Elic):
     """ELIC after V. Chandelier: a group sees the first group and the one before it."""
 
     family = "elic2022-chandelier"
+    paper = "https://arxiv.org/abs/2203.10886"
     architecture = partial(_elic, Elic2022Chandelier)

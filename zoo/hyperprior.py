@@ -22,6 +22,7 @@ class Hyperprior(LatentCodec):
     """Latents are Gaussian with zero mean and a scale that the coded side information ``z`` gives."""
 
     family = "bmshj2018-hyperprior"
+    paper = "https://arxiv.org/abs/1802.01436"
     architecture = ScaleHyperprior
     widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["bmshj2018-hyperprior"].items()}
 
@@ -80,6 +81,7 @@ class MeanScale(Hyperprior):
     """Latents are Gaussian with a mean and a scale from the side information; rounding is about the mean."""
 
     family = "mbt2018-mean"
+    paper = "https://arxiv.org/abs/1809.02736"
     architecture = MeanScaleHyperprior
     widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["mbt2018-mean"].items()}
     has_means = True

@@ -143,6 +143,7 @@ class HyperpriorVbr(VariableRate):
     """Zero-mean Gaussian latents."""
 
     family = "bmshj2018-hyperprior-vbr"
+    paper = "https://arxiv.org/abs/2402.18930"
     architecture = partial(ScaleHyperpriorVbr, vr_entbttlnck=True)
     widths = _widths("bmshj2018-hyperprior-vbr")
 
@@ -198,6 +199,7 @@ class MeanScaleVbr(HyperpriorVbr):
     """Gaussian latents with means from the side information."""
 
     family = "mbt2018-mean-vbr"
+    paper = "https://arxiv.org/abs/2402.18930"
     architecture = partial(MeanScaleHyperpriorVbr, vr_entbttlnck=True)
     widths = _widths("mbt2018-mean-vbr")
 
@@ -214,6 +216,7 @@ class JointVbr(VariableRate, RasterCodec):
     """Gaussian latents with means and scales from side information and causal context."""
 
     family = "mbt2018-vbr"
+    paper = "https://arxiv.org/abs/2402.18930"
     architecture = JointAutoregressiveHierarchicalPriorsVbr
     widths = _widths("mbt2018-vbr")
 

@@ -1,0 +1,57 @@
+"""Bundled checkpoints: whole, small enough, better than JPEG by their cards, and still giving the same numbers."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from robustcodec import weights
+from robustcodec.data import centre_crop, to_float
+from robustcodec.registry import codecs
+from robustcodec.train import measure
+
+ROOT = Path(__file__).parents[2]
+CARDS = {p.stem: tomllib.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT / "zoo" / "cards").glob("*.toml"))}
+GOLDEN = json.loads((Path(__file__).parent / "bundled.json").read_text())
+
+
+def test_every_checkpoint_has_a_card_and_they_stay_small() -> None:
+    files = sorted((ROOT / "zoo" / "weights").iterdir())
+    assert [f.name.removesuffix(".safetensors") for f in files] == list(CARDS)
+    assert sum(f.stat().st_size for f in files) < 40e6
+
+
+def test_three_rate_points_of_each_ladder() -> None:
+    ladders: dict[str, int] = {}
+    for name in CARDS:
+        ladder = name.rpartition("-q")[0]
+        ladders[ladder] = ladders.get(ladder, 0) + 1
+    assert set(ladders) == {
+        "bmshj2018-factorized.tiny",
+        "bmshj2018-hyperprior.tiny",
+        "bmshj2018-hyperprior.tiny-msssim",
+        "mbt2018-mean.tiny",
+    }
+    assert min(ladders.values()) >= 3
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_cards_record_what_was_measured_and_how(name: str) -> None:
+    card = CARDS[name]
+    family, tag = name.split(".")
+    assert card["sha256"] == weights.sha256(weights.find(family, tag))
+    assert card["training"]["command"].startswith(f"robustcodec train {family}:weights=")
+    assert card["training"]["sources"]
+    measured = card["measured"]
+    assert set(measured["kodak"]) == {"bpp", "psnr", "ms_ssim"}
+    assert measured["bd_rate_against_jpeg_percent"]["psnr"] < 0
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_numbers_are_still_the_same(name: str, photo: Tensor) -> None:
+    scores = measure(codecs.build(name), to_float(centre_crop(photo, 192))[None])
+    assert scores == pytest.approx(GOLDEN[name], rel=2e-3)
