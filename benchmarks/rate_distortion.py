@@ -17,7 +17,7 @@ from pathlib import Path
 
 from robustcodec.allocator import keep_memory
 
-JPEG_QUALITIES = (5, 8, 12, 17, 23, 30, 40, 50, 60, 70, 80, 88)
+JPEG_QUALITIES = (2, 3, 5, 8, 12, 17, 23, 30, 40, 50, 60, 70, 80, 88)
 CARDS = Path(__file__).parents[1] / "zoo" / "cards"
 METRICS = ("psnr", "ms_ssim")
 
