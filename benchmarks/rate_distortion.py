@@ -10,7 +10,6 @@ that it shares with JPEG, PCHIP interpolation of log-rate; negative is better th
 from __future__ import annotations
 
 import argparse
-import json
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -81,7 +80,6 @@ def main() -> None:
                     f"python benchmarks/rate_distortion.py --data {options.data} --write-cards"
                 )
                 path.write_text(dump_toml(card), encoding="utf-8")
-    print(json.dumps({"jpeg": jpeg}))
 
 
 if __name__ == "__main__":
