@@ -28,7 +28,7 @@ from robustcodec.grid import Cell
 from robustcodec.interfaces import Attack, Codec, Draws, Metric, Objective, Oracle, Sample, Threat
 from robustcodec.store import Result, Row, Store
 
-METRICS = ("psnr", "ms_ssim")
+METRICS = ("psnr", "ms_ssim")  # of every run
 OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
 
 
@@ -73,13 +73,19 @@ class Coded:
 
 class Runner:
     """Runs cells into a store. ``batch_size``: samples of one shape crafted together; no number depends on it
-    beyond float noise."""
+    beyond float noise. ``metrics``: scores beside PSNR and MS-SSIM, such as ``lpips:net=squeeze``; cells that were
+    done without them are scored again, from the clips already crafted.
 
-    def __init__(
-        self, store: Store, device: str = "cpu", batch_size: int = 1, metrics: Sequence[str] = METRICS
-    ) -> None:
+    Raises :class:`MissingDependency` for a metric that cannot be computed here.
+    """
+
+    def __init__(self, store: Store, device: str = "cpu", batch_size: int = 1, metrics: Sequence[str] = ()) -> None:
         self.store, self.device, self.batch_size = store, torch.device(device), batch_size
-        self.metrics: dict[str, Metric] = {name: registry.metrics.build(name) for name in metrics}
+        built: list[Metric] = [registry.metrics.build(name) for name in dict.fromkeys((*METRICS, *metrics))]
+        self.metrics = {metric.name: metric for metric in built}
+        probe = torch.full((1, 1, 3, 64, 64), 0.5, device=self.device)
+        for metric in built:  # a metric that cannot be computed here says so now, not after an hour of crafting
+            metric.fn(probe, probe)
         self._codecs: dict[tuple[str, str], Codec] = {}
         self._clean: dict[tuple[str, str, str], Coded] = {}
 
@@ -87,7 +93,7 @@ class Runner:
         """Run what is missing; failures are kept with their traceback and tried again by the next run."""
         watcher, tally = watcher or Silent(), Tally()
         for cell in cells:
-            if self.store.done(cell.id):
+            if self.store.done(cell.id, self.metrics):
                 tally.skipped += 1
                 continue
             watcher.cell_started(cell)

@@ -81,10 +81,13 @@ class Store:
         for stale in (*root.glob("cells/.*.part"), *root.glob("crafted/*/.*.part")):
             stale.unlink(missing_ok=True)
 
-    def done(self, cell_id: str) -> bool:
-        """True if this cell has succeeded; failed ones run again."""
+    def done(self, cell_id: str, scores: Iterable[str] = ()) -> bool:
+        """True if this cell has succeeded and holds these scores; failed ones run again."""
         path = self.root / "cells" / f"{cell_id}.json"
-        return path.is_file() and json.loads(path.read_text())["status"] == "ok"
+        if not path.is_file():
+            return False
+        table = json.loads(path.read_text())
+        return table["status"] == "ok" and all(set(scores) <= set(row) for row in table["rows"])
 
     def put(self, result: Result) -> None:
         """Keep a result."""

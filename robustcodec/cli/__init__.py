@@ -26,7 +26,7 @@ for _name in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line. User mistakes: one line on stderr, exit code 2. Ctrl-C: exit code 130."""
+    """Run the command line. User mistakes: one line on stderr, exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
@@ -36,6 +36,3 @@ def main() -> None:
     except RobustCodecError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command resumes", err=True)
-        sys.exit(130)

@@ -19,6 +19,7 @@ def command(
     threat: Annotated[Axis, typer.Option(help="Budget: psnr:40, linf:8/255, l2:1.5, mse:1e-4.")] = None,
     data: Annotated[Axis, typer.Option(help="Data set: photos, kodak, folder:PATH.")] = None,
     access: Annotated[Axis, typer.Option(help="oblivious, adaptive or transfer:CODEC.")] = None,
+    metric: Annotated[Axis, typer.Option(help="Score beside PSNR and MS-SSIM, such as lpips:net=squeeze.")] = None,
     seed: Annotated[Optional[list[int]], typer.Option(help="Seed.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=0, help="Samples of each data set; 0 for all.")] = None,  # noqa: UP045
     out: Annotated[Optional[Path], typer.Option(help="Run folder. Default: runs/NAME.")] = None,  # noqa: UP045
@@ -65,9 +66,14 @@ def command(
         chosen.check()
         store = Store(out or Path("runs") / chosen.name)
         store.put_grid(chosen)
-        runner = Runner(store, choose_device(device), batch_size)
-    with RunDisplay(console, cells, store) as display:
-        tally = runner.run(cells, display)
+        runner = Runner(store, choose_device(device), batch_size, metric or ())
+    try:
+        with RunDisplay(console, cells, store) as display:
+            tally = runner.run(cells, display)
+    except KeyboardInterrupt:
+        done = sum(store.done(cell.id) for cell in cells)
+        console.print(f"interrupted: {done} of {len(cells)} cells are done; the same command goes on from here")
+        raise typer.Exit(130) from None
     from robustcodec.cli.report import publish
 
     publish(store, cells, console, as_json=json)

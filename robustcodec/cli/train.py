@@ -86,5 +86,9 @@ def command(
                 note += " | " + ", ".join(f"{k} {v:.3f}" for k, v in moment.validation.items())
             progress.update(task, completed=moment.step, note=note)
 
-        path = trainer.run(show)
+        try:
+            path = trainer.run(show)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on from the last checkpoint")
+            raise typer.Exit(130) from None
     console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", markup=False, highlight=False)
