@@ -201,16 +201,16 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
 def _resolved_text(kind: str, text: str) -> str:
     reg, spec = _AXIS_REGISTRY[kind], Spec.parse(text)
     params = reg.resolve(spec)
-    out: dict[str, Any] = {"name": spec.name, "params": params}
+    out: dict[str, Any] = {"name": spec.name}
     if kind == "codec":
         out["fingerprint"] = reg.get(spec.name).fingerprint(**params)  # type: ignore[attr-defined]
-        for local in ("weights",):  # a path says nothing that the checksum does not
-            if out["fingerprint"] and local in params:
-                out["params"] = {k: v for k, v in params.items() if k != local}
-    elif kind == "data":
-        out["params"] = {k: v for k, v in params.items() if k != "path"}  # samples are identified by their bytes
+        if out["fingerprint"]:  # says all that a path can say
+            params = {k: v for k, v in params.items() if k != "weights"}
+    elif kind == "data":  # samples are identified by their bytes
+        params = {k: v for k, v in params.items() if k != "path"}
     else:
         reg.build(spec)  # values are checked by the plugin itself
+    out["params"] = params
     return _canonical(out)
 
 
