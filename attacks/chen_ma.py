@@ -75,7 +75,7 @@ class ChenMa(Attack):
                 adam.step()
             found = threat.project(loop.x, x)
             with torch.no_grad():
-                best.see(found, oracle(found))
+                best.see(found, oracle(threat.quantise(found, x)))
         return best.x
 
     def _constants(self, x: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ class PGD(Attack):
 
     The step does not depend on ``steps``, so a longer run begins with the shorter one and does at least as much
     damage; the same holds for ``restarts``. ``surrogate``: how the gradient passes the rounding of latents;
-    iterates are judged by what the codec really does with them. ``momentum``: decay of the sum of past
+    iterates are judged by what the codec really does with their 8-bit version. ``momentum``: decay of the sum of past
     gradients, each of mean absolute value 1. ``random_start=False`` starts at the clean clip, where
     ``distortion`` has next to no gradient.
     """
@@ -55,8 +55,8 @@ class PGD(Attack):
                 _, grad = oracle.gradient(x_adv, self.surrogate)
                 direction = self.momentum * direction + _normalised(grad) if self.momentum else grad
                 x_adv = threat.project(x_adv + self.step_size * threat.steepest(direction, x), x)
-                with torch.no_grad():
-                    best.see(x_adv, oracle(x_adv))
+                with torch.no_grad():  # judged as it will count: rounded to 8 bits, by the codec that rounds latents
+                    best.see(x_adv, oracle(threat.quantise(x_adv, x)))
         return best.x
 
 
