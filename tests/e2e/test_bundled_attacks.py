@@ -49,3 +49,15 @@ def test_more_steps_and_restarts_never_do_less_damage(photo: Tensor) -> None:
     by_restarts = [damage(f"pgd:steps=4,restarts={n}") for n in (1, 2, 4)]
     assert by_steps == sorted(by_steps) and by_steps[-1] > by_steps[0]
     assert by_restarts == sorted(by_restarts)
+
+
+def test_effort_never_costs_damage_in_published_rows(tmp_path: Path) -> None:
+    """Through the runner, 8-bit rounding and real bytes: every sample, by steps and by restarts."""
+    efforts = ["pgd:steps=3", "pgd:steps=6", "pgd:steps=6,restarts=2", "pgd:steps=6,restarts=3"]
+    cells = [Cell(CODEC, attack, threat="psnr:34", data="photos:size=96", limit=3) for attack in efforts]
+    store = Store(tmp_path)
+    assert not Runner(store).run(cells).errors
+    damage = store.frame(cells).pivot(index="sample", columns="attack", values="mse_out")[efforts]
+    steps = damage.diff(axis=1).iloc[:, 1:]
+    assert (steps >= -1e-9).all(axis=None), damage
+    assert (steps.iloc[:, 0] > 0).all()
