@@ -54,9 +54,8 @@ def run(grid: str | Path | None = None, out: str | Path | None = None, device: s
     from robustcodec.store import Store
 
     chosen = Grid.default() if grid is None else Grid.read(Path(grid))
-    chosen.check()
+    cells = chosen.check()
     store = Store(Path(out) if out else Path("runs") / chosen.name)
     store.put_grid(chosen)
-    cells = chosen.cells()
     tally = Runner(store, device, batch_size).run(cells)
     return Run(store.root, store.frame(cells), tally.errors)

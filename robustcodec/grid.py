@@ -23,7 +23,7 @@ import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,9 @@ class Cell:
         samples = [[s.id, fingerprint(s)] for s in self.samples()]
         return {"version": CELL_VERSION, **named, "access": access, "seed": self.seed, "samples": samples}
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """16 hex digits of the sha256 of :meth:`identity`."""
+        """16 hex digits of the sha256 of :meth:`identity`, of when it was first asked for."""
         return _digest(self.identity())
 
     def craft_id(self, sample: Sample) -> str:
@@ -132,10 +132,12 @@ class Grid:
             raise GridError(f"grid {self.name!r} has no cells; give each block a codec and an attack")
         return sorted(seen, key=lambda c: (c.data, c.victim, c.codec, c.defense, c.access))
 
-    def check(self) -> None:
-        """Raise the first mistake in any name, parameter or data set before anything runs."""
-        for cell in self.cells():
-            cell.identity()
+    def check(self) -> list[Cell]:
+        """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set."""
+        cells = self.cells()
+        for cell in cells:
+            _ = cell.id
+        return cells
 
     @classmethod
     def read(cls, path: Path) -> Grid:
@@ -197,8 +199,8 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
     return out
 
 
-@cache
-def _resolved_text(kind: str, text: str) -> str:
+def _resolved(kind: str, text: str) -> dict[str, Any]:
+    """Name, all parameters, and for a codec its weights, of an axis value. Not cached: files behind it may change."""
     reg, spec = _AXIS_REGISTRY[kind], Spec.parse(text)
     params = reg.resolve(spec)
     out: dict[str, Any] = {"name": spec.name}
@@ -210,12 +212,7 @@ def _resolved_text(kind: str, text: str) -> str:
         params = {k: v for k, v in params.items() if k != "path"}
     else:
         reg.build(spec)  # values are checked by the plugin itself
-    out["params"] = params
-    return _canonical(out)
-
-
-def _resolved(kind: str, text: str) -> dict[str, Any]:
-    return dict(json.loads(_resolved_text(kind, text)))
+    return out | {"params": params}
 
 
 def _canonical(value: Any) -> str:
@@ -232,13 +229,7 @@ def fingerprint(sample: Sample) -> str:
         from robustcodec.data import checksum
 
         return checksum(sample.load())
-    stat = sample.source.stat()
-    return _file_digest(sample.source, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _file_digest(path: Path, size: int, stamp: int) -> str:
-    return sha256(path)
+    return sha256(sample.source)
 
 
 def select(grid: Grid, axes: dict[str, list[Any]], limit: int | None) -> Grid:

@@ -11,7 +11,7 @@ import hashlib
 import platform
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -87,13 +87,18 @@ class Runner:
         for metric in built:  # a metric that cannot be computed here says so now, not after an hour of crafting
             metric.fn(probe, probe)
         self._codecs: dict[tuple[str, str], Codec] = {}
-        self._clean: dict[tuple[str, str, str], Coded] = {}
+        self._clean: dict[str, Coded] = {}  # by sample, of the codec and defense in hand
+        self._clean_of: tuple[str, str, str] | None = None
 
     def run(self, cells: Iterable[Cell], watcher: Watcher | None = None) -> Tally:
-        """Run what is missing; failures are kept with their traceback and tried again by the next run."""
-        watcher, tally = watcher or Silent(), Tally()
-        for cell in cells:
-            if self.store.done(cell.id, self.metrics):
+        """Run what is missing; failures are kept with their traceback and tried again by the next run.
+
+        Raises :class:`UserError` before anything runs if a cell cannot be identified (a name, weights, data).
+        """
+        watcher, tally, cells = watcher or Silent(), Tally(), list(cells)
+        done = [self.done(cell) for cell in cells]
+        for cell, skip in zip(cells, done, strict=True):
+            if skip:
                 tally.skipped += 1
                 continue
             watcher.cell_started(cell)
@@ -105,7 +110,7 @@ class Runner:
             except RobustCodecError as error:
                 result = self._failure(cell, str(error))
                 tally.mistakes += isinstance(error, UserError)
-            except Exception:
+            except Exception:  # attacks, codecs and defenses are anyone's code: one bad cell must not cost the others
                 result = self._failure(cell, traceback.format_exc())
             self.store.put(result)
             seconds = time.perf_counter() - started
@@ -119,6 +124,10 @@ class Runner:
                 tally.ran += 1
             watcher.cell_finished(result, seconds)
         return tally
+
+    def done(self, cell: Cell) -> bool:
+        """True if the store holds this cell with every score of this runner."""
+        return self.store.done(cell.id, self.metrics)
 
     def _failure(self, cell: Cell, error: str) -> Result:
         return Result(cell.id, cell, "error", provenance=provenance(self.device), error=error)
@@ -166,13 +175,15 @@ class Runner:
             )
         x = to_float(torch.stack([s.load() for s in batch])).to(self.device)
         seeds = [_seed(s, cell.seed) for s in batch]
-        with _contained(victim) as state:
+
+        def changed() -> None:
+            self._codecs.clear()  # built again from the file by whoever needs it next
+            raise AttackError(f"{cell.attack} changed the codec's weights; its result is not used")
+
+        with _contained(victim, changed):
             torch.manual_seed(seeds[0])  # for whoever draws from the global state
             oracle = Oracle(victim, objective, x, attack.access, lambda d: watcher.queried(float(d.mean())))
             returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
-        if state.weights_changed:
-            self._codecs.clear()
-            raise AttackError(f"{cell.attack} changed the codec's weights; its result is not used")
         x_adv, findings = _checked(cell.attack, returned, x, threat)
         x_adv = threat.quantise(threat.project(x_adv, x), x)
         budget = checks.budget_used(x_adv, x, threat)
@@ -186,14 +197,15 @@ class Runner:
 
     def _evaluate(self, cell: Cell, crafted: list[tuple[Sample, Tensor, dict[str, Any]]]) -> Result:
         codec = self.codec(cell.codec, cell.defense)
+        if self._clean_of != (cell.codec, cell.defense, cell.data):  # cells come sorted: the last is the one to keep
+            self._clean, self._clean_of = {}, (cell.codec, cell.defense, cell.data)
         rows: list[Row] = []
         findings: list[checks.Finding] = []
         for index, (sample, adversarial, info) in enumerate(crafted):
             original = sample.load()
-            key = cell.codec, cell.defense, f"{cell.data}/{sample.id}"
-            if key not in self._clean:
-                self._clean[key] = self._code(codec, original)
-            clean, attacked = self._clean[key], self._code(codec, adversarial)
+            if sample.id not in self._clean:
+                self._clean[sample.id] = self._code(codec, original)
+            clean, attacked = self._clean[sample.id], self._code(codec, adversarial)
             if clean.x_hat is None:
                 raise RobustCodecError(
                     f"{codec.card.name} cannot decode its own stream of {sample.id}: {clean.failure}"
@@ -253,24 +265,23 @@ def _seed(sample: Sample, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{sample.id}\n{fingerprint(sample)}\n{seed}".encode()).digest()[:7], "little")
 
 
-@dataclass
-class _State:
-    weights_changed: bool = False
-
-
 @contextmanager
-def _contained(codec: Codec) -> Iterator[_State]:
-    """Whatever an attack does to random state, gradient mode or the codec is undone or noticed."""
-    state, grad = _State(), torch.is_grad_enabled()
-    before = {k: (v.data_ptr(), v._version) for k, v in codec.state_dict(keep_vars=True).items()}
+def _contained(codec: Codec, on_change: Callable[[], None]) -> Iterator[None]:
+    """What an attack does to random state, gradient mode or the codec's modes is undone. ``on_change`` is called if
+    any tensor of the codec has other values than before, even if the attack then raised. Values are compared, not
+    version counters: writing through ``.data`` or numpy leaves those as they were.
+    """
+    grad = torch.is_grad_enabled()
+    before = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
     with torch.random.fork_rng(devices=[]):
         try:
-            yield state
+            yield
         finally:
             torch.set_grad_enabled(grad)
             codec.eval().requires_grad_(False)
-            after = {k: (v.data_ptr(), v._version) for k, v in codec.state_dict(keep_vars=True).items()}
-            state.weights_changed = after != before
+            after = codec.state_dict()
+            if after.keys() != before.keys() or not all(torch.equal(after[k], before[k]) for k in before):
+                on_change()
 
 
 def _checked(name: str, returned: Any, x: Tensor, threat: Threat) -> tuple[Tensor, list[list[str]]]:

@@ -29,7 +29,13 @@ def cache_dir() -> Path:
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a file, in hex."""
+    """sha256 of a file, in hex; computed once while size and modification time stay."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, size: int, stamp: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robustcodec.errors import UserError
 from robustcodec.grid import Cell
-from robustcodec.store import Result, Store
+from robustcodec.store import Result
 
 
 def choose_device(name: str) -> str:
@@ -51,10 +50,9 @@ def progress_bar(console: Console) -> Progress:
 class RunDisplay:
     """Cells done, failed and running, the current damage, and the time left. A watcher of :class:`Runner`."""
 
-    def __init__(self, console: Console, cells: Sequence[Cell], store: Store) -> None:
-        done = sum(store.done(cell.id) for cell in cells)
+    def __init__(self, console: Console, cells: int, done: int) -> None:
         self.progress = progress_bar(console)
-        self.cells = self.progress.add_task("cells", total=len(cells), completed=done, note="")
+        self.cells = self.progress.add_task("cells", total=cells, completed=done, note="")
         self.current = self.progress.add_task("", total=1, note="", visible=False)
         self.failed, self.queries, self.shown = 0, 0, 0.0
         self.console = console

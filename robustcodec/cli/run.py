@@ -62,16 +62,15 @@ def command(
         from robustcodec.runner import Runner
         from robustcodec.store import Store
 
-        cells = chosen.cells()
-        chosen.check()
+        cells = chosen.check()
         store = Store(out or Path("runs") / chosen.name)
         store.put_grid(chosen)
         runner = Runner(store, choose_device(device), batch_size, metric or ())
     try:
-        with RunDisplay(console, cells, store) as display:
+        with RunDisplay(console, len(cells), sum(map(runner.done, cells))) as display:
             tally = runner.run(cells, display)
     except KeyboardInterrupt:
-        done = sum(store.done(cell.id) for cell in cells)
+        done = sum(map(runner.done, cells))
         console.print(f"interrupted: {done} of {len(cells)} cells are done; the same command goes on from here")
         raise typer.Exit(130) from None
     from robustcodec.cli.report import publish

@@ -84,6 +84,11 @@ class Cheat(Attack):
             case "weights":
                 with torch.no_grad():
                     stolen_codec(oracle).weight.add_(1)
+            case "weights by data":
+                stolen_codec(oracle).weight.data.mul_(0.5)
+            case "weights and crash":
+                stolen_codec(oracle).weight.data.mul_(0.5)
+                raise RuntimeError("boom")
             case "train":
                 stolen_codec(oracle).train().requires_grad_(True)
                 torch.set_grad_enabled(False)
@@ -127,6 +132,8 @@ def cheat(how: str) -> Cell:
         ("shape", "returned shape (2, 1, 3, 24, 23); expected (2, 1, 3, 24, 24)"),
         ("list", "returned list; expected a tensor"),
         ("weights", "changed the codec's weights"),
+        ("weights by data", "changed the codec's weights"),
+        ("weights and crash", "changed the codec's weights"),
         ("crash", "boom"),
     ],
 )
@@ -160,6 +167,34 @@ def test_state_is_restored_after_an_attack(tmp_path: Path) -> None:
     honest = run(cheat("nothing"), tmp_path / "honest")
     in_place = Store(tmp_path).result(cheat("in place").id)
     assert in_place is not None and [r["psnr"] for r in in_place.rows] == [r["psnr"] for r in honest.rows]
+
+
+@pytest.mark.parametrize("how", ["weights", "weights by data", "weights and crash"])
+def test_cells_after_a_changed_codec_meet_the_original(how: str, tmp_path: Path) -> None:
+    Runner(Store(tmp_path)).run([cheat(how), cheat("nothing")])
+    shared = Store(tmp_path).result(cheat("nothing").id)
+    alone = run(cheat("nothing"), tmp_path / "alone")
+    assert shared is not None and shared.rows == alone.rows
+
+
+def test_memory_holds_the_clean_results_of_one_codec_only(tmp_path: Path) -> None:
+    runner = Runner(Store(tmp_path))
+    runner.run([Cell(codec, "noise", **PIXELS) for codec in ("test-scale", "jpeg:50", "jpeg:60")])  # type: ignore[arg-type]
+    assert len(runner._clean) == 2
+
+
+def test_a_new_metric_scores_done_cells_again_from_the_stored_clips(plugins: None, tmp_path: Path) -> None:
+    cell = Cell("test-scale", "pgd:steps=2", **PIXELS)  # type: ignore[arg-type]
+    first, clips = run(cell, tmp_path), {p: p.stat().st_mtime_ns for p in tmp_path.glob("crafted/*/*")}
+    runner = Runner(Store(tmp_path), metrics=["mean_difference"])
+    assert not runner.done(cell)
+    assert runner.run([cell]).ran == 1 and runner.done(cell)
+    again = Store(tmp_path).result(cell.id)
+    assert again is not None
+    added = {"mean_difference", "adv_mean_difference"}
+    assert all(added <= set(row) for row in again.rows)
+    assert [{k: v for k, v in row.items() if k not in added} for row in again.rows] == list(first.rows)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("crafted/*/*")} == clips
 
 
 def test_a_failing_cell_does_not_stop_a_grid_and_is_retried(tmp_path: Path) -> None:
