@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustcodec.errors import StoreError
+from robustcodec.files import remove_leftovers, whole
 from robustcodec.grid import Cell, Grid
 
 if TYPE_CHECKING:
@@ -52,18 +52,11 @@ def _disk(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write ``path`` so that it is either absent, as it was, or complete."""
+    """Write ``path`` so that it is either absent, as it was, or complete; raises :class:`StoreError`."""
     with _disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole(path) as partial:
+            partial.write_bytes(data)
 
 
 def _plain(value: Any) -> Any:
@@ -78,16 +71,12 @@ class Store:
         self.root = root
         with _disk(root):
             (root / "cells").mkdir(parents=True, exist_ok=True)
-        for stale in (*root.glob("cells/.*.part"), *root.glob("crafted/*/.*.part")):
-            stale.unlink(missing_ok=True)
+            remove_leftovers(root)
 
     def done(self, cell_id: str, scores: Iterable[str] = ()) -> bool:
         """True if this cell has succeeded and holds these scores; failed ones run again."""
-        path = self.root / "cells" / f"{cell_id}.json"
-        if not path.is_file():
-            return False
-        table = json.loads(path.read_text())
-        return table["status"] == "ok" and all(set(scores) <= set(row) for row in table["rows"])
+        result = self.result(cell_id)
+        return result is not None and result.status == "ok" and all(set(scores) <= set(row) for row in result.rows)
 
     def put(self, result: Result) -> None:
         """Keep a result."""

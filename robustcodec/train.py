@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,8 +27,9 @@ import torch
 from torch import Tensor
 
 from robustcodec import weights
-from robustcodec.data import to_float
+from robustcodec.data import centre_crop, to_float
 from robustcodec.errors import BadData, RobustCodecError, UserError
+from robustcodec.files import whole
 from robustcodec.interfaces import Codec, Sample
 from robustcodec.registry import codecs, data
 from robustcodec.rounding import rounding
@@ -182,14 +182,14 @@ class Trainer:
                     on_progress(Progress(self.step, r.steps, loss, bpp, dist, lr, rate, self.validation))
         finally:
             logs.close()
+        if not self.validation:  # resumed after the last step
+            self.validation = self.validate()
         return self.export()
 
     def validate(self) -> dict[str, float]:
         """Real bytes and distortion of the averaged weights on the validation set; empty without one."""
         if self.recipe.validate is None:
             return {}
-        from robustcodec.data import centre_crop
-
         clips = [centre_crop(s.load(), 256) for s in data.build(self.recipe.validate).samples()[:8]]
         with self._averaged():
             scores = [measure(self.codec, to_float(c)[None].to(self.device)) for c in clips]
@@ -239,7 +239,7 @@ class Trainer:
             if self.skipped >= MAX_SKIPPED:
                 raise RobustCodecError(
                     f"training diverged: {MAX_SKIPPED} steps in a row gave no finite gradient, the last at step "
-                    f"{self.step}; {self.out} holds a checkpoint from before. Try a smaller --lr or --precision float32"
+                    f"{self.step}; a checkpoint in {self.out} is from before. Try a smaller --lr or --precision float32"
                 )
             return scores
         self.skipped = 0
@@ -282,9 +282,8 @@ class Trainer:
             "aux_optimiser": self.aux_optimiser.state_dict() if self.aux_optimiser else None,
             "rng": torch.get_rng_state(),
         }
-        partial = self.out / "checkpoint.pt.part"
-        torch.save(state, partial)
-        os.replace(partial, self.out / "checkpoint.pt")
+        with whole(self.out / "checkpoint.pt") as partial:
+            torch.save(state, partial)
 
     def _resume(self) -> None:
         path = self.out / "checkpoint.pt"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tomllib
-import urllib.error
 import urllib.request
 from functools import cache
 from importlib.resources import files
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustcodec.errors import WeightsError
+from robustcodec.files import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,18 +45,15 @@ def fetch(url: str, digest: str, path: Path) -> Path:
     """``path``, downloaded from ``url`` if it is not there; raises :class:`WeightsError` offline or if it differs."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".part")
         try:
-            with urllib.request.urlopen(url, timeout=30) as response, partial.open("wb") as out:
-                while chunk := response.read(1 << 20):
-                    out.write(chunk)
-        except (OSError, urllib.error.URLError) as error:
-            partial.unlink(missing_ok=True)
+            with urllib.request.urlopen(url, timeout=30) as response, whole(path) as partial:
+                with partial.open("wb") as out:
+                    shutil.copyfileobj(response, out)
+        except OSError as error:  # URLError is one
             raise WeightsError(
                 f"{path.name} is not on this machine and cannot be downloaded ({error}); "
                 f"get it from {url} and put it at {path}"
             ) from None
-        partial.replace(path)
     found = sha256(path)
     if not found.startswith(digest):
         raise WeightsError(
@@ -126,13 +124,12 @@ def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any]) -> None:
         k: v.detach().cpu().to(torch.float16 if v.dtype in floats else v.dtype).contiguous() for k, v in state.items()
     }
     weights.parent.mkdir(parents=True, exist_ok=True)
-    partial = weights.with_name(weights.name + ".part")
-    save_file(stored, partial)
-    os.replace(partial, weights)
+    with whole(weights) as partial:
+        save_file(stored, partial)
     text = dump_toml({**card, "sha256": sha256(weights)})
     path = weights.with_name(weights.name.removesuffix(".safetensors") + ".toml")
-    path.with_suffix(".part").write_text(text)
-    os.replace(path.with_suffix(".part"), path)
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def dump_toml(table: dict[str, Any], prefix: str = "") -> str:

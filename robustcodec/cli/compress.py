@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -85,13 +84,10 @@ def check_target(output: Path, source: Path, force: bool) -> None:
 def write(output: Path, save: Callable[[Path], object]) -> None:
     """Let ``save`` write ``output`` whole or not at all; raises :class:`UserError` if the system refuses."""
     from robustcodec.errors import UserError
+    from robustcodec.files import whole
 
-    partial = output.with_name(f".{output.name}.part")
     try:
-        save(partial)
-        partial.replace(output)
+        with whole(output) as partial:
+            save(partial)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}; give another --output") from None
-    finally:
-        with suppress(OSError):  # a folder that may not be written
-            partial.unlink()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CORE = {p.stem for p in (ROOT / "robustcodec").glob("*.py")} - {"__init__", "__main__"}
 # lowest first; a module may import its own layer's other modules and everything below
 LAYERS = [
-    {"errors", "allocator"},
+    {"errors", "allocator", "files"},
     {"spec", "stream", "rounding"},
     {"interfaces", "registry"},
     {"weights", "metrics", "objectives", "threats", "rate"},

@@ -53,10 +53,19 @@ def test_clips_round_trip_exactly_and_have_the_same_bytes(tmp_path: Path) -> Non
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    partial = tmp_path / "cells" / ".x.json.123.part"
-    partial.write_text("{")
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    left = tmp_path / "cells" / f".x.json.{gone.pid}.part"
+    left.write_text("{")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as busy:
+        writing = tmp_path / "cells" / f".y.json.{busy.pid}.part"
+        writing.write_text("{")
+        Store(tmp_path)  # a report of a run that is going on takes nothing away from it
+        assert not left.exists() and not store.done("x")
+        assert writing.exists()
+        busy.communicate(b"\n")
     Store(tmp_path)
-    assert not partial.exists() and not store.done("x")
+    assert not writing.exists()
 
 
 def test_foreign_results_are_refused(tmp_path: Path) -> None:
