@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def read_image(path: Path) -> Tensor:
         raise BadData(f"{path} is empty (0 bytes); expected an 8-bit RGB image")
     try:
         with Image.open(path) as image:
-            mode = image.mode
+            mode, kind = image.mode, image.format
             image.load()
             pixels = np.array(image)
     except UnidentifiedImageError:
@@ -43,9 +42,9 @@ def read_image(path: Path) -> Tensor:
         raise BadData(f"{path} is damaged or cut short ({error}); replace or remove it") from None
     if mode != "RGB" or pixels.dtype != np.uint8:
         what = {"CMYK": "CMYK", "L": "greyscale", "RGBA": "RGB with transparency", "P": "palette", "LA": "greyscale"}
-        kind = what.get(mode, "16-bit" if mode.startswith("I") else f"mode {mode}")
-        raise BadData(f"{path} is a {kind} image; expected 8-bit RGB. Convert it first, for example to an RGB PNG")
-    if path.suffix.lower() == ".png" and _png_depth(path) > 8:
+        found = what.get(mode, "16-bit" if mode.startswith("I") else f"mode {mode}")
+        raise BadData(f"{path} is a {found} image; expected 8-bit RGB. Convert it first, for example to an RGB PNG")
+    if kind == "PNG" and _png_depth(path) > 8:
         raise BadData(f"{path} is a 16-bit image; expected 8-bit RGB. Convert it first, for example to an RGB PNG")
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
@@ -87,6 +86,11 @@ def centre_crop(clip: Tensor, size: int) -> Tensor:
     return clip[..., top : top + size, left : left + size].contiguous()
 
 
+def _sample(name: str, path: Path, crop: int) -> Sample:
+    """An image file as a sample, cropped to its centre if ``crop`` > 0."""
+    return Sample(name, lambda: centre_crop(read_image(path), crop) if crop else read_image(path), path)
+
+
 @data.register("photos")
 @dataclass(frozen=True)
 class Photos(DataSet):
@@ -105,10 +109,7 @@ class Photos(DataSet):
 
         folder = Path(skimage.__file__).parent / "data"
         paths = [next(folder.glob(f"{name}.*"), folder / f"{name}.png") for name in self.NAMES]
-        return [Sample(path.stem, self._loader(path), path) for path in paths]
-
-    def _loader(self, path: Path) -> Callable[[], Tensor]:
-        return lambda: centre_crop(read_image(path), self.size)
+        return [_sample(path.stem, path, self.size) for path in paths]
 
 
 @data.register("folder")
@@ -126,10 +127,7 @@ class Folder(DataSet):
         found = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise BadData(f"no images in {root}; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
-        return [Sample(p.relative_to(root).with_suffix("").as_posix(), self._loader(p), p) for p in found]
-
-    def _loader(self, path: Path) -> Callable[[], Tensor]:
-        return lambda: centre_crop(read_image(path), self.crop) if self.crop else read_image(path)
+        return [_sample(p.relative_to(root).with_suffix("").as_posix(), p, self.crop) for p in found]
 
 
 @data.register("kodak")
@@ -154,11 +152,8 @@ class Kodak(DataSet):
         for number, digest in enumerate(KODAK_SHA256, start=1):
             name = f"kodim{number:02}"
             path = weights.fetch(f"{self.URL}/{name}.png", digest, root / f"{name}.png")
-            found.append(Sample(name, self._loader(path), path))
+            found.append(_sample(name, path, self.crop))
         return found
-
-    def _loader(self, path: Path) -> Callable[[], Tensor]:
-        return lambda: centre_crop(read_image(path), self.crop) if self.crop else read_image(path)
 
 
 KODAK_SHA256 = (

@@ -232,15 +232,19 @@ def fingerprint(sample: Sample) -> str:
     return sha256(sample.source)
 
 
-def select(grid: Grid, axes: dict[str, list[Any]], limit: int | None) -> Grid:
-    """``grid`` with the axes given on the command line in place of its own."""
+def select(grid: Grid | None, axes: dict[str, list[Any]], limit: int | None) -> Grid:
+    """What a command line asks for: ``axes`` in place of those of every block of a grid file.
+
+    Without a file (``None``) it is the default grid; but naming codecs or attacks makes a grid of one's own, in
+    which all that is not named is as in :class:`Cell`, with the default grid's codecs or attacks.
+    """
     given = {k: v for k, v in axes.items() if v}
+    base = grid or Grid.default()
     if not given and limit is None:
-        return grid
-    blocks: Iterable[dict[str, Any]] = grid.blocks
-    if "codec" in given or "attack" in given:  # a grid of one's own: unspecified axes take the cell's defaults
-        first = grid.blocks[0]
+        return base
+    blocks: Iterable[dict[str, Any]] = base.blocks
+    if grid is None and ("codec" in given or "attack" in given):
+        first = base.blocks[0]
         blocks = [{"codec": first["codec"], "attack": first["attack"]}]
     extra = given if limit is None else {**given, "limit": limit}
-    merged = tuple(_axes({**b, **extra}, "the command line") for b in blocks)
-    return Grid(grid.name if merged == grid.blocks else "custom", merged)
+    return Grid("custom", tuple(_axes({**b, **extra}, "the command line") for b in blocks))

@@ -248,7 +248,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``sha256`` is of those pixels' bytes."""
+    """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``source``: the file it is read from, if any."""
 
     id: str
     load: Callable[[], Tensor]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 import typer
@@ -27,7 +26,6 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Run the command line. User mistakes: one line on stderr, exit code 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
     except UserError as error:

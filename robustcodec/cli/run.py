@@ -56,7 +56,7 @@ def command(
         "access": access,
         "seed": seed,
     }
-    chosen = select(Grid.read(grid) if grid else Grid.default(), {k: list(v or ()) for k, v in axes.items()}, limit)
+    chosen = select(Grid.read(grid) if grid else None, {k: list(v or ()) for k, v in axes.items()}, limit)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device
         from robustcodec.runner import Runner

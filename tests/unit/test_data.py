@@ -109,6 +109,12 @@ def test_unusable_images_say_what_they_are(kind: str, message: str, photo: Tenso
     assert message in str(error.value) and str(path) in str(error.value)
 
 
+def test_a_jpeg_named_png_is_read_by_its_content(photo: Tensor, tmp_path: Path) -> None:
+    image = Image.fromarray(photo[0].permute(1, 2, 0).numpy())
+    image.save(tmp_path / "x.png", format="JPEG", quality=90)
+    assert sets.read_image(tmp_path / "x.png").shape == photo.shape
+
+
 def test_empty_and_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no images in"):
         data.build(f"folder:{tmp_path}").samples()

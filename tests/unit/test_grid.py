@@ -113,8 +113,14 @@ def test_names_and_values_are_checked_before_anything_runs() -> None:
 
 def test_axes_on_the_command_line() -> None:
     default = Grid.default()
-    assert select(default, {}, None) is default
-    limited = select(default, {"threat": ["linf:8/255"]}, 1)
+    assert select(None, {}, None) == default
+    limited = select(None, {"threat": ["linf:8/255"]}, 1)
     assert {c.threat for c in limited.cells()} == {"linf:8/255"} and len(limited.cells()) == len(default.cells())
-    own = select(default, {"codec": ["jpeg:30"], "attack": ["noise"]}, None)
+    own = select(None, {"codec": ["jpeg:30"], "attack": ["noise"]}, None)
     assert own.cells() == [Cell("jpeg:30", "noise")]
+
+
+def test_axes_on_the_command_line_keep_the_rest_of_a_grid_file() -> None:
+    file = Grid("mine", ({"codec": ["jpeg:30", "jpeg:40"], "attack": ["noise"], "threat": ["psnr:34"], "limit": 2},))
+    assert select(file, {}, None) is file
+    assert select(file, {"codec": ["webp:50"]}, None).cells() == [Cell("webp:50", "noise", threat="psnr:34", limit=2)]
