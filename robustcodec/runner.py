@@ -229,7 +229,7 @@ class Runner:
                 decoded = {} if attacked.x_hat is None else {"attacked": attacked.x_hat}
                 self.store.put_decoded(cell.id, clips | decoded)
         warnings = checks.summarise(findings, len(rows))
-        return Result(cell.id, cell, "ok", tuple(rows), warnings, provenance(self.device))
+        return Result(cell.id, cell, "ok", tuple(rows), warnings, provenance(self.device), identity=cell.identity())
 
     @torch.no_grad()
     def _code(self, codec: Codec, clip: Tensor) -> Coded:

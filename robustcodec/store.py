@@ -28,7 +28,9 @@ Row = dict[str, Any]  # sample id, scores by name, queries
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a cell. ``rows``: one per sample; ``error``: a message and a traceback if it failed."""
+    """What came of a cell. ``rows``: one per sample; ``error``: a message and a traceback if it failed; ``identity``:
+    what its id was made of, the checksums of weights and samples among it.
+    """
 
     id: str
     cell: Cell
@@ -37,6 +39,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     provenance: dict[str, str] | None = None
     error: str | None = None
+    identity: dict[str, Any] | None = None
 
 
 @contextmanager

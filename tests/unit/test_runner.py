@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -252,4 +253,7 @@ def test_results_hold_no_times_and_are_byte_identical(tmp_path: Path) -> None:
         run(cell, tmp_path / name)
     files = [(tmp_path / name / "cells" / f"{cell.id}.json").read_bytes() for name in "ab"]
     assert files[0] == files[1]
-    assert json.loads(files[0])["provenance"]["python"] == sys.version.split()[0]
+    table = json.loads(files[0])
+    assert table["provenance"]["python"] == sys.version.split()[0]
+    samples = [[s.id, hashlib.sha256(s.source.read_bytes()).hexdigest()] for s in cell.samples() if s.source]
+    assert table["identity"]["samples"] == samples and len(samples) == 2
