@@ -1,35 +1,61 @@
-"""The README's tables, from run folders.
+"""The README's tables, from run folders and from the cards of the bundled codecs.
 
 robustcodec run && python benchmarks/readme_tables.py leaderboard runs/default
 robustcodec run benchmarks/kodak.toml && python benchmarks/readme_tables.py attacks runs/kodak
+python benchmarks/readme_tables.py codecs
 """
 
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
+
+import pandas as pd
+
+from robustcodec import report
+from robustcodec.store import Store
 
 LEADERBOARD = ["rank", "codec", "defense", "access", "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"]
 ATTACKS = ["threat", "codec", "attack", "vi_db", "vi_low", "vi_high", "delta_psnr", "rate_ratio", "input_psnr"]
+CARDS = Path(__file__).parents[1] / "zoo" / "cards"
+
+
+def codecs() -> str:
+    """Rate points of the bundled codecs and, once a ladder, its BD-rates against JPEG."""
+    lines = ["| codec | λ | bpp | PSNR (dB) | MS-SSIM | BD-rate in PSNR | BD-rate in MS-SSIM |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for path in sorted(CARDS.glob("*.toml")):
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+        kodak, gain = card["measured"]["kodak"], card["measured"]["bd_rate_against_jpeg_percent"]
+        first = path.stem.endswith("q1")
+        gains = f" {gain['psnr']:+.1f} % | {gain['ms_ssim']:+.1f} % |" if first else " | |"
+        scores = f"{kodak['bpp']:.3f} | {kodak['psnr']:.2f} | {kodak['ms_ssim']:.4f} |"
+        lines.append(f"| {path.stem} | {card['training']['lmbda']:g} | {scores}{gains}")
+    return "\n".join(lines) + "\n"
+
+
+def table(rows: pd.DataFrame, which: str) -> str:
+    """A run's leaderboard or attacks, the columns that the README shows."""
+    if which == "leaderboard":
+        return report.to_markdown(report.leaderboard(rows)[LEADERBOARD])
+    attacks = report.attack_table(rows).sort_values(["threat", "codec", "vi_db"], ascending=[False, True, True])
+    return report.to_markdown(attacks[ATTACKS])
 
 
 def main() -> None:
     """Print one table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["leaderboard", "attacks"])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("table", choices=["leaderboard", "attacks", "codecs"])
+    parser.add_argument("run", type=Path, nargs="?", help="run folder of a leaderboard or of attacks")
     options = parser.parse_args()
-    from robustcodec import report
-    from robustcodec.store import Store
-
+    if options.table == "codecs":
+        print(codecs())
+        return
+    if options.run is None:
+        parser.error(f"{options.table} needs a run folder, such as runs/default")
     store = Store(options.run)
-    rows = store.frame(store.grid().cells())
-    if options.table == "leaderboard":
-        print(report.to_markdown(report.leaderboard(rows)[LEADERBOARD]))
-    else:
-        table = report.attack_table(rows)
-        table = table.sort_values(["threat", "codec", "vi_db"], ascending=[False, True, True])
-        print(report.to_markdown(table[ATTACKS]))
+    print(table(store.frame(store.grid().cells()), options.table))
 
 
 if __name__ == "__main__":

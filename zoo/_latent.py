@@ -149,8 +149,9 @@ class LatentCodec(Codec):
     def exactly(self, name: str, z: Tensor) -> Tensor:
         """``net.<name>(z)`` in float64: encoder and decoder must agree on entropy parameters on any thread count.
 
-        In float32 the order of additions, which depends on threads and batch size, moves a scale across a
-        table threshold often enough to ruin a stream; in float64 the odds are about 1e-14 per symbol.
+        The order of additions depends on threads and batch size. A scale that this moves across a table threshold
+        ruins the stream; in float64 the room for that is nine orders of magnitude smaller than in float32, and the
+        checksum of symbols catches what is left.
         """
         if self.training:
             with torch.autocast(z.device.type, enabled=False):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from robustcodec.registry import codecs
 from robustcodec.runner import Runner
 from robustcodec.store import Store
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 LIMITS = {"codec": 40, "attack": 20, "defense": 20}
 
 
@@ -55,6 +58,42 @@ def test_the_examples_run_in_a_grid(tmp_path: Path) -> None:
     assert not tally.errors
     frame = store.frame(cells)
     assert len(frame) == 4 and (frame["input_psnr"] >= 40).all()
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """Every Markdown table of ``text``, as its lines by column."""
+    found = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return [[dict(zip(cells(t[0]), cells(r), strict=True)) for r in t[2:]] for t in (f.splitlines() for f in found)]
+
+
+def test_the_codec_table_is_what_the_cards_say() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "readme_tables.py", "codecs"], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() in README
+
+
+@pytest.mark.parametrize(("number", "board", "section"), [(0, "default", 0), (1, "kodak", None)])
+def test_result_tables_are_cut_from_the_published_ones(number: int, board: str, section: int | None) -> None:
+    """Each line of the README stands in the published table with the same numbers, and none is left out."""
+    shown = tables(README)[number]
+    published = tables((ROOT / "leaderboards" / board / "leaderboard.md").read_text(encoding="utf-8"))
+    if section is None:  # one table for each threat, after as many leaderboards
+        threats = re.findall(
+            r"^### .*, (psnr:\d+)", (ROOT / "leaderboards" / board / "leaderboard.md").read_text(), re.M
+        )
+        half = len(published) // 2
+        lines = [
+            line | {"threat": t} for t, table in zip(threats[half:], published[half:], strict=True) for line in table
+        ]
+    else:
+        lines = published[section]
+    wanted = [{column: line[column] for column in shown[0]} for line in lines]
+    assert sorted(map(str, shown)) == sorted(map(str, wanted))
 
 
 def test_the_commands_are_the_ones_ci_runs() -> None:
