@@ -36,6 +36,15 @@ class _State:
     residuals: list[Tensor] = field(default_factory=list)
     calls: int = 0
 
+    def residual(self, soft: Tensor, hard: Tensor) -> Tensor:
+        """What takes ``soft`` to ``hard``, without gradient; under ``frozen`` that of the first forward."""
+        if self.surrogate != "frozen":
+            return (hard - soft).detach()
+        if self.calls == len(self.residuals):
+            self.residuals.append((hard - soft).detach())
+        self.calls += 1
+        return self.residuals[self.calls - 1]
+
     def rewind(self) -> None:
         """Under ``frozen``: the next call meets the first residual again. Call before each forward."""
         self.calls = 0
@@ -63,12 +72,21 @@ def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
         return y
     if state.surrogate == "noise":
         return y + torch.empty_like(y).uniform_(-0.5, 0.5)
-    if state.surrogate == "frozen":
-        if state.calls == len(state.residuals):
-            state.residuals.append((centred.round() - centred).detach())
-        residual = state.residuals[state.calls]
-        state.calls += 1
-    else:
-        residual = (centred.round() - centred).detach()
-    rounded = centred + residual
+    rounded = centred + state.residual(centred, centred.round())
     return rounded if mean is None else rounded + mean
+
+
+def choose_level(soft: Tensor) -> Tensor:
+    """The most probable level of soft assignments ``(…, levels)`` as one-hot, gradient by the chosen surrogate.
+
+    For a codebook ``none`` is the soft assignment itself and ``noise`` draws a level from it.
+    """
+    state = _state.get() or _State("straight-through")
+    if state.surrogate == "none":
+        return soft
+    if state.surrogate == "noise":
+        level = torch.multinomial(soft.detach().flatten(0, -2), 1).view(soft.shape[:-1])
+    else:
+        level = soft.argmax(-1)
+    hard = torch.nn.functional.one_hot(level, soft.shape[-1]).to(soft.dtype)
+    return soft + state.residual(soft, hard)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import binascii
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from robustcodec.errors import StreamError
@@ -75,8 +75,11 @@ def pack(packet: Packet, model_id: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
-def unpack(stream: bytes, model_id: bytes, model_name: str, parts_per_frame: int) -> Packet:
-    """Read :func:`pack`'s bytes; raises :class:`StreamError` unless they are whole and of this model."""
+def unpack(stream: bytes, model_id: bytes, model_name: str, parts: Callable[[int], int]) -> Packet:
+    """Read :func:`pack`'s bytes; ``parts`` says how many parts so many frames have.
+
+    Raises :class:`StreamError` unless the bytes are whole and of this model.
+    """
     if len(stream) < 16 or stream[:2] != MAGIC:
         raise StreamError(f"{len(stream)} bytes that are not a robustcodec stream (no 'rc' at the start)")
     if stream[2] != VERSION:
@@ -109,13 +112,14 @@ def unpack(stream: bytes, model_id: bytes, model_name: str, parts_per_frame: int
         raise StreamError(f"the header asks for {frames} frames of {width}x{height}; at most {MAX_PIXELS} pixels")
     crc = int.from_bytes(body[at : at + 2], "little")
     at += 2
-    if frames * parts_per_frame > len(body) - at:
+    count = parts(frames)
+    if count > len(body) - at:
         raise StreamError("the stream is too short for the parts its header announces")
-    sizes = [number() for _ in range(frames * parts_per_frame)]
+    sizes = [number() for _ in range(count)]
     if at + sum(sizes) != len(body):
         raise StreamError(f"the header announces {sum(sizes)} bytes of payload, the stream holds {len(body) - at}")
-    parts = []
+    strings = []
     for size in sizes:
-        parts.append(body[at : at + size])
+        strings.append(body[at : at + size])
         at += size
-    return Packet(frames, height, width, tuple(parts), crc)
+    return Packet(frames, height, width, tuple(strings), crc)

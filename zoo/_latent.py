@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from robustcodec import stream
 from robustcodec.errors import StreamError
-from robustcodec.interfaces import Codec, Output
+from robustcodec.interfaces import Codec, Output, StreamPart
 from robustcodec.zoo import _pretrained
 from robustcodec.zoo._gdn import steady
 
@@ -39,7 +39,7 @@ class LatentCodec(Codec):
     """A frame-by-frame learned codec around a CompressAI network ``net``.
 
     ``architecture(**widths[quality])`` builds the network; ``stride``: frames are padded (replicated) to its
-    multiples; ``parts``: byte strings per frame.
+    multiples; ``parts``: byte strings per frame, called ``part_names``.
     """
 
     family: ClassVar[str]
@@ -48,6 +48,7 @@ class LatentCodec(Codec):
     widths: ClassVar[dict[int, dict[str, int]]]
     stride: ClassVar[int] = 64
     parts: ClassVar[int] = 2
+    part_names: ClassVar[tuple[str, ...]] = ("y", "z")
 
     def __init__(
         self,
@@ -119,6 +120,15 @@ class LatentCodec(Codec):
             raise StreamError("the streams hold clips of different sizes; decode them one at a time")
         return torch.stack(clips)
 
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        packet = self._packet(stream)
+        header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, packet.parts))))
+        names = self.part_names[: self.parts] * packet.frames
+        return [header] + [
+            StreamPart(name, i // self.parts, 1, 8 * len(part))
+            for i, (name, part) in enumerate(zip(names, packet.parts, strict=True))
+        ]
+
     def refresh(self) -> None:
         self.net.update(force=True, update_quantiles=True)
         self._exact_modules.clear()
@@ -186,8 +196,11 @@ class LatentCodec(Codec):
         packet = stream.Packet(len(clip), clip.shape[-2], clip.shape[-1], tuple(parts), crc)
         return stream.pack(packet, self.model_id)
 
+    def _packet(self, data: bytes) -> stream.Packet:
+        return stream.unpack(data, self.model_id, self.card.name, lambda frames: frames * self.parts)
+
     def _decompress_clip(self, data: bytes) -> Tensor:
-        packet = stream.unpack(data, self.model_id, self.card.name, self.parts)
+        packet = self._packet(data)
         frames, crc = [], 0
         height, width = packet.height + -packet.height % self.stride, packet.width + -packet.width % self.stride
         for i in range(packet.frames):

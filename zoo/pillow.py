@@ -21,7 +21,7 @@ from torch import Tensor
 
 from robustcodec import stream
 from robustcodec.errors import BadData, MissingDependency, StreamError
-from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.interfaces import Card, Codec, Output, StreamPart
 from robustcodec.registry import codecs
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
@@ -30,6 +30,11 @@ Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 def _between(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"{name}={value} is out of range; expected {low} to {high}")
+
+
+def _contained(data: bytes) -> bool:
+    """True of a clip of several frames: a single image is its file and nothing else."""
+    return data[: len(stream.MAGIC)] == stream.MAGIC
 
 
 class PillowCodec(Codec):
@@ -76,6 +81,13 @@ class PillowCodec(Codec):
         pixels = torch.from_numpy(np.stack(clips)).to(self.get_buffer("_place").device)
         return pixels.permute(0, 1, 4, 2, 3).float().div(255)
 
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        if not _contained(stream):
+            return [StreamPart("image", 0, 1, 8 * len(stream))]
+        files = self._packet(stream).parts
+        header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, files))))
+        return [header, *(StreamPart("image", i, 1, 8 * len(file)) for i, file in enumerate(files))]
+
     @property
     def _container_id(self) -> bytes:
         return hashlib.sha256(self.family.encode()).digest()[:4]
@@ -87,10 +99,13 @@ class PillowCodec(Codec):
         packet = stream.Packet(len(files), clip.shape[1], clip.shape[2], files, symbol_crc=0)
         return stream.pack(packet, self._container_id)
 
+    def _packet(self, data: bytes) -> stream.Packet:
+        return stream.unpack(data, self._container_id, self.family, lambda frames: frames)
+
     def _decompress_clip(self, data: bytes) -> np.ndarray[Any, Any]:
-        if data[: len(stream.MAGIC)] != stream.MAGIC:
+        if not _contained(data):
             return self._read(data)[None]
-        packet = stream.unpack(data, self._container_id, self.family, 1)
+        packet = self._packet(data)
         frames = [self._read(file) for file in packet.parts]
         if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
             raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")

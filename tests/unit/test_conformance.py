@@ -61,7 +61,7 @@ class Blocks(Codec):
         return torch.stack([self.unpack(s) for s in streams])
 
     def unpack(self, data: bytes) -> Tensor:
-        packet = stream.unpack(data, ID, "blocks", 1)
+        packet = stream.unpack(data, ID, "blocks", lambda frames: frames)
         size = 3, -(-packet.height // 4), -(-packet.width // 4)
         frames = [torch.tensor(list(part), dtype=torch.float32).view(size) for part in packet.parts]
         return self.reconstruct(torch.stack(frames), packet.height, packet.width)

@@ -26,7 +26,7 @@ def packets(draw: Any) -> stream.Packet:
 
 
 def read(data: bytes, model: bytes = MODEL) -> stream.Packet:
-    return stream.unpack(data, model, "model", PER_FRAME)
+    return stream.unpack(data, model, "model", lambda frames: frames * PER_FRAME)
 
 
 def reseal(body: bytes) -> bytes:
