@@ -1,4 +1,4 @@
-"""Training of codecs: rate + λ·distortion on random crops (Ballé et al., 2018, https://arxiv.org/abs/1802.01436).
+"""Training of codecs: rate and distortion, with feature and adversarial terms if the recipe has them.
 
 Choices that differ from the usual script:
 
@@ -14,56 +14,30 @@ from __future__ import annotations
 import copy
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from robustcodec import weights
+from robustcodec.adversary import Adversary
+from robustcodec.crops import Crops, CropShape
 from robustcodec.data import centre_crop, to_float
-from robustcodec.errors import BadData, RobustCodecError, UserError
+from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.features import feature_loss
 from robustcodec.files import whole
-from robustcodec.interfaces import Codec, Sample
+from robustcodec.interfaces import Codec
+from robustcodec.recipe import Distortion, Recipe, command
 from robustcodec.registry import codecs, data
 from robustcodec.rounding import rounding
 
 WARM_UP, FINAL_RATE = 0.02, 0.02  # of the steps, of the peak learning rate
 MAX_SKIPPED = 50
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a trained model. ``codec``: ``…:weights=random`` or a checkpoint to start from."""
-
-    codec: str
-    name: str  # the tag of the result
-    data: tuple[str, ...]
-    lmbda: float  # bpp + lmbda·255²·MSE, or bpp + lmbda·(1 − MS-SSIM)
-    metric: Literal["mse", "ms-ssim"] = "mse"
-    steps: int = 20_000
-    batch: int = 8
-    crop: int = 128  # pixels; MS-SSIM needs more than 160
-    frames: int = 1
-    lr: float = 5e-4
-    aux_lr: float = 1e-3
-    clip: float = 1.0  # largest gradient norm
-    ema: float = 0.999
-    seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    validate: str | None = None  # a data set; its first 8 samples, centre-cropped
-
-    def __post_init__(self) -> None:
-        if self.metric == "ms-ssim" and self.crop <= 160:
-            raise UserError(f"--crop {self.crop} is too small for MS-SSIM's five scales; use 161 or more, such as 192")
-        if self.steps < 1 or self.batch < 1 or self.lmbda <= 0:
-            raise UserError(f"steps={self.steps}, batch={self.batch}, lmbda={self.lmbda}; each must be positive")
 
 
 @dataclass(frozen=True)
@@ -80,51 +54,15 @@ class Progress:
     validation: dict[str, float]
 
 
-def distortion(recipe: Recipe, x: Tensor, x_hat: Tensor) -> Tensor:
-    """``lmbda``-free distortion of clips: 255²·MSE, or 1 − MS-SSIM (frames as images)."""
-    if recipe.metric == "mse":
+def distortion(metric: Distortion, x: Tensor, x_hat: Tensor) -> Tensor:
+    """Unweighted distortion of clips: MSE or mean absolute difference of 8-bit levels, or 1 − MS-SSIM of frames."""
+    if metric == "mse":
         return 255**2 * (x_hat - x).square().mean()
+    if metric == "l1":
+        return 255 * (x_hat - x).abs().mean()
     from pytorch_msssim import ms_ssim
 
     return 1 - ms_ssim(x_hat.flatten(0, 1), x.flatten(0, 1), data_range=1.0)  # type: ignore[no-any-return]
-
-
-class Crops:
-    """Random crops of a list of samples, each chosen in proportion to its area; step ``s`` is always the same batch."""
-
-    def __init__(self, samples: list[Sample], recipe: Recipe) -> None:
-        self.recipe = recipe
-        clips = [s.load() for s in samples]
-        self.clips = [c for c in clips if c.shape[0] >= recipe.frames and min(c.shape[-2:]) >= recipe.crop]
-        if not self.clips:
-            raise BadData(
-                f"none of {len(clips)} training samples has {recipe.frames} frames of {recipe.crop}x{recipe.crop} "
-                "pixels; give larger ones or a smaller --crop"
-            )
-        area = np.array([c.shape[0] * c.shape[2] * c.shape[3] for c in self.clips], dtype=float)
-        self.weight = area / area.sum()
-
-    def __getitem__(self, step: int) -> Tensor:
-        """uint8 ``(batch, frames, 3, crop, crop)``, flipped at random."""
-        r, rng = self.recipe, np.random.default_rng([self.recipe.seed, step])
-        out = []
-        for i in rng.choice(len(self.clips), size=r.batch, p=self.weight):
-            clip = self.clips[i]
-            t, top, left = (
-                int(rng.integers(n)) for n in (np.array(clip.shape)[[0, 2, 3]] - [r.frames, r.crop, r.crop] + 1)
-            )
-            crop = clip[t : t + r.frames, :, top : top + r.crop, left : left + r.crop]
-            out.append(crop.flip([d for d in (-1, -2) if rng.random() < 0.5]))
-        return torch.stack(out)
-
-    def stream(self, first: int, last: int) -> Iterator[Tensor]:
-        """Batches of steps ``first`` … ``last`` − 1, prepared one ahead by a thread."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self.__getitem__, first)
-            for step in range(first, last):
-                batch = ahead.result()
-                ahead = pool.submit(self.__getitem__, step + 1)
-                yield batch
 
 
 class Trainer:
@@ -142,6 +80,9 @@ class Trainer:
         self.aux_optimiser = torch.optim.Adam(aux, lr=recipe.aux_lr) if aux else None
         self.main = main
         self.average = [p.detach().clone() for p in main]
+        self.notes: list[str] = []  # what the card must say about this run
+        self.features = self._feature_term()
+        self.adversary = self._adversary()
         self.step, self.skipped = 0, 0
         self.validation: dict[str, float] = {}
         self._resume()
@@ -155,17 +96,23 @@ class Trainer:
         on_progress: Callable[[Progress], None] = lambda progress: None,
         every: int = 20,
         checkpoint_every: int = 500,
+        workers: int = 0,
     ) -> Path:
-        """Train to the last step, write weights and card, and return the weights' path."""
+        """Train to the last step, write weights and card, and return the weights' path.
+
+        ``workers``: processes that read training data (with ``sampling="uniform"``); no number depends on it.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         r = self.recipe
-        crops = Crops([s for spec in r.data for s in data.build(spec).samples()], r)
+        samples = [s for spec in r.data for s in data.build(spec).samples()]
+        crops = Crops(samples, CropShape(r.batch, r.frames, r.crop), r.seed, r.sampling)
         logs = SummaryWriter(str(self.out / "logs"), purge_step=self.step)
         started, first = perf_counter(), self.step
         try:
-            for batch in crops.stream(self.step, r.steps):
-                bpp, dist, norm = self._update(to_float(batch.to(self.device)))
+            for batch in crops.stream(self.step, r.steps, workers):
+                show = (self.step + 1) % every == 0
+                seen = self._update(to_float(batch.to(self.device)), detailed=show)
                 self.step += 1
                 due = self.step % checkpoint_every == 0 or self.step == r.steps
                 if due:
@@ -175,11 +122,12 @@ class Trainer:
                         logs.add_scalar(f"validation/{key}", value, self.step)
                 if self.step % every == 0 or due:
                     rate = (self.step - first) / (perf_counter() - started)
-                    loss = bpp + r.lmbda * dist
-                    lr = self.optimiser.param_groups[0]["lr"]
-                    for key, value in {"loss": loss, "bpp": bpp, r.metric: dist, "gradient": norm, "lr": lr}.items():
+                    for key, value in seen.items():
                         logs.add_scalar(f"train/{key}", value, self.step)
-                    on_progress(Progress(self.step, r.steps, loss, bpp, dist, lr, rate, self.validation))
+                    moment = {k: seen.get(k, math.nan) for k in ("loss", "bpp", "distortion", "lr")}
+                    on_progress(
+                        Progress(self.step, r.steps, **moment, steps_per_second=rate, validation=self.validation)
+                    )
         finally:
             logs.close()
         if not self.validation:  # resumed after the last step
@@ -211,6 +159,7 @@ class Trainer:
                 **recipe,
                 "command": command(self.recipe),
                 "torch": version("torch"),
+                "notes": self.notes,
                 "validation": {k: round(v, 4) for k, v in self.validation.items()},
             },
         }
@@ -218,30 +167,58 @@ class Trainer:
             weights.save(self.weights_path, self.codec.state(), facts)
         return self.weights_path
 
-    def _update(self, x: Tensor) -> tuple[float, float, float]:
-        """One step on clips ``x``; returns bpp, distortion and gradient norm."""
-        r = self.recipe
-        for group in self.optimiser.param_groups:
-            group["lr"] = r.lr * _schedule(self.step, r.steps)
-        self.codec.train()
+    def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+        """One step on clips ``x``; returns what to log, the norms of the terms' gradients only if ``detailed``."""
+        r, turn = self.recipe, True
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
-        with rounding("noise"), half:
+        seen = {"lr": r.lr * (_cosine(self.step, r.steps) if r.schedule == "cosine" else 1.0)}
+        for group in self.optimiser.param_groups:
+            group["lr"] = seen["lr"]
+        self.codec.train()
+        alone = self.step < r.discriminator_steps
+        with torch.set_grad_enabled(not alone), rounding(self.codec.training_surrogate), half:
             out = self.codec(x)
             x_hat, bits = out.x_hat, out.bits
+        if self.adversary is not None:
+            seen |= self.adversary.train(x, x_hat, half)
+            turn = self.adversary.decoder_turn(self.step) and not alone
+        if turn:
+            seen |= self._update_codec(x, x_hat, bits, half, detailed)
+        return seen
+
+    def _update_codec(
+        self, x: Tensor, x_hat: Tensor, bits: Tensor, half: torch.autocast, detailed: bool
+    ) -> dict[str, float]:
+        r = self.recipe
         bpp = bits.sum() / (x.numel() / 3)
-        dist = distortion(r, x, x_hat)  # in float32: MS-SSIM subtracts squares that nearly cancel
+        dist = distortion(r.metric, x, x_hat)  # in float32: MS-SSIM subtracts squares that nearly cancel
+        terms = {"pixel": r.lmbda * dist}
+        if self.features is not None:
+            terms["feature"] = r.gamma * self.features(x, x_hat)  # bfloat16 would move it by several percent
+        if self.adversary is not None:
+            terms["adversarial"] = r.rho * self.adversary.loss(x, x_hat, half)
+        seen = {}
+        if detailed and len(terms) > 1:
+            for name, term in terms.items():
+                (slope,) = torch.autograd.grad(term, x_hat, retain_graph=True)
+                seen[f"gradient_{name}"] = float(slope.norm())
+        warm = min(1.0, self.step / (r.rate_warmup * r.steps)) if r.rate_warmup else 1.0
+        rate = bpp if r.rate_unit == "bpp" else bpp / self._symbols_per_pixel
+        loss = warm * r.beta * rate + torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad()
-        (bpp + r.lmbda * dist).backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.main, r.clip)
-        scores = float(bpp.detach()), float(dist.detach()), float(norm)
-        if not all(map(math.isfinite, scores)):
+        losses = {"loss": loss, "bpp": bpp, "distortion": dist, "gradient": norm}
+        losses |= {f"loss_{name}": term for name, term in terms.items()}
+        seen |= {name: float(value.detach()) for name, value in losses.items()}
+        if not all(map(math.isfinite, seen.values())):
             self.skipped += 1
             if self.skipped >= MAX_SKIPPED:
                 raise RobustCodecError(
                     f"training diverged: {MAX_SKIPPED} steps in a row gave no finite gradient, the last at step "
                     f"{self.step}; a checkpoint in {self.out} is from before. Try a smaller --lr or --precision float32"
                 )
-            return scores
+            return seen
         self.skipped = 0
         self.optimiser.step()
         decay = min(r.ema, (1 + self.step) / (10 + self.step))
@@ -250,7 +227,41 @@ class Trainer:
             self.aux_optimiser.zero_grad()
             aux.backward()  # type: ignore[no-untyped-call]
             self.aux_optimiser.step()
-        return scores
+        return seen
+
+    @property
+    def _symbols_per_pixel(self) -> float:
+        if self.codec.symbols_per_pixel is None:
+            raise UserError(f"{self.recipe.codec} codes no discrete symbols; give --rate-unit bpp")
+        return self.codec.symbols_per_pixel
+
+    def _feature_term(self) -> torch.nn.Module | None:
+        r = self.recipe
+        if r.gamma == 0:
+            return None
+        with self._noted():
+            term = feature_loss(r.vgg_weights, r.feature_layer)
+        self.notes += [] if term is None else [f"feature term: {term.origin}"]
+        return None if term is None else term.to(self.device)
+
+    def _adversary(self) -> Adversary | None:
+        r = self.recipe
+        if r.gan is None:
+            return None
+        with self._noted():
+            pair = Adversary(r.gan, r.discriminators, r.discriminator_lr, r.seed, self.device, r.resnet34_weights)
+        self.notes.append(f"frame discriminator: {pair.origin}")
+        return pair
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Warnings inside go into the card as well."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        for warning in caught:
+            self.notes.append(str(warning.message))
+            warnings.warn(warning.message, stacklevel=3)
 
     @contextmanager
     def _averaged(self, half: bool = False) -> Iterator[None]:
@@ -271,12 +282,23 @@ class Trainer:
                 for name, p in parameters.items():
                     p.copy_(state[name])
 
+    def _network_state(self) -> dict[str, Tensor]:
+        """Parameters, and the running statistics of batch norms."""
+        statistics = {
+            f"{name}.{key}": value
+            for name, module in self.codec.named_modules()
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+            for key, value in module.named_buffers()
+        }
+        return {**dict(self.codec.named_parameters()), **statistics}
+
     def _checkpoint(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
-            "recipe": json.dumps(asdict(self.recipe), sort_keys=True),
+            "recipe": _as_json(self.recipe),
             "step": self.step,
-            "codec": {k: v for k, v in self.codec.named_parameters()},
+            "codec": self._network_state(),
+            "adversary": self.adversary.state() if self.adversary else None,
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
             "aux_optimiser": self.aux_optimiser.state_dict() if self.aux_optimiser else None,
@@ -290,23 +312,28 @@ class Trainer:
         if not path.is_file():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        recipe = json.dumps(asdict(self.recipe), sort_keys=True)
-        if state["recipe"] != recipe:
-            old, new = json.loads(state["recipe"]), json.loads(recipe)
-            changed = ", ".join(f"{k}: {old.get(k)} → {new[k]}" for k in new if old.get(k) != new[k])
+        old, new = ({**asdict(self.recipe), **json.loads(text)} for text in (state["recipe"], _as_json(self.recipe)))
+        if changed := ", ".join(f"{k}: {old[k]} → {new[k]}" for k in new if old[k] != new[k]):
             raise UserError(f"{self.out} holds another training run ({changed}); give another --out or remove it")
+        tensors = self._network_state()
         with torch.no_grad():
-            for name, p in self.codec.named_parameters():
-                p.copy_(state["codec"][name])
+            for name, value in state["codec"].items():
+                tensors[name].copy_(value)
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
         if self.aux_optimiser is not None:
             self.aux_optimiser.load_state_dict(state["aux_optimiser"])
+        if self.adversary is not None:
+            self.adversary.load_state(state["adversary"])
         torch.set_rng_state(state["rng"].cpu())
         self.step = int(state["step"])
 
 
-def _schedule(step: int, steps: int) -> float:
+def _as_json(recipe: Recipe) -> str:
+    return json.dumps(asdict(recipe), sort_keys=True)
+
+
+def _cosine(step: int, steps: int) -> float:
     """Share of the peak learning rate at ``step``."""
     warm = max(1, round(WARM_UP * steps))
     if step < warm:
@@ -323,15 +350,3 @@ def measure(codec: Codec, x: Tensor) -> dict[str, float]:
     x_hat = codec.decompress(stream).clamp(0, 1).mul(255).round() / 255
     scores = {name: float(metrics.build(name).fn(x, x_hat)) for name in ("psnr", "ms_ssim")}
     return {"bpp": 8 * len(stream[0]) / (x.numel() / 3), **scores}
-
-
-def command(recipe: Recipe) -> str:
-    """The command line that trains ``recipe``."""
-    words = ["robustcodec train", recipe.codec]
-    defaults = {f.name: f.default for f in fields(Recipe)}
-    for key, value in asdict(recipe).items():
-        if key == "codec" or value == defaults[key]:
-            continue
-        for item in value if isinstance(value, (list, tuple)) else (value,):
-            words.append(f"--{key.replace('_', '-')} {item}")
-    return " ".join(words)

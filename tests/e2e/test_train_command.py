@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from robustcodec import cli
-from robustcodec.train import Recipe, Trainer, command
+from robustcodec.recipe import Recipe, command
+from robustcodec.train import Trainer
 
 RECIPE = Recipe(
     codec="bmshj2018-hyperprior:weights=random",

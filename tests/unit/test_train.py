@@ -11,9 +11,13 @@ import pytest
 import torch
 
 from robustcodec import weights
+from robustcodec.crops import Crops, CropShape, Sampling
+from robustcodec.data import read_image
 from robustcodec.errors import BadData, RobustCodecError, UserError, WeightsError
-from robustcodec.registry import codecs
-from robustcodec.train import FINAL_RATE, Crops, Progress, Recipe, Trainer, _schedule, command
+from robustcodec.interfaces import Sample
+from robustcodec.recipe import Recipe, command
+from robustcodec.registry import codecs, data
+from robustcodec.train import FINAL_RATE, Progress, Trainer, _cosine
 
 RECIPE = Recipe(
     codec="bmshj2018-factorized:weights=random",
@@ -104,21 +108,35 @@ def test_divergence_stops_the_run(tmp_path: Path) -> None:
         trainer.run()
 
 
-def test_crops_depend_on_seed_and_step_alone() -> None:
-    from robustcodec.registry import data
-
+@pytest.mark.parametrize("sampling", ["area", "uniform"])
+def test_crops_depend_on_seed_and_step_alone(sampling: Sampling) -> None:
     samples = data.build("photos:size=96").samples()
-    crops = Crops(samples, RECIPE)
-    assert torch.equal(crops[5], Crops(samples, RECIPE)[5])
+    shape = CropShape(batch=2, frames=1, size=64)
+    crops = Crops(samples, shape, 0, sampling)
+    assert torch.equal(crops[5], Crops(samples, shape, 0, sampling)[5])
     assert not torch.equal(crops[5], crops[6])
-    assert not torch.equal(crops[5], Crops(samples, replace(RECIPE, seed=1))[5])
-    assert torch.equal(torch.stack(list(crops.stream(3, 6))), torch.stack([crops[3], crops[4], crops[5]]))
+    assert not torch.equal(crops[5], Crops(samples, shape, 1, sampling)[5])
+    expected = torch.stack([crops[3], crops[4], crops[5]])
+    assert torch.equal(torch.stack(list(crops.stream(3, 6))), expected)
+    assert torch.equal(torch.stack(list(crops.stream(3, 6, workers=2))), expected)
+
+
+def test_samples_that_are_too_small_are_refused_or_passed_over() -> None:
+    samples = data.build("photos:size=96").samples()
+    large = data.build("photos:size=160").samples()
+    shape = CropShape(batch=2, frames=1, size=128)
     with pytest.raises(BadData, match="none of 6 training samples has 1 frames of 128x128"):
-        Crops(samples, replace(RECIPE, crop=128))
+        Crops(samples, shape, 0)
+    with pytest.raises(BadData, match="20 training samples in a row"):
+        Crops(samples, shape, 0, "uniform")[0]
+    broken = Sample("broken", lambda: read_image(Path("nowhere.png")))
+    with pytest.warns(UserWarning, match="passed over a training sample: no image at nowhere.png"):
+        batches = [Crops([*samples, *large, broken], shape, 0, "uniform")[i] for i in range(8)]
+    assert all(b.shape == (2, 1, 3, 128, 128) for b in batches)
 
 
 def test_the_schedule_warms_up_and_ends_low() -> None:
-    rates = [_schedule(s, 1000) for s in range(1000)]
+    rates = [_cosine(s, 1000) for s in range(1000)]
     assert rates[0] == 1 / 20 and max(rates) == rates[20] == 1.0
     assert rates[20:] == sorted(rates[20:], reverse=True) and rates[-1] == pytest.approx(FINAL_RATE, abs=1e-4)
 

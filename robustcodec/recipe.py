@@ -1,0 +1,131 @@
+"""Everything that decides a trained model, and files of it.
+
+The loss is ``beta · rate + lmbda · distortion + gamma · features + rho · adversarial``. With the defaults that is
+bpp + λ·255²·MSE (Ballé et al., 2018, https://arxiv.org/abs/1802.01436); with the last two terms it is Eq. 5 of
+"Adversarial Distortion for Learned Video Compression" (https://arxiv.org/abs/2004.09508).
+
+A recipe file is TOML with the names below; options of the command line come before it. ``[[variant]]`` tables, each
+with a ``name``, make one training run per variant: an ablation.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from robustcodec.crops import Sampling
+from robustcodec.errors import UserError
+
+Distortion = Literal["mse", "l1", "ms-ssim"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``codec``: ``…:weights=random`` or a checkpoint to start from; ``name``: the tag of the result."""
+
+    codec: str
+    name: str
+    data: tuple[str, ...]
+    lmbda: float  # weight of the distortion: 255²·MSE, 255·mean absolute difference, or 1 − MS-SSIM
+    metric: Distortion = "mse"
+    beta: float = 1.0  # weight of the rate
+    rate_unit: Literal["bpp", "symbol"] = "bpp"  # bits per pixel, or per latent symbol
+    rate_warmup: float = 0.0  # share of the steps over which the weight of the rate grows from 0
+    rho: float = 0.0  # weight of the adversarial loss
+    gan: str | None = None  # dcgan, dcgan-ns, wgan-clip, wgan-gp, lsgan, ragan
+    discriminators: Literal["tiny", "paper"] = "tiny"
+    discriminator_lr: float = 1e-4
+    discriminator_steps: int = 0  # first steps, which train the discriminators alone
+    resnet34_weights: str | None = None  # of the paper's frame discriminator: a path, download, scratch; None: cache
+    gamma: float = 0.0  # weight of the VGG-19 feature loss
+    vgg_weights: str | None = None  # a path, download, required, random; None: the cache, or the term is off
+    feature_layer: Literal["conv5_4", "relu5_4"] = "conv5_4"
+    steps: int = 20_000
+    batch: int = 8
+    crop: int = 128  # pixels; MS-SSIM needs more than 160
+    frames: int = 1
+    sampling: Sampling = "area"
+    lr: float = 5e-4
+    aux_lr: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.999
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validate: str | None = None  # a data set; its first 8 samples, centre-cropped to 256 pixels
+
+    def __post_init__(self) -> None:
+        if self.metric == "ms-ssim" and self.crop <= 160:
+            raise UserError(f"--crop {self.crop} is too small for MS-SSIM's five scales; use 161 or more, such as 192")
+        if self.steps < 1 or self.batch < 1 or self.lmbda <= 0:
+            raise UserError(f"steps={self.steps}, batch={self.batch}, lmbda={self.lmbda}; each must be positive")
+        if (self.gan is None) != (self.rho == 0):
+            raise UserError(f"gan={self.gan} with rho={self.rho:g}; give both a GAN form and its weight, or neither")
+
+    @property
+    def folder(self) -> str:
+        """Default name of the training folder."""
+        return f"{self.codec.split(':')[0].split('.')[0]}.{self.name}"
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """Settings of a recipe, some or all, and the variants of an ablation."""
+
+    settings: dict[str, Any]
+    variants: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def read(cls, name: str) -> RecipeFile:
+        """A TOML file by path, or one that ships by name; raises :class:`UserError` for anything else."""
+        shipped = files("robustcodec.zoo") / "recipes"
+        path = Path(name)
+        if path.suffix != ".toml":
+            path = Path(str(shipped / f"{name}.toml"))
+        if not path.is_file():
+            known = ", ".join(sorted(Path(e.name).stem for e in shipped.iterdir()))
+            raise UserError(f"no recipe {name!r}; give the path of a .toml file or one of {known}")
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not a TOML file: {error}") from None
+        variants = tuple(table.pop("variant", ()))
+        for part in (table, *variants):
+            if unknown := set(part) - {f.name for f in fields(Recipe)}:
+                raise UserError(
+                    f"{path} sets {', '.join(sorted(unknown))}, which no recipe has; "
+                    f"expected {', '.join(f.name for f in fields(Recipe))}"
+                )
+        if any("name" not in v for v in variants):
+            raise UserError(f"{path} has a [[variant]] without a name")
+        return cls(table, variants)
+
+    def recipes(self, given: dict[str, Any]) -> list[Recipe]:
+        """One recipe per variant (or the only one); ``given`` comes before the file. A variant's name is appended.
+
+        Raises :class:`UserError` for settings that are still missing or of the wrong kind.
+        """
+        settings = {**self.settings, **given}
+        missing = [f.name for f in fields(Recipe) if f.default is MISSING and f.name not in settings]
+        if missing:
+            raise UserError(
+                f"the recipe lacks {', '.join(missing)}; give --{' --'.join(missing)} or put it in the file"
+            )
+        settings["data"] = tuple(settings["data"])
+        base = Recipe(**settings)
+        return [replace(base, **{**v, "name": f"{base.name}-{v['name']}"}) for v in self.variants] or [base]
+
+
+def command(recipe: Recipe) -> str:
+    """The command line that trains ``recipe``."""
+    words = ["robustcodec train", recipe.codec]
+    defaults = {f.name: f.default for f in fields(Recipe)}
+    for key, value in asdict(recipe).items():
+        if key == "codec" or value == defaults[key]:
+            continue
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            words.append(f"--{key.replace('_', '-')} {item}")
+    return " ".join(words)

@@ -1,0 +1,180 @@
+"""Adversarial training: every GAN form trains and resumes, gradients are logged, recipes read and compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
+
+from robustcodec import cli, weights
+from robustcodec.adversary import Adversary
+from robustcodec.errors import UserError
+from robustcodec.gan import FORMS
+from robustcodec.recipe import Recipe, RecipeFile
+from robustcodec.train import Trainer, distortion
+
+RECIPE = Recipe(
+    "rdae-gan:config=tiny,weights=random", "test", ("clips:frames=4,size=40",), 0.003, rho=0.01, gan="lsgan",
+    steps=3, batch=2, crop=32, frames=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Trainer(RECIPE, tmp_path_factory.mktemp("gan")).run(every=1, checkpoint_every=2)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    log = EventAccumulator(str(folder / "logs"))
+    log.Reload()
+    return {tag: [(e.step, e.value) for e in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
+
+
+def test_scores_rate_and_gradient_norms_are_logged(trained: Path) -> None:
+    logged = scalars(trained.parent)
+    for tag in (
+        "D_real_frames", "D_real_clips", "D_decoded_frames", "D_decoded_clips", "discriminator_loss", "bpp",
+        "gradient_pixel", "gradient_adversarial", "loss_pixel", "loss_adversarial",
+    ):  # fmt: skip
+        assert [step for step, _ in logged[f"train/{tag}"]] == [1, 2, 3], tag
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_moves_decoder_and_discriminators(form: str, tmp_path: Path) -> None:
+    steps = FORMS[form].n_critic
+    trainer = Trainer(replace(RECIPE, gan=form, steps=steps), tmp_path)
+    assert trainer.adversary is not None
+    pair = [p.clone() for p in trainer.adversary.pair.parameters()]
+    main = [p.clone() for p in trainer.main]
+    trainer.run()
+    assert any(not torch.equal(a, b) for a, b in zip(pair, trainer.adversary.pair.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(main, trainer.main, strict=True))
+
+
+def test_discriminators_train_alone_first(tmp_path: Path) -> None:
+    trainer = Trainer(replace(RECIPE, discriminator_steps=2), tmp_path)
+    before = [p.clone() for p in trainer.main]
+    for step in range(3):
+        trainer.step = step
+        seen = trainer._update(torch.rand(2, 4, 3, 32, 32), detailed=True)
+        moved = any(not torch.equal(a, b) for a, b in zip(before, trainer.main, strict=True))
+        assert moved == ("bpp" in seen) == (step == 2)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    class Stop(Exception): ...
+
+    def stop(progress: Any) -> None:
+        if progress.step == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        Trainer(RECIPE, tmp_path).run(stop, every=1, checkpoint_every=2)
+    assert Trainer(RECIPE, tmp_path).run(every=1, checkpoint_every=2).read_bytes() == trained.read_bytes()
+
+
+def test_a_missing_vgg_is_said_aloud_and_in_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    with pytest.warns(UserWarning, match="the VGG-19 term is OFF"):
+        trainer = Trainer(replace(RECIPE, gamma=0.1, steps=1), tmp_path / "run")
+    card = weights.read_card(trainer.run())
+    assert any("VGG-19 term is OFF" in note for note in card["training"]["notes"])
+    assert card["training"]["gamma"] == 0.1
+
+
+def test_random_features_are_a_term_with_a_gradient(tmp_path: Path) -> None:
+    trainer = Trainer(replace(RECIPE, gamma=0.1, vgg_weights="random", steps=1), tmp_path)
+    seen = trainer._update(torch.rand(1, 2, 3, 32, 32), detailed=True)
+    assert seen["gradient_feature"] > 0 and seen["loss_feature"] > 0
+    assert any("not perceptual" in note for note in trainer.notes)
+
+
+def test_pixel_distortions_by_hand() -> None:
+    x, x_hat = torch.zeros(1, 1, 3, 2, 2), torch.full((1, 1, 3, 2, 2), 2 / 255)
+    assert float(distortion("mse", x, x_hat)) == pytest.approx(4)
+    assert float(distortion("l1", x, x_hat)) == pytest.approx(2)
+
+
+def test_the_rate_per_symbol_is_that_per_pixel_times_the_pixels_of_a_symbol(tmp_path: Path) -> None:
+    plain = replace(RECIPE, gan=None, rho=0.0, steps=1)
+    x = torch.rand(2, 4, 3, 32, 32)
+    losses = []
+    for unit in ("bpp", "symbol"):
+        seen = Trainer(replace(plain, rate_unit=unit), tmp_path / unit)._update(x, detailed=False)  # type: ignore[arg-type]
+        losses.append(seen["loss"] - seen["loss_pixel"])
+    assert losses[1] == pytest.approx(losses[0] * 8 * 8 * 2 / 16, rel=1e-4)
+    with pytest.raises(UserError, match="codes no discrete symbols"):
+        image = replace(plain, codec="bmshj2018-factorized:weights=random", rate_unit="symbol", frames=1, crop=64)
+        Trainer(image, tmp_path / "image")._update(torch.rand(1, 1, 3, 64, 64), detailed=False)
+
+
+def test_resuming_restores_the_discriminators(tmp_path: Path) -> None:
+    def adversary() -> Adversary:
+        return Adversary("wgan-gp", "tiny", 1e-3, 0, torch.device("cpu"))
+
+    one, x = adversary(), torch.rand(2, 2, 3, 32, 32)
+    plain = torch.autocast("cpu", torch.bfloat16, enabled=False)
+    one.train(x, x.flip(-1), plain)
+    other = adversary()
+    other.load_state(one.state())
+    again = [a.train(x, x.flip(-2), plain) for a in (one, other)]
+    assert again[0] == again[1]
+
+
+# -- recipes --------------------------------------------------------------------------------------------------------
+
+SHIPPED = ["rdae-ablation", "rdae-gan-paper", "rdae-gan-tiny", "rdae-paper", "rdae-tiny"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_make_recipes(name: str) -> None:
+    given = {"codec": "rdae-gan:weights=random", "name": "x", "data": ["clips"], "lmbda": 0.1}
+    recipes = RecipeFile.read(name).recipes({k: v for k, v in given.items() if k not in RecipeFile.read(name).settings})
+    assert len(recipes) == (6 if name == "rdae-ablation" else 1)
+    if "paper" in name:
+        assert (recipes[0].lmbda, recipes[0].frames, recipes[0].crop, recipes[0].batch) == (0.005, 16, 160, 37)
+        assert (recipes[0].lr, recipes[0].rate_unit, recipes[0].schedule) == (1e-4, "symbol", "constant")
+    if name == "rdae-gan-paper":
+        assert (recipes[0].gamma, recipes[0].rho, recipes[0].gan) == (0.1, 0.0001, "lsgan")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lambda = 1", "sets lambda, which no recipe has"),
+        ("name = ", "is not a TOML file"),
+        ("lmbda = 1.0", "the recipe lacks codec, name, data; give --codec --name --data"),
+        ("[[variant]]\ngan = 'lsgan'", "a [[variant]] without a name"),
+    ],
+)
+def test_wrong_recipes_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        RecipeFile.read(str(tmp_path / "wrong.toml")).recipes({})
+    assert message in str(caught.value)
+
+
+def test_unknown_recipes_name_those_that_ship() -> None:
+    with pytest.raises(UserError, match="rdae-ablation, rdae-gan-paper, rdae-gan-tiny, rdae-paper, rdae-tiny"):
+        RecipeFile.read("rdae-papr")
+    with pytest.raises(UserError, match="give both a GAN form and its weight"):
+        replace(RECIPE, gan=None)
+
+
+def test_an_ablation_trains_every_variant_and_compares_them(trained: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        cli.app,
+        ["train", "--recipe", "rdae-ablation", f"rdae-gan:weights={trained}", "--data", "clips:frames=4,size=40",
+         "--validate", "clips:frames=2,size=64", "--steps", "1", "--batch", "1", "--frames", "2", "--crop", "32",
+         "--out", str(tmp_path)],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "ablation.md").read_text().splitlines()
+    assert lines[0] == "| variant | lmbda | metric | gan | bpp | psnr | ms_ssim |"
+    assert len(lines) == 8 and lines[2].startswith("| ablation-dcgan-l1 | 0.0192 | l1 | dcgan | ")
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 6
