@@ -1,65 +1,32 @@
-"""Named data sets: ``photos`` (bundled), ``kodak``, ``folder:PATH``.
+"""Named data sets: ``photos`` (bundled), ``kodak``, ``folder:PATH``; sets of videos are in ``videosets``.
 
-Samples are lossless 8-bit RGB clips, uint8 ``(T, 3, H, W)``; nothing is resized. Bundled photos come with
-scikit-image (https://scikit-image.org), so no data ships here and nothing is downloaded.
+Samples are 8-bit RGB clips, uint8 ``(T, 3, H, W)``; nothing is resized unless ``downscale`` asks for it. Bundled
+photos come with scikit-image (https://scikit-image.org), so no data ships here and nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from robustcodec import weights
 from robustcodec.errors import BadData
+from robustcodec.images import IMAGE_SUFFIXES, read_image, write_image
 from robustcodec.interfaces import DataSet, Sample
 from robustcodec.registry import data
+from robustcodec.video import VIDEO_SUFFIXES, box_downscale, count_frames, read_video
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
-
-
-def read_image(path: Path) -> Tensor:
-    """An 8-bit RGB image as uint8 ``(1, 3, H, W)``; raises :class:`BadData` for anything else."""
-    from PIL import Image, UnidentifiedImageError
-
-    if not path.is_file():
-        raise BadData(f"no image at {path}")
-    if path.stat().st_size == 0:
-        raise BadData(f"{path} is empty (0 bytes); expected an 8-bit RGB image")
-    try:
-        with Image.open(path) as image:
-            mode, kind = image.mode, image.format
-            image.load()
-            pixels = np.array(image)
-    except UnidentifiedImageError:
-        raise BadData(f"{path} is not an image that Pillow can read; expected PNG, JPEG, WebP …") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadData(f"{path} is damaged or cut short ({error}); replace or remove it") from None
-    if mode != "RGB" or pixels.dtype != np.uint8:
-        what = {"CMYK": "CMYK", "L": "greyscale", "RGBA": "RGB with transparency", "P": "palette", "LA": "greyscale"}
-        found = what.get(mode, "16-bit" if mode.startswith("I") else f"mode {mode}")
-        raise BadData(f"{path} is a {found} image; expected 8-bit RGB. Convert it first, for example to an RGB PNG")
-    if kind == "PNG" and _png_depth(path) > 8:
-        raise BadData(f"{path} is a 16-bit image; expected 8-bit RGB. Convert it first, for example to an RGB PNG")
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
-
-
-def _png_depth(path: Path) -> int:
-    """Bits per channel from the IHDR chunk: Pillow silently reduces 16-bit RGB to 8."""
-    with path.open("rb") as file:
-        return file.read(25)[24]
-
-
-def write_image(clip: Tensor, path: Path) -> None:
-    """Write a uint8 clip ``(1, 3, H, W)`` as PNG."""
-    from PIL import Image
-
-    Image.fromarray(clip[0].permute(1, 2, 0).cpu().numpy()).save(path, format="PNG")
+__all__ = [
+    "KODAK_SHA256", "Folder", "Kodak", "Photos", "centre_crop", "checksum", "image_sample", "read_image", "to_float",
+    "to_uint8", "video_sample", "write_image",
+]  # fmt: skip
 
 
 def to_float(clip: Tensor) -> Tensor:
@@ -86,9 +53,26 @@ def centre_crop(clip: Tensor, size: int) -> Tensor:
     return clip[..., top : top + size, left : left + size].contiguous()
 
 
-def _sample(name: str, path: Path, crop: int) -> Sample:
-    """An image file as a sample, cropped to its centre if ``crop`` > 0."""
-    return Sample(name, lambda: centre_crop(read_image(path), crop) if crop else read_image(path), path)
+def image_sample(name: str, path: Path, crop: int = 0, downscale: int = 1) -> Sample:
+    """An image file as a sample: means of ``downscale`` x ``downscale`` pixels, then the centre if ``crop`` > 0."""
+
+    def load() -> Tensor:
+        clip = box_downscale(read_image(path), downscale)
+        return centre_crop(clip, crop) if crop else clip
+
+    return Sample(name, load, path)
+
+
+def video_sample(
+    name: str, path: Path, frames: int = 0, start: int = 0, crop: int = 0, downscale: int = 1, size: str | None = None
+) -> Sample:
+    """Frames ``start`` … ``start + frames - 1`` of a video (``frames=0``: to its end) as a sample."""
+
+    def load() -> Tensor:
+        clip = read_video(path, frames, start, downscale, size)
+        return centre_crop(clip, crop) if crop else clip
+
+    return Sample(name, load, path)
 
 
 @data.register("photos")
@@ -109,25 +93,62 @@ class Photos(DataSet):
 
         folder = Path(skimage.__file__).parent / "data"
         paths = [next(folder.glob(f"{name}.*"), folder / f"{name}.png") for name in self.NAMES]
-        return [_sample(path.stem, path, self.size) for path in paths]
+        return [image_sample(path.stem, path, self.size) for path in paths]
 
 
 @data.register("folder")
 @dataclass(frozen=True)
 class Folder(DataSet):
-    """All images below a folder, in the order of their relative paths; ``crop`` > 0 keeps the central square."""
+    """All images and videos below a folder, in the order of their relative paths.
+
+    An image is one frame. Of each video ``segments`` samples of ``frames`` frames are taken, evenly spread from its
+    first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left out. ``downscale=k``
+    averages k×k pixels (it removes old compression artefacts), then ``crop`` > 0 keeps the central square.
+    ``size=WIDTHxHEIGHT`` is for ``.yuv`` files that do not have it in their names.
+    """
 
     path: str
     crop: int = 0
+    frames: int = 0
+    segments: int = 1
+    downscale: int = 1
+    size: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.crop, self.frames, self.segments - 1, self.downscale - 1) < 0:
+            raise ValueError("expected crop and frames of at least 0, segments and downscale of at least 1")
+        if self.segments > 1 and not self.frames:
+            raise ValueError(f"segments={self.segments} needs the length of a segment; give frames=… too")
 
     def samples(self) -> list[Sample]:
         root = Path(self.path).expanduser()
         if not root.is_dir():
-            raise BadData(f"{root} is not a folder; expected a folder of images")
-        found = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            raise BadData(f"{root} is not a folder; expected a folder of images or videos")
+        known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in known)
+        if not paths:
+            raise BadData(f"no images in {root} and no videos; expected files that end in {', '.join(known)}")
+        stems = Counter(p.with_suffix("") for p in paths)
+        found: list[Sample] = []
+        for path in paths:
+            name = path.relative_to(root).as_posix()
+            found += self._samples(name if stems[path.with_suffix("")] > 1 else name[: -len(path.suffix)], path)
         if not found:
-            raise BadData(f"no images in {root}; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
-        return [_sample(p.relative_to(root).with_suffix("").as_posix(), p, self.crop) for p in found]
+            raise BadData(f"none of {len(paths)} videos in {root} has {self.frames} frames; give a smaller frames=…")
+        return found
+
+    def _samples(self, name: str, path: Path) -> Iterator[Sample]:
+        """The samples of one file: those that stand for the same frames are one."""
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            yield image_sample(name, path, self.crop, self.downscale)
+        elif self.segments == 1:
+            if not self.frames or count_frames(path, self.size, at_most=self.frames) >= self.frames:
+                yield video_sample(name, path, self.frames, 0, self.crop, self.downscale, self.size)
+        else:
+            last = count_frames(path, self.size) - self.frames
+            starts = {round(i * last / (self.segments - 1)) for i in range(self.segments)} if last >= 0 else set()
+            for start in sorted(starts):
+                yield video_sample(f"{name}@{start}", path, self.frames, start, self.crop, self.downscale, self.size)
 
 
 @data.register("kodak")
@@ -152,7 +173,7 @@ class Kodak(DataSet):
         for number, digest in enumerate(KODAK_SHA256, start=1):
             name = f"kodim{number:02}"
             path = weights.fetch(f"{self.URL}/{name}.png", digest, root / f"{name}.png")
-            found.append(_sample(name, path, self.crop))
+            found.append(image_sample(name, path, self.crop))
         return found
 
 

@@ -23,10 +23,10 @@ B = TypeVar("B", bound=Callable[..., Any])
 
 
 class Registry(Generic[T]):
-    """The plugins of one kind: ``kind`` for messages, ``home`` the module or package scanned for them."""
+    """The plugins of one kind (``kind`` in messages), found in the module or package ``home`` and modules ``also``."""
 
-    def __init__(self, kind: str, home: str, group: str | None = None) -> None:
-        self.kind, self.home, self.group = kind, home, group
+    def __init__(self, kind: str, home: str, group: str | None = None, also: tuple[str, ...] = ()) -> None:
+        self.kind, self.home, self.group, self.also = kind, home, group, also
         self._builders: dict[str, Callable[..., T]] = {}
         self._scanned = False
 
@@ -82,6 +82,8 @@ class Registry(Generic[T]):
             for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
                 if not module.name.startswith("_"):
                     importlib.import_module(f"{self.home}.{module.name}")
+            for name in self.also:
+                importlib.import_module(name)
             for entry in entry_points(group=self.group) if self.group else []:
                 entry.load()
         self._scanned = True  # last: a failed import is met again, and named, by the next lookup
@@ -93,7 +95,9 @@ defenses: Registry[Any] = Registry("defense", "robustcodec.defenses", "robustcod
 objectives: Registry[Any] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
 metrics: Registry[Any] = Registry("metric", "robustcodec.metrics", "robustcodec.metrics")
 threats: Registry[Any] = Registry("threat", "robustcodec.threats")
-data: Registry[Any] = Registry("data set", "robustcodec.data", "robustcodec.data")
+data: Registry[Any] = Registry(
+    "data set", "robustcodec.data", "robustcodec.data", also=("robustcodec.motion", "robustcodec.videosets")
+)
 
 KINDS: dict[str, Registry[Any]] = {
     "codecs": codecs,
