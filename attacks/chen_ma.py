@@ -56,7 +56,7 @@ class ChenMa(Attack):
         scale, hinge = self._constants(x, threat)
         values = x[0].numel()
         for _ in range(self.restarts):
-            n = START * (2 * rng.child().uniform(x.shape).to(x.device) - 1)
+            n = threat.confine(START * (2 * rng.child().uniform(x.shape).to(x.device) - 1), x).clone()
             loop = Best(x)
             # gradients of a mean over the clip shrink with its size: so must the constant that Adam adds to them
             adam = torch.optim.Adam([n], lr=self.lr, eps=1e-2 / values)
@@ -70,7 +70,7 @@ class ChenMa(Attack):
                     damage, grad = oracle.gradient(x_adv, "none")
                     loop.see(x_adv, damage, ~over)
                     slope = torch.where(over[:, None, None, None, None], slope, -grad)
-                n.grad = _pass(scale * _pass(slope, shifted, 0, 1), n, -self.linf, self.linf)
+                n.grad = threat.confine(_pass(scale * _pass(slope, shifted, 0, 1), n, -self.linf, self.linf), x)
                 adam.param_groups[0]["lr"] = self.lr * self.decay ** (3 * step // self.steps)
                 adam.step()
             found = threat.project(loop.x, x)

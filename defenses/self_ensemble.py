@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcodec.errors import StreamError
-from robustcodec.interfaces import Codec, Defense, Output
+from robustcodec.interfaces import Codec, Defense, Output, StreamPart
 from robustcodec.registry import defenses
 from robustcodec.rounding import rounding
 
@@ -71,6 +71,9 @@ class SelfEnsembleCodec(Codec):
         if len({c.shape for c in clips}) != 1:
             raise StreamError("the streams hold clips of different sizes; decode them one at a time")
         return torch.cat(clips)
+
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        return [StreamPart("view", 0, 0, 8), *self.inner.anatomy(stream[1:])]
 
     def choose(self, x: Tensor, reconstruct: Callable[[Tensor], Tensor]) -> Tensor:
         """``(N,)`` index of the view with the smallest MSE between itself and its reconstruction."""

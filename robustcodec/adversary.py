@@ -56,7 +56,10 @@ class Adversary:
             clip_weights(self.pair, self.form.clip)
         seen = {"discriminator_loss": float(loss.detach())}
         for what, scores in (("real", real), ("decoded", fake)):
-            seen |= {f"D_{what}_{pair}": float(s.detach().mean()) for pair, s in zip(("frames", "clips"), scores, strict=True)}
+            seen |= {
+                f"D_{what}_{pair}": float(s.detach().mean())
+                for pair, s in zip(("frames", "clips"), scores, strict=True)
+            }
         return seen
 
     def loss(self, x: Tensor, x_hat: Tensor, precision: AbstractContextManager[Any]) -> Tensor:

@@ -82,7 +82,8 @@ class Crops(Dataset[Tensor]):
     @cached_property
     def _weights(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         area = np.array([c.shape[0] * c.shape[2] * c.shape[3] for c in self._held], dtype=float)
-        return area / area.sum()
+        weights: np.ndarray[Any, np.dtype[np.float64]] = area / area.sum()
+        return weights
 
     def _from_memory(self, rng: np.random.Generator) -> list[Tensor]:
         return [self._held[i] for i in rng.choice(len(self._held), size=self.shape.batch, p=self._weights)]

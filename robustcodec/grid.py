@@ -36,6 +36,9 @@ from robustcodec.weights import dump_toml, sha256
 
 CELL_VERSION = 1  # raise it whenever the same cell would give other numbers than before
 
+# Parameters younger than the first results: where they change nothing, cells keep the identity they had.
+NEUTRAL: dict[str, dict[str, Any]] = {"threat": {"frames": "all", "per": "clip"}}
+
 # Who knows what: crafted on the bare codec, through the defense, or on another codec.
 OBLIVIOUS, ADAPTIVE, TRANSFER = "oblivious", "adaptive", "transfer:"
 
@@ -67,7 +70,8 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """Every field resolved: defaults filled in, weights and data by their checksums."""
-        named = {kind: _resolved(kind, getattr(self, kind)) for kind in _AXIS_REGISTRY}
+        others = [kind for kind in _AXIS_REGISTRY if kind != "attack"]
+        named = {"attack": self._attack, **{kind: _resolved(kind, getattr(self, kind)) for kind in others}}
         access = self.access
         if access.startswith(TRANSFER):
             access = TRANSFER + _canonical(_resolved("codec", self.victim[0]))
@@ -79,11 +83,16 @@ class Cell:
         """16 hex digits of the sha256 of :meth:`identity`, of when it was first asked for."""
         return _digest(self.identity())
 
+    @cached_property
+    def _attack(self) -> dict[str, Any]:
+        """Kept, for an attack may have to load all it is made on to be identified."""
+        return _resolved("attack", self.attack)
+
     def craft_id(self, sample: Sample) -> str:
         """Identity of one adversarial clip: what it was crafted with, on and from."""
         codec, defense = self.victim
-        parts = {"attack": self.attack, "objective": self.objective, "threat": self.threat}
-        named = {kind: _resolved(kind, text) for kind, text in parts.items()}
+        others = ("objective", "threat")
+        named = {"attack": self._attack, **{kind: _resolved(kind, getattr(self, kind)) for kind in others}}
         victim = [_resolved("codec", codec), _resolved("defense", defense)]
         clip = [sample.id, fingerprint(sample), _resolved("data", self.data)]
         return _digest({"version": CELL_VERSION, **named, "victim": victim, "clip": clip, "seed": self.seed})
@@ -211,7 +220,10 @@ def _resolved(kind: str, text: str) -> dict[str, Any]:
     elif kind == "data":  # samples are identified by their bytes
         params = {k: v for k, v in params.items() if k != "path"}
     else:
-        reg.build(spec)  # values are checked by the plugin itself
+        built = reg.build(spec)  # values are checked by the plugin itself
+        params = {k: v for k, v in params.items() if (k, v) not in NEUTRAL.get(kind, {}).items()}
+        if kind == "attack" and (samples := built.made_on()):
+            out["made_on"] = [[s.id, fingerprint(s)] for s in samples]
     return out | {"params": params}
 
 

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from robustcodec.rounding import Surrogate, rounding
+
+Made = TypeVar("Made")
 
 
 class Output:
@@ -55,12 +57,27 @@ class Card:
     measured: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StreamPart:
+    """Some bits of a stream: what they are, and the frames ``first`` … ``first + frames - 1`` that they are spent on.
+
+    ``frames=0``: of no frame in particular (a header), or of frames that are not known.
+    """
+
+    name: str
+    first: int
+    frames: int
+    bits: int
+
+
 class Codec(nn.Module, ABC):
     """A codec. In eval mode ``forward`` must agree with ``decompress(compress(x))`` (``robustcodec check``)."""
 
     card: Card
     differentiable: bool = True  # False: forward gives no gradient (JPEG …)
     exact_forward: bool = True  # False: forward is a stated surrogate of the real decode
+    training_surrogate: ClassVar[Surrogate] = "noise"  # how latents are rounded in training
+    symbols_per_pixel: float | None = None  # of a codec of discrete symbols
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:
@@ -73,6 +90,13 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         """Decode equal-sized clips from the bytes alone; damaged bytes raise :class:`StreamError`."""
+
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        """What the bytes of one sample's stream are spent on; the parts add up to all of its bits.
+
+        Raises :class:`StreamError` for bytes that cannot be taken apart.
+        """
+        return [StreamPart("stream", 0, 0, 8 * len(stream))]
 
     def aux_loss(self) -> Tensor | None:
         """Loss of the auxiliary parameters (quantiles of an entropy bottleneck), or None."""
@@ -120,6 +144,10 @@ class Threat(ABC):
     def quantise(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The 8-bit input inside the set nearest to ``x_adv``; ``x`` is 8-bit already."""
 
+    def confine(self, delta: Tensor, x: Tensor) -> Tensor:
+        """The part of a perturbation of ``x`` that is of an allowed kind, whatever its size; by default all of it."""
+        return delta
+
 
 class Objective(ABC):
     """Damage per sample, higher is worse for the codec. Subclasses are frozen dataclasses."""
@@ -151,8 +179,20 @@ class Draws:
         return Draws([int(torch.randint(2**63 - 1, (), generator=g)) for g in self._generators])
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What an attack made on clips of its own: ``queries`` it took; ``blind``: all its gradients were zero."""
+
+    value: Any
+    queries: int
+    blind: bool
+
+
 class Oracle:
-    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``."""
+    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``.
+
+    ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
+    """
 
     def __init__(
         self,
@@ -161,6 +201,7 @@ class Oracle:
         x: Tensor,
         access: Literal["white", "black"],
         on_query: Callable[[Tensor], None] = lambda damage: None,
+        memory: dict[str, Any] | None = None,
     ) -> None:
         x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
 
@@ -184,14 +225,18 @@ class Oracle:
             return objective(x, clean, codec(x_adv), x_adv)
 
         self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
-        self.queries = 0  # calls so far; each costs one query per sample
+        self._asked = 0
         self._seen_gradient: Tensor | None = None
+        self._elsewhere: Callable[[Tensor], Oracle] = lambda other: Oracle(codec, objective, other, access, on_query)
+        self._others: list[Oracle] = []
+        self._memory: dict[str, _Made] = {} if memory is None else memory
+        self._used: list[_Made] = []
 
     def __call__(self, x_adv: Tensor) -> Tensor:
         """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
         if x_adv.shape != self._shape:
             raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
-        self.queries += 1
+        self._asked += 1
         with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
             out = self._damage(x_adv if self._access == "white" else x_adv.detach())
         self._on_query(out.detach())
@@ -211,11 +256,37 @@ class Oracle:
         self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
         return damage.detach(), grad
 
+    def on(self, x: Tensor) -> Oracle:
+        """The same victim and objective for other clean clips; what it is asked counts here too."""
+        self._others.append(self._elsewhere(x))
+        return self._others[-1]
+
+    def once(self, key: str, make: Callable[[], Made]) -> Made:
+        """``make()``, computed for the first sample that asks for ``key`` and given to all others; not to be changed.
+
+        It may depend on ``key``, the attack, objective, threat and victim, and on nothing else: no clean clip, no draw
+        of a sample. Its queries, by oracles from :meth:`on`, count for every sample that uses it.
+        """
+        if key not in self._memory:
+            before, self._others = self._others, []
+            value = make()
+            spent, seen = sum(o.queries for o in self._others), [o._seen_gradient for o in self._others]
+            met = [bool(s.any()) for s in seen if s is not None]
+            self._memory[key], self._others = _Made(value, spent, bool(met) and not any(met)), before
+        self._used.append(self._memory[key])
+        made: Made = self._memory[key].value
+        return made
+
+    @property
+    def queries(self) -> int:
+        """Calls so far, each one query per sample; of several things made once a sample uses one, here the dearest."""
+        return self._asked + sum(o.queries for o in self._others) + max((m.queries for m in self._used), default=0)
+
     @property
     def blind(self) -> list[bool]:
         """Per sample: gradients were asked for and all were zero."""
         if self._seen_gradient is None:
-            return [False] * self._shape[0]
+            return [any(m.blind for m in self._used)] * self._shape[0]
         return [not seen for seen in self._seen_gradient.tolist()]
 
 
@@ -223,6 +294,10 @@ class Attack(ABC):
     """An optimiser over inputs. Subclasses are frozen dataclasses: their fields are their identity."""
 
     access: ClassVar[Literal["white", "black"]] = "white"
+
+    def made_on(self) -> list[Sample]:
+        """Clips that this attack is made on beside those it is given; their checksums are part of its identity."""
+        return []
 
     @abstractmethod
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
@@ -248,11 +323,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``source``: the file it is read from, if any."""
+    """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``source``: the file it is read from, if any;
+    ``fps``: frames per second, if stated.
+    """
 
     id: str
     load: Callable[[], Tensor]
     source: Path | None = None
+    fps: float | None = None
 
 
 class DataSet(ABC):

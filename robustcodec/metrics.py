@@ -33,12 +33,22 @@ Net = Literal["alex", "vgg", "squeeze"]
 _LPIPS_MIN_SIDE: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # below, a pooling layer has no output
 
 
+def difference(reference: Tensor, test: Tensor) -> Tensor:
+    """``test - reference``; raises :class:`ValueError` unless both are clips ``(N, T, 3, H, W)`` of one shape."""
+    if reference.shape != test.shape or reference.ndim != 5:
+        raise ValueError(
+            f"cannot compare a clip of shape {tuple(test.shape)} with a reference of shape {tuple(reference.shape)}; "
+            "expected two clips of one shape (N, T, 3, H, W)"
+        )
+    return test - reference
+
+
 def squared_error(reference: Tensor, test: Tensor) -> Tensor:
     """``(N,)`` mean squared error over all of T, 3, H, W, in float64: no number depends on batch or threads.
 
     Raises :class:`ValueError` if the shapes differ.
     """
-    return _difference(reference, test).square().flatten(1).mean(1, dtype=torch.float64)
+    return difference(reference, test).square().flatten(1).mean(1, dtype=torch.float64)
 
 
 def decibels(mse: Tensor) -> Tensor:
@@ -61,7 +71,7 @@ def psnr() -> Metric:
 @metrics.register("linf")
 def linf() -> Metric:
     """Largest absolute difference, on the [0, 1] scale."""
-    return Metric("linf", "", False, lambda reference, test: _difference(reference, test).abs().flatten(1).amax(1))
+    return Metric("linf", "", False, lambda reference, test: difference(reference, test).abs().flatten(1).amax(1))
 
 
 @metrics.register("ms_ssim")
@@ -89,18 +99,9 @@ def lpips(net: Net = "alex") -> Metric:
     return Metric(name, "", False, partial(_frame_mean, partial(_lpips_frame, net)))
 
 
-def _difference(reference: Tensor, test: Tensor) -> Tensor:
-    if reference.shape != test.shape or reference.ndim != 5:
-        raise ValueError(
-            f"cannot compare a clip of shape {tuple(test.shape)} with a reference of shape {tuple(reference.shape)}; "
-            "expected two clips of one shape (N, T, 3, H, W)"
-        )
-    return test - reference
-
-
 def _frame_mean(score: Callable[[Tensor, Tensor], Tensor], reference: Tensor, test: Tensor) -> Tensor:
     """``score`` of frames ``(1, 3, H, W)``, averaged over T. One at a time: a clip's feature maps fill a memory."""
-    _difference(reference, test)
+    difference(reference, test)
     pairs = zip(reference.flatten(0, 1), test.flatten(0, 1), strict=True)
     return torch.stack([score(r[None], s[None]) for r, s in pairs]).view(reference.shape[:2]).mean(1)
 

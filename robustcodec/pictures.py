@@ -1,4 +1,4 @@
-"""Results as pictures: one attacked sample side by side, rate–distortion arrows, a vulnerability heatmap.
+"""Results as pictures: one attacked sample side by side, rate–distortion arrows, a vulnerability heatmap, drift.
 
 Colours are Okabe & Ito's (2008, https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart;
 numbers and marker shapes say the same without colour. The same input gives the same bytes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from robustcodec.errors import BadData, MissingDependency
 from robustcodec.grid import Cell
-from robustcodec.report import BOARD, checked, vi_matrix
+from robustcodec.report import BOARD, VICTIM, checked, vi_matrix, victim
 from robustcodec.store import Store, write_whole
 
 if TYPE_CHECKING:
@@ -250,6 +251,50 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+def drift_plot(curves: pd.DataFrame, path: Path) -> Path:
+    """A PNG of the dB that each attack costs each frame, the mean over samples: a panel per codec, a line per attack.
+
+    ``curves``: of :meth:`Store.curves`. Threat, objective and data set are named where there are several, which are
+    never averaged together; frames whose attacked stream could not be decoded are left out. Raises
+    :class:`StoreError` if ``path`` cannot be written.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    if curves.empty:
+        return _say_nothing(path)
+    extra = [axis for axis in ("threat", "objective", "data") if curves[axis].nunique() > 1]
+    lines = curves.assign(
+        victim=[victim(*key) for key in curves[VICTIM].itertuples(index=False)],
+        line=curves[["attack", *extra]].agg(", ".join, axis=1),
+        drift=curves["psnr"] - curves["adv_psnr"],
+    )
+    names = sorted(lines["line"].unique())
+    styles = {n: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(names)}
+    panels = list(lines.groupby("victim"))
+    columns = min(len(panels), 3)
+    down = math.ceil(len(panels) / columns)
+    width = 4.5 * columns + 1 + 0.08 * max(map(len, names))
+    with _figure(width, max(3.5 * down, 1.5 + 0.25 * len(names)), path) as figure:
+        axes = figure.subplots(down, columns, squeeze=False, sharex=True, sharey=True).flat
+        for axis, (name, panel) in zip(axes, panels, strict=False):
+            title = "\n".join(textwrap.wrap(str(name), 44))
+            axis.set(xlabel="frame", ylabel="loss of PSNR to the attack (dB)", title=title)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.grid(color="0.9")
+            axis.set_axisbelow(True)
+            axis.axhline(0, color="0.6", lw=1)
+            for line, group in panel.groupby("line"):
+                mean = group.groupby("frame")["drift"].mean().dropna()
+                colour, marker = styles[line]
+                axis.plot(mean.index, mean, color=colour, marker=marker, markersize=4)
+        for axis in axes[len(panels) :]:
+            axis.remove()
+        handles = [Line2D([], [], color=colour, marker=marker, label=n) for n, (colour, marker) in styles.items()]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    return path
+
+
 def _file_name(cell: Cell) -> str:
     """A name that a person can find and two cells never share."""
     defense = "" if cell.defense == "none" else f"+{cell.defense}"
@@ -258,14 +303,18 @@ def _file_name(cell: Cell) -> str:
 
 
 def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write ``rate-distortion.png``, ``vulnerability.png`` and, of each finished cell, a panel.
+    """Write ``rate-distortion.png``, ``vulnerability.png``, ``drift.png`` if there are clips of more than one frame,
+    and, of each finished cell, a panel.
 
     ``rows``: of ``store.frame(cells)``; a panel is of the first sample of its cell. Raises as the others do.
     """
+    cells = list(cells)
     paths = [
         rate_distortion_plot(rows, folder / "rate-distortion.png"),
         vulnerability_heatmap(rows, folder / "vulnerability.png"),
     ]
+    if len(curves := store.curves(cells)):
+        paths.append(drift_plot(curves, folder / "drift.png"))
     shown = rows.drop_duplicates("cell").set_index("cell").to_dict("index") if len(rows) else {}
     for cell in cells:
         clips, row = store.decoded(cell.id), shown.get(cell.id)

@@ -78,9 +78,19 @@ ATTACKS = {
     "samples": LEADERBOARD["samples"],
 }
 
+TEMPORAL = {  # of the attack table, where any clip has them
+    "kbps": "kilobits (1000 bits) per second of the real bytes at the clip's own frame rate, clean",
+    "adv_kbps": "kilobits per second of the real bytes, attacked",
+    "flicker": "mean squared change of the error from one frame to the next, in squared grey levels (0–255), clean",
+    "adv_flicker": "the same of the attacked reconstruction, against the clean source",
+    "drift_last": "delta_psnr in dB of the last frame alone",
+    "recovery": "frames after the last perturbed one until each frame loses less than 0.5 dB to the attack; the mean "
+    "over clips that recover, – where none does or no frame follows",
+}
+
 _MEANS = [c for c in ATTACKS if c not in (*BOARD, *VICTIM, *RUN, "vi_low", "vi_high", "decode_failures", "samples")]
 _NEEDED = ["cell", "sample", *BOARD, *VICTIM, *RUN, *_MEANS, "ms_ssim", "decode_failed", "warnings"]
-_DIGITS = {"bpp": 3, "adv_bpp": 3, "ms_ssim": 4, "input_linf": 1, "rate_ratio": 3}
+_DIGITS = {"bpp": 3, "adv_bpp": 3, "ms_ssim": 4, "input_linf": 1, "rate_ratio": 3, "recovery": 1}
 
 
 def checked(rows: pd.DataFrame) -> pd.DataFrame:
@@ -151,15 +161,17 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per data set, threat, objective, codec, defense, access and attack; columns: ``ATTACKS``.
+    """One line per data set, threat, objective, codec, defense, access and attack; columns: ``ATTACKS``, then those of
+    ``TEMPORAL`` that have a value in any row.
 
     Raises :class:`StoreError` for rows that are not results.
     """
     rows = checked(rows)
+    temporal = [c for c in TEMPORAL if c in rows and rows[c].notna().any()]
     keys = [*BOARD, "objective", *VICTIM, "attack"]
     lines: list[dict[Any, Any]] = []
     for key, group in rows.groupby(keys):
-        samples = _per_sample(group, _MEANS)
+        samples = _per_sample(group, [*_MEANS, *temporal])
         vi = interval(samples["vi_db"])
         lines.append(
             dict(zip(keys, key, strict=True))
@@ -171,7 +183,7 @@ def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "samples": len(samples),
             }
         )
-    return pd.DataFrame(lines, columns=list(ATTACKS))
+    return pd.DataFrame(lines, columns=[*ATTACKS, *temporal])
 
 
 def victim(codec: str, defense: str, access: str) -> str:
@@ -225,7 +237,8 @@ def to_markdown(frame: pd.DataFrame) -> str:
 
 def _sections(table: pd.DataFrame) -> Iterable[str]:
     for (data, threat), group in table.groupby(BOARD):
-        yield f"### {escape(str(data))}, {escape(str(threat))}\n\n{to_markdown(group.drop(columns=BOARD))}"
+        still = [c for c in TEMPORAL if c in group and group[c].isna().all()]  # images beside clips
+        yield f"### {escape(str(data))}, {escape(str(threat))}\n\n{to_markdown(group.drop(columns=[*BOARD, *still]))}"
 
 
 def _meanings(columns: dict[str, str]) -> str:
@@ -244,7 +257,7 @@ def markdown(board: pd.DataFrame, attacks: pd.DataFrame) -> str:
         _meanings(LEADERBOARD),
         "# Attacks",
         *_sections(attacks),
-        _meanings(ATTACKS),
+        _meanings(ATTACKS | {c: meaning for c, meaning in TEMPORAL.items() if c in attacks}),
     ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 

@@ -16,13 +16,32 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from robustcodec import temporal
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Metric
 from robustcodec.metrics import decibels, squared_error
-from robustcodec.rate import bd_rate, bpp
+from robustcodec.rate import bd_rate, bpp, kbps
 
 NAN = float("nan")
 FAILED_PSNR = 0.0  # dB, MSE 1: the largest error a picture in [0, 1] can have
+
+
+@torch.no_grad()
+def clean_scores(
+    x: Tensor, x_hat: Tensor, bits: float, bits_est: float, metrics: Mapping[str, Metric], fps: float | None = None
+) -> dict[str, float]:
+    """What a sample scores without an attack: ``bpp``, ``bpp_est``, ``kbps``, ``flicker`` and each metric ``M``.
+
+    Arguments and keys as in :func:`sample_scores`, for which they can be kept: no attack changes them.
+    """
+    _one_sample(x)
+    return {
+        "bpp": bpp(bits, x.shape),
+        "bpp_est": bpp(bits_est, x.shape),
+        "kbps": NAN if fps is None else kbps(bits, x.shape, fps),
+        **{name: metric.fn(x, x_hat).item() for name, metric in metrics.items()},
+        "flicker": temporal.flicker(x, x_hat).item(),
+    }
 
 
 @torch.no_grad()
@@ -36,17 +55,21 @@ def sample_scores(
     bits_est: float,
     adv_bits_est: float,
     metrics: Mapping[str, Metric],
+    fps: float | None = None,
+    clean: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """All scores of one sample.
 
     ``x``, ``x_adv``: clean and attacked input; ``x_hat``, ``x_adv_hat``: what the decoder made of their bytes;
     each ``(1, T, 3, H, W)`` in [0, 1], rounded to 8 bits. ``x_adv_hat=None``: the decoder failed.
     ``bits`` and ``adv_bits`` are of the real streams, ``…_est`` of the codec's estimate (NaN if it has none).
+    ``fps``: frames per second, if known. ``clean``: :func:`clean_scores` of this sample, if at hand.
 
     ========================  ====================================================================================
     key                       meaning
     ========================  ====================================================================================
     ``bpp``, ``adv_bpp``      real bits per pixel, clean and attacked; ``bpp_est``, ``adv_bpp_est`` estimated
+    ``kbps``, ``adv_kbps``    real kilobits per second; NaN without ``fps``
     ``M``, ``adv_M``          each metric of ``x_hat`` and of ``x_adv_hat``, both against the clean ``x``
     ``vi_db``                 10 log10(MSE(x_adv_hat, x_hat) / MSE(x_adv, x)): how much the codec amplifies, in dB
     ``delta_psnr``            psnr(x, x_hat) - psnr(x, x_adv_hat)
@@ -56,23 +79,28 @@ def sample_scores(
     ``input_linf``            its largest change in units of 1/255
     ``input_l2``              its Euclidean norm on the [0, 1] scale
     ``mse_out``               MSE(x_adv_hat, x_hat)
+    ``flicker``               :func:`temporal.flicker` of ``x_hat``; ``adv_flicker`` of ``x_adv_hat``
+    ``drift_last``            :func:`temporal.drift` of the last frame in dB; ``drift_max`` of the worst frame
+    ``recovery``              :func:`temporal.recovery` in frames
     ``decode_failed``         1.0 if the decoder failed on the attacked stream, else 0.0
     ========================  ====================================================================================
 
     Edges: without a perturbation ``vi_db`` is NaN. Equal reconstructions count, in ``vi_db``, as differing by one
     8-bit level in one value, the least that 8-bit clips can differ by: finite, and no lower than what was seen.
     After a failed decode every score of ``x_adv_hat`` is NaN; rates and input scores stand. PSNRs stop at 100 dB.
+    Flicker, drift and recovery of a clip of one frame are NaN.
 
     Raises :class:`ValueError` unless each clip is a single sample of one shape.
     """
-    if x.ndim != 5 or len(x) != 1:
-        raise ValueError(f"a clip of shape {tuple(x.shape)} was given; expected one sample (1, T, 3, H, W)")
+    _one_sample(x)
     mse_in, mse_clean = squared_error(x, x_adv), squared_error(x, x_hat)
+    if clean is None:
+        clean = clean_scores(x, x_hat, bits, bits_est, metrics, fps)
     out = {
-        "bpp": bpp(bits, x.shape),
+        **clean,
         "adv_bpp": bpp(adv_bits, x.shape),
-        "bpp_est": bpp(bits_est, x.shape),
         "adv_bpp_est": bpp(adv_bits_est, x.shape),
+        "adv_kbps": NAN if fps is None else kbps(adv_bits, x.shape, fps),
         "rate_ratio": _ratio(adv_bits, bits),
         "rate_ratio_est": _ratio(adv_bits_est, bits_est),
         "input_psnr": decibels(mse_in).item(),
@@ -82,10 +110,13 @@ def sample_scores(
         "delta_psnr": NAN,
         "delta_own_psnr": NAN,
         "mse_out": NAN,
+        "adv_flicker": NAN,
+        "drift_last": NAN,
+        "drift_max": NAN,
+        "recovery": NAN,
         "decode_failed": float(x_adv_hat is None),
     }
     for name, metric in metrics.items():
-        out[name] = metric.fn(x, x_hat).item()
         out[f"adv_{name}"] = NAN if x_adv_hat is None else metric.fn(x, x_adv_hat).item()
     if x_adv_hat is None:
         return out
@@ -96,6 +127,11 @@ def sample_scores(
     out["mse_out"] = mse_out
     if mse_in.item() > 0:
         out["vi_db"] = 10 * math.log10(max(mse_out, 255**-2 / x.numel()) / mse_in.item())
+    if x.shape[1] > 1:
+        drift = temporal.drift(x, x_hat, x_adv_hat)
+        out["adv_flicker"] = temporal.flicker(x, x_adv_hat).item()
+        out["drift_last"], out["drift_max"] = drift[0, -1].item(), drift.max().item()
+        out["recovery"] = temporal.recovery(drift, temporal.perturbed(x, x_adv)).item()
     return out
 
 
@@ -162,6 +198,11 @@ def bd_rate_attacked(bpp: ArrayLike, psnr: ArrayLike, adv_bpp: ArrayLike, adv_ps
     longer rises with rate, or one wholly below the clean curve.
     """
     return bd_rate(bpp, psnr, adv_bpp, adv_psnr)
+
+
+def _one_sample(x: Tensor) -> None:
+    if x.ndim != 5 or len(x) != 1:
+        raise ValueError(f"a clip of shape {tuple(x.shape)} was given; expected one sample (1, T, 3, H, W)")
 
 
 def _ratio(numerator: float, denominator: float) -> float:

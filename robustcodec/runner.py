@@ -21,12 +21,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from robustcodec import checks, registry, robustness
+from robustcodec import checks, registry, robustness, temporal
 from robustcodec.data import to_float, to_uint8
 from robustcodec.errors import AttackError, RobustCodecError, StoreError, UserError
 from robustcodec.grid import Cell, fingerprint
 from robustcodec.interfaces import Attack, Codec, Draws, Metric, Objective, Oracle, Sample, Threat
-from robustcodec.store import Result, Row, Store
+from robustcodec.store import Curves, Result, Row, Store
 
 METRICS = ("psnr", "ms_ssim")  # of every run
 OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
@@ -63,12 +63,24 @@ class Tally:
 
 @dataclass(frozen=True)
 class Coded:
-    """A clip's way through real bytes. ``x_hat``: uint8 ``(T, 3, H, W)``, None if the decoder failed."""
+    """A clip's way through real bytes. ``x_hat``: uint8 ``(T, 3, H, W)``, None if the decoder failed;
+    ``frame_bits``: of each frame, NaN where not known.
+    """
 
     x_hat: Tensor | None
     bits: float
     bits_est: float
+    frame_bits: list[float]
     failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A sample without an attack; all of its attacks are compared with it."""
+
+    coded: Coded
+    x_hat: Tensor  # of coded: it did decode
+    scores: dict[str, float]
 
 
 class Runner:
@@ -87,7 +99,7 @@ class Runner:
         for metric in built:  # a metric that cannot be computed here says so now, not after an hour of crafting
             metric.fn(probe, probe)
         self._codecs: dict[tuple[str, str], Codec] = {}
-        self._clean: dict[str, Coded] = {}  # by sample, of the codec and defense in hand
+        self._clean: dict[str, Clean] = {}  # by sample, of the codec and defense in hand
         self._clean_of: tuple[str, str, str] | None = None
 
     def run(self, cells: Iterable[Cell], watcher: Watcher | None = None) -> Tally:
@@ -150,8 +162,9 @@ class Runner:
         ids = {s.id: cell.craft_id(s) for s in samples}
         missing = [s for s in samples if self.store.clip(ids[s.id]) is None]
         done = len(samples) - len(missing)
+        memory: dict[str, Any] = {}  # what the attack makes once, for all of this cell's samples
         for batch in _batches(missing, self.batch_size):
-            clips, infos = self._attack(cell, batch, watcher)
+            clips, infos = self._attack(cell, batch, watcher, memory)
             for sample, clip, info in zip(batch, clips, infos, strict=True):
                 self.store.put_clip(ids[sample.id], clip, info)
             done += len(batch)
@@ -163,7 +176,9 @@ class Runner:
             out.append((sample, *stored))
         return out
 
-    def _attack(self, cell: Cell, batch: list[Sample], watcher: Watcher) -> tuple[Tensor, list[dict[str, Any]]]:
+    def _attack(
+        self, cell: Cell, batch: list[Sample], watcher: Watcher, memory: dict[str, Any]
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
         attack: Attack = registry.attacks.build(cell.attack)
         objective: Objective = registry.objectives.build(cell.objective)
         threat: Threat = registry.threats.build(cell.threat)
@@ -182,7 +197,7 @@ class Runner:
 
         with _contained(victim, changed):
             torch.manual_seed(seeds[0])  # for whoever draws from the global state
-            oracle = Oracle(victim, objective, x, attack.access, lambda d: watcher.queried(float(d.mean())))
+            oracle = Oracle(victim, objective, x, attack.access, lambda d: watcher.queried(float(d.mean())), memory)
             returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
         x_adv, findings = _checked(cell.attack, returned, x, threat)
         x_adv = threat.quantise(threat.project(x_adv, x), x)
@@ -200,36 +215,53 @@ class Runner:
         if self._clean_of != (cell.codec, cell.defense, cell.data):  # cells come sorted: the last is the one to keep
             self._clean, self._clean_of = {}, (cell.codec, cell.defense, cell.data)
         rows: list[Row] = []
+        frames: dict[str, Curves] = {}
         findings: list[checks.Finding] = []
         for index, (sample, adversarial, info) in enumerate(crafted):
             original = sample.load()
             if sample.id not in self._clean:
-                self._clean[sample.id] = self._code(codec, original)
+                self._clean[sample.id] = self._measure(codec, sample, original)
             clean, attacked = self._clean[sample.id], self._code(codec, adversarial)
-            if clean.x_hat is None:
-                raise RobustCodecError(
-                    f"{codec.card.name} cannot decode its own stream of {sample.id}: {clean.failure}"
-                )
+            x, x_hat = to_float(original)[None], to_float(clean.x_hat)[None]
+            x_adv_hat = None if attacked.x_hat is None else to_float(attacked.x_hat)[None]
             scores = robustness.sample_scores(
-                to_float(original)[None],
-                to_float(clean.x_hat)[None],
+                x,
+                x_hat,
                 to_float(adversarial)[None],
-                None if attacked.x_hat is None else to_float(attacked.x_hat)[None],
-                clean.bits,
+                x_adv_hat,
+                clean.coded.bits,
                 attacked.bits,
-                clean.bits_est,
+                clean.coded.bits_est,
                 attacked.bits_est,
                 self.metrics,
+                sample.fps,
+                clean.scores,
             )
             pixels = original[:, 0].numel()
             rows.append({"sample": sample.id, **scores, "queries": info["queries"]})
+            if len(original) > 1:
+                frames[sample.id] = {
+                    "psnr": _psnr(x, x_hat),
+                    "adv_psnr": _psnr(x, x_adv_hat),
+                    "bits": clean.coded.frame_bits,
+                    "adv_bits": attacked.frame_bits,
+                }
             findings += checks.sample_findings(sample.id, scores, pixels, info, attacked.failure)
             if index == 0:  # what the cell's picture shows
                 clips = {"original": original, "adversarial": adversarial, "clean": clean.x_hat}
                 decoded = {} if attacked.x_hat is None else {"attacked": attacked.x_hat}
                 self.store.put_decoded(cell.id, clips | decoded)
         warnings = checks.summarise(findings, len(rows))
-        return Result(cell.id, cell, "ok", tuple(rows), warnings, provenance(self.device), identity=cell.identity())
+        made = provenance(self.device)
+        return Result(cell.id, cell, "ok", tuple(rows), warnings, made, identity=cell.identity(), frames=frames)
+
+    def _measure(self, codec: Codec, sample: Sample, original: Tensor) -> Clean:
+        coded = self._code(codec, original)
+        if coded.x_hat is None:
+            raise RobustCodecError(f"{codec.card.name} cannot decode its own stream of {sample.id}: {coded.failure}")
+        x, x_hat = to_float(original)[None], to_float(coded.x_hat)[None]
+        scores = robustness.clean_scores(x, x_hat, coded.bits, coded.bits_est, self.metrics, sample.fps)
+        return Clean(coded, coded.x_hat, scores)
 
     @torch.no_grad()
     def _code(self, codec: Codec, clip: Tensor) -> Coded:
@@ -237,9 +269,16 @@ class Runner:
         stream = codec.compress(x)
         bits, estimate = 8.0 * len(stream[0]), float(codec(x).bits)
         try:
-            return Coded(to_uint8(codec.decompress(stream))[0].cpu(), bits, estimate)
+            x_hat = to_uint8(codec.decompress(stream))[0].cpu()
         except Exception as error:  # a decoder that fails on an attacked input is a finding, whatever it raises
-            return Coded(None, bits, estimate, f"{type(error).__name__}: {error}")
+            return Coded(None, bits, estimate, [robustness.NAN] * len(clip), f"{type(error).__name__}: {error}")
+        parts = codec.anatomy(stream[0]) if len(clip) > 1 else ()
+        return Coded(x_hat, bits, estimate, temporal.bits_per_frame(parts, len(clip)).tolist())
+
+
+def _psnr(x: Tensor, x_hat: Tensor | None) -> list[float]:
+    """Of each frame of a single clip; NaN without a reconstruction."""
+    return [robustness.NAN] * x.shape[1] if x_hat is None else temporal.psnr(x, x_hat)[0].tolist()
 
 
 def _batches(samples: list[Sample], size: int) -> Iterator[list[Sample]]:

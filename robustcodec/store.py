@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = dict[str, Any]  # sample id, scores by name, queries
+Curves = dict[str, list[float]]  # psnr, adv_psnr, bits, adv_bits: one number per frame
 
 
 @dataclass(frozen=True)
 class Result:
     """What came of a cell. ``rows``: one per sample; ``error``: a message and a traceback if it failed; ``identity``:
-    what its id was made of, the checksums of weights and samples among it.
+    what its id was made of, the checksums of weights and samples among it; ``frames``: by sample, of clips of more
+    than one frame.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Result:
     provenance: dict[str, str] | None = None
     error: str | None = None
     identity: dict[str, Any] | None = None
+    frames: dict[str, Curves] | None = None
 
 
 @contextmanager
@@ -63,7 +66,11 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """NaN and infinities as null: JSON has no others."""
+    """NaN and infinities as null, at any depth of rows and curves: JSON has no others."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -83,7 +90,9 @@ class Store:
 
     def put(self, result: Result) -> None:
         """Keep a result."""
-        table = asdict(result) | {"rows": [{k: _plain(v) for k, v in row.items()} for row in result.rows]}
+        table = asdict(result) | {"rows": _plain(result.rows)}
+        if frames := table.pop("frames"):
+            table["frames"] = _plain(frames)
         text = json.dumps(table, indent=1, allow_nan=False, ensure_ascii=False)
         write_whole(self.root / "cells" / f"{result.id}.json", text.encode() + b"\n")
 
@@ -150,19 +159,38 @@ class Store:
         import pandas
 
         rows: list[Row] = []
-        for cell in cells:
-            result = self.result(cell.id)
-            if result is None or result.status != "ok":
-                continue
-            axes = {k: v for k, v in asdict(cell).items() if k != "limit"}
-            shared = {"cell": result.id, **axes, "warnings": "; ".join(result.warnings)}
+        for cell, result in self._finished(cells):
+            shared = {"cell": result.id, **_axes(cell), "warnings": "; ".join(result.warnings)}
             rows += [{**shared, **row} for row in result.rows]
         frame = pandas.DataFrame(rows)
         scores = [c for c in frame.columns if c not in ("cell", *_TEXT)]
         return frame.astype({c: float for c in scores if c not in ("seed", "queries")}) if len(frame) else frame
 
+    def curves(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+        """One row per finished cell, sample and frame of clips of more than one frame: the axes, ``sample``,
+        ``frame`` (from 0), ``psnr`` and ``adv_psnr`` in dB, ``bits`` and ``adv_bits``; NaN where there is no number.
+        """
+        import pandas
+
+        tables = [
+            pandas.DataFrame(lists, dtype=float).assign(cell=result.id, **_axes(cell), sample=sample)
+            for cell, result in self._finished(cells)
+            for sample, lists in (result.frames or {}).items()
+        ]
+        return pandas.concat([t.rename_axis("frame").reset_index() for t in tables]) if tables else pandas.DataFrame()
+
+    def _finished(self, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Result]]:
+        for cell in cells:
+            result = self.result(cell.id)
+            if result is not None and result.status == "ok":
+                yield cell, result
+
     def _clip_path(self, craft_id: str) -> Path:
         return self.root / "crafted" / craft_id[:2] / f"{craft_id}.safetensors"
+
+
+def _axes(cell: Cell) -> dict[str, Any]:
+    return {k: v for k, v in asdict(cell).items() if k != "limit"}
 
 
 _TEXT = ("codec", "attack", "objective", "threat", "defense", "access", "data", "sample", "warnings")

@@ -149,6 +149,7 @@ class Trainer:
 
         recipe = {k: v for k, v in asdict(self.recipe).items() if k != "name"}
         card = self.codec.card
+        before = [*card.training.get("parents", ()), *([card.training["command"]] if "command" in card.training else ())]
         facts = {
             "name": f"{card.family}.{self.recipe.name}",
             "family": card.family,
@@ -157,6 +158,7 @@ class Trainer:
             "architecture": card.architecture,
             "training": {
                 **recipe,
+                "parents": before,  # commands that trained what this run started from, oldest first
                 "command": command(self.recipe),
                 "torch": version("torch"),
                 "notes": self.notes,

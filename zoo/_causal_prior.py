@@ -8,6 +8,9 @@ layer as a bias per position. This is the floating-point prior that training and
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,7 +42,7 @@ class Pointwise(nn.Conv3d):
         super().__init__(inputs, outputs, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = (self.weight.flatten(1) @ x.flatten(2)).unflatten(2, x.shape[2:])
+        y = (self.weight.flatten(1) @ x.flatten(2)).view(len(x), -1, *x.shape[2:])
         return y if self.bias is None else y + self.bias.view(-1, 1, 1, 1)
 
 
@@ -90,7 +93,9 @@ class Prior(nn.Module):
         self.architecture = a
         self.earlier = nn.Conv3d(HISTORY, 2 * k, KERNEL, padding=1) if a.temporal == "prev" else None
         self.recurrence = Recurrence(k) if a.temporal == "gru" else None
-        self.layers = nn.ModuleList([Layer(a, first=i == 0) for i in range(a.prior_layers)])
+        self.layers: Sequence[Layer] = nn.ModuleList(  # type: ignore[assignment]
+            [Layer(a, first=i == 0) for i in range(a.prior_layers)]
+        )
         self.hidden = Pointwise(k, k)
         self.out = Pointwise(k, a.levels)
         self.register_buffer("levels", torch.arange(a.levels) - (a.levels - 1) / 2, persistent=False)
@@ -105,12 +110,13 @@ class Prior(nn.Module):
             x = layer(x, history)
         logits = self.out(torch.relu(self.hidden(torch.relu(x)))).float()
         weights = torch.exp(logits - logits.amax(1, keepdim=True)) + FLOOR
-        log_p = weights.log() - weights.sum(1, keepdim=True).log()
-        return log_p.unflatten(0, (b, s)).permute(0, 3, 1, 4, 5, 2)
+        log_p: Tensor = weights.log() - weights.sum(1, keepdim=True).log()
+        return log_p.view(b, s, *log_p.shape[1:]).permute(0, 3, 1, 4, 5, 2)
 
     def bits(self, assignment: Tensor) -> Tensor:
         """``(B,)`` code length of each item in bits: cross-entropy, differentiable in ``assignment`` twice over."""
-        return -(assignment * self(assignment)).flatten(1).sum(1) / torch.log(torch.tensor(2.0))
+        nats: Tensor = -(assignment * self(assignment)).flatten(1).sum(1)
+        return nats / math.log(2)
 
     def _history(self, values: Tensor) -> Tensor | None:
         """What every slice may know of those before it, ``(B·S, width, C, h, w)``."""

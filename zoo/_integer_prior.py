@@ -9,7 +9,7 @@ order and on any device. :mod:`robustcodec.zoo._wavefront` evaluates it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +43,13 @@ def on_grid(value: Tensor, unit: float) -> Tensor:
 class Map(nn.Module):
     """``floor(W x · multiplier / 2^shift + 1/2) + bias``: int8 ``W``, a 16-bit multiplier and a shift per output.
 
-    ``x`` below 2^20 and up to 2^10 inputs keep every product below 2^53.
+    Inputs and how many there are multiply to less than 2^30 in every layer, which keeps all products below 2^53.
     """
+
+    weight: Tensor
+    multiplier: Tensor
+    shift: Tensor
+    bias: Tensor
 
     def __init__(self, outputs: int, inputs: int) -> None:
         super().__init__()
@@ -59,10 +64,10 @@ class Map(nn.Module):
         step = w.abs().amax(1).clamp_min(2.0**-20) / 127
         scale = step * (unit_in / unit_out)
         shift = 16 - torch.frexp(scale)[1].double()
-        self.get_buffer("weight").copy_((w / step[:, None]).round())
-        self.get_buffer("multiplier").copy_((scale * 2**shift).round())
-        self.get_buffer("shift").copy_(shift)
-        self.get_buffer("bias").copy_(torch.zeros(()) if bias is None else on_grid(bias, unit_out))
+        self.weight.copy_((w / step[:, None]).round())
+        self.multiplier.copy_((scale * 2**shift).round())
+        self.shift.copy_(shift)
+        self.bias.copy_(torch.zeros(()) if bias is None else on_grid(bias, unit_out))
 
     def linear(self) -> Linear:
         """``(n, inputs)`` → ``(n, outputs)``, integers in float64."""
@@ -78,6 +83,8 @@ class Map(nn.Module):
 class IntegerLayer(nn.Module):
     """Integer copy of one layer of the prior."""
 
+    channel: Tensor
+
     def __init__(self, a: Architecture, first: bool) -> None:
         super().__init__()
         k, inputs = a.prior_width, 1 if first else a.prior_width
@@ -92,11 +99,17 @@ class IntegerLayer(nn.Module):
 class IntegerPrior(nn.Module):
     """int8 weights and integer tables; :meth:`export` fills them from a trained float prior."""
 
+    tanh: Tensor
+    sigmoid: Tensor
+    exp: Tensor
+
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         k = a.prior_width
         self.architecture = a
-        self.layers = nn.ModuleList([IntegerLayer(a, first=i == 0) for i in range(a.prior_layers)])
+        self.layers: Sequence[IntegerLayer] = nn.ModuleList(  # type: ignore[assignment]
+            [IntegerLayer(a, first=i == 0) for i in range(a.prior_layers)]
+        )
         self.hidden, self.out = Map(k, k), Map(a.levels, k)
         self.earlier = Map(2 * k, HISTORY * TAPS) if a.temporal == "prev" else None
         self.gates = Map(2 * k, (1 + k) * TAPS) if a.temporal == "gru" else None
@@ -107,16 +120,16 @@ class IntegerPrior(nn.Module):
     def export(self, prior: Prior) -> None:
         """Quantise ``prior``, whose architecture is this one's. Inputs of a map are ordered tap by tap."""
         argument = torch.arange(-TABLE_HALF, TABLE_HALF, dtype=torch.float64) * TABLE_STEP
-        self.get_buffer("tanh").copy_(on_grid(torch.tanh(argument), TABLE))
-        self.get_buffer("sigmoid").copy_(on_grid(torch.sigmoid(argument), TABLE))
+        self.tanh.copy_(on_grid(torch.tanh(argument), TABLE))
+        self.sigmoid.copy_(on_grid(torch.sigmoid(argument), TABLE))
         weights = torch.exp(-torch.arange(EXP_SIZE, dtype=torch.float64) * LOGIT)
-        self.get_buffer("exp").copy_(on_grid(weights, 1 / WEIGHT_ONE) + FLOOR * WEIGHT_ONE)
+        self.exp.copy_(on_grid(weights, 1 / WEIGHT_ONE) + FLOOR * WEIGHT_ONE)
         for i, (mine, theirs) in enumerate(zip(self.layers, prior.layers, strict=True)):
             unit = SYMBOL if i == 0 else STREAM
             mine.causal.export(_by_tap(theirs.causal.weight)[:, : mine.causal.weight.shape[1]], None, unit, BEFORE_GATE)
             mine.channel.copy_(on_grid(theirs.channel.T, BEFORE_GATE))
             mine.project.export(theirs.project.weight, theirs.project.bias, GATED, STREAM)
-            if mine.history is not None:
+            if mine.history is not None and theirs.history is not None:
                 mine.history.export(theirs.history.weight, None, self.history_unit, BEFORE_GATE)
         self.hidden.export(prior.hidden.weight, prior.hidden.bias, STREAM, STREAM)
         self.out.export(prior.out.weight, prior.out.bias, STREAM, LOGIT)

@@ -12,7 +12,7 @@ from urllib.error import URLError
 import torch
 from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.models import CompressionModel
-from compressai.zoo import image, image_vbr
+from compressai.zoo import image, image_vbr, video
 from torch import nn
 
 from robustcodec import weights as checkpoints
@@ -25,7 +25,8 @@ OFFICIAL_TAG = re.compile(r"(mse|ms-ssim)-q(\d+)")
 
 def official_url(family: str, metric: str, quality: int) -> str | None:
     """Where CompressAI publishes these weights, or None if it does not."""
-    urls: Any = image.model_urls.get(family, {}).get(metric) or image_vbr.model_urls.get(family, {}).get(metric)
+    published: dict[str, dict[str, Any]] = {**image.model_urls, **image_vbr.model_urls, **video.model_urls}
+    urls = published.get(family, {}).get(metric)
     return urls.get(quality) if isinstance(urls, dict) else urls
 
 

@@ -60,7 +60,8 @@ def _initialise(network: nn.Module, spread: float = 1.0) -> nn.Module:
         if m.transposed:
             inputs //= prod(m.stride)  # an output sees only every stride-th tap
         nn.init.normal_(m.weight, std=(2 / inputs) ** 0.5 * (spread if m is strided[-1] else 1))
-        nn.init.zeros_(m.bias)
+        if m.bias is not None:
+            nn.init.zeros_(m.bias)
     return network
 
 
@@ -89,7 +90,7 @@ class Skip(nn.Sequential):
     """Modules in sequence, with the input added to their output."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        return x + super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _trunk(a: Architecture) -> nn.Module:

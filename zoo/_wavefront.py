@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-import constriction
+import constriction  # type: ignore[import-untyped]
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustcodec.errors import StreamError
@@ -28,6 +29,7 @@ from robustcodec.zoo._integer_prior import (
     TABLE_STEP,
     IntegerLayer,
     IntegerPrior,
+    Linear,
 )
 
 FAMILY = constriction.stream.model.Categorical(perfect=False)  # quantised with + · / alone: the same everywhere
@@ -36,7 +38,7 @@ WORD = 4  # bytes of a range coder's word
 
 
 @lru_cache(maxsize=16)
-def waves(channels: int, height: int, width: int) -> tuple[np.ndarray, ...]:
+def waves(channels: int, height: int, width: int) -> tuple[NDArray[np.int64], ...]:
     """Raster indices of the positions of each wave, in coding order."""
     c, y, x = np.unravel_index(np.arange(channels * height * width), (channels, height, width))
     when = 4 * c + 2 * y + x
@@ -83,7 +85,7 @@ class Slices:
         x = self._symbols
         for (layer, causal, project), bias, stream in zip(self._layers, self._bias, self._streams, strict=True):
             neighbours = self._neighbours[: layer.taps]
-            for part in torch.arange(len(rows), device=rows.device).split(CHUNK):
+            for part in _chunks(torch.arange(len(rows), device=rows.device)):
                 at = rows[part]
                 a = causal(x[at[:, None] + neighbours].flatten(1)) + bias[local[part]]
                 y = project(self._gate(a))
@@ -92,7 +94,7 @@ class Slices:
         hidden = self._hidden(x[rows].clamp_min(0)).clamp(0, STREAM_LIMIT)
         logits = self._out(hidden)
         below = (logits.amax(1, keepdim=True) - logits).clamp_max(EXP_SIZE - 1)
-        return self._tables["exp"][below.long()].unflatten(0, (self.batch, -1))
+        return self._tables["exp"][below.long()].view(self.batch, len(positions), -1)
 
     def advance(self) -> None:
         """This slice is complete: go on to the next one."""
@@ -135,7 +137,7 @@ class Slices:
     def _convolved(self, name: str, *volumes: Tensor) -> Iterator[Tensor]:
         """A full 3×3×3 convolution of padded ``volumes`` at all positions, in chunks."""
         x = torch.cat(volumes, 1)
-        for at in self._everywhere.split(CHUNK):
+        for at in _chunks(self._everywhere):
             yield self._maps[name](x[at[:, None] + self._neighbours].flatten(1))
 
     def _gate(self, a: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ class Slices:
         index = torch.floor(a * (BEFORE_GATE / TABLE_STEP) + 0.5).clamp(-TABLE_HALF, TABLE_HALF - 1) + TABLE_HALF
         return self._tables[table][index.long()]
 
-    def _prepared(self, layer: IntegerLayer):  # type: ignore[no-untyped-def]
+    def _prepared(self, layer: IntegerLayer) -> tuple[IntegerLayer, Linear, Linear]:
         return layer, layer.causal.linear(), layer.project.linear()
 
     def _rows(self, positions: Tensor) -> Tensor:
@@ -161,6 +163,11 @@ class Slices:
 
     def _empty(self, width: int) -> Tensor:
         return torch.zeros(self.batch * self._volume, width, dtype=torch.float64, device=self.prior.exp.device)
+
+
+def _chunks(rows: Tensor) -> Iterator[Tensor]:
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
 
 
 def encode(prior: IntegerPrior, symbols: Tensor) -> tuple[bytes, float]:
@@ -219,10 +226,10 @@ def _decoded(coder: constriction.stream.queue.RangeDecoder, weights: Tensor) -> 
         raise StreamError("the entropy-coded bytes are damaged") from None
 
 
-def _int32(symbols: Tensor) -> np.ndarray:
+def _int32(symbols: Tensor) -> NDArray[np.int32]:
     return symbols.cpu().numpy().astype(np.int32)
 
 
-def _rows64(weights: Tensor) -> np.ndarray:
+def _rows64(weights: Tensor) -> NDArray[np.float64]:
     """C-ordered float64: constriction silently misreads any other layout."""
     return np.ascontiguousarray(weights.cpu().numpy(), dtype=np.float64)

@@ -65,7 +65,7 @@ class Rdae(Codec):
         path = self._path(tag, weights)
         if path is None:
             facts: dict[str, Any] = {"name": f"{self.family}.random-{seed}"}
-            architecture = replace(CONFIGS[config], **({"temporal": temporal} if temporal else {}))
+            architecture = replace(CONFIGS[config], temporal=temporal or CONFIGS[config].temporal)
         else:
             state, facts = checkpoints.load(path)
             if facts["family"] not in self.compatible:
@@ -100,7 +100,7 @@ class Rdae(Codec):
         else:
             self._load(state, path)
         for network in (self.encoder, self.decoder):
-            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last_3d)
         self.eval()
 
     @classmethod
@@ -127,7 +127,7 @@ class Rdae(Codec):
         @cache
         def x_hat() -> Tensor:
             clips = [self._reconstruct(self.codebook.values(a), x.shape[-2:]) for a in gops]
-            clip = torch.cat([c.unflatten(0, (n, -1)).flatten(1, 2) for c in clips], 1)[:, :t]
+            clip = torch.cat([c.reshape(n, -1, *c.shape[2:]) for c in clips], 1)[:, :t]
             return clip if self.training else clip.clamp(0, 1)
 
         def bits() -> Tensor:
@@ -188,13 +188,14 @@ class Rdae(Codec):
         """Full GoPs of all clips ``(N·n, gop, 3, H, W)``, then the shorter last ones; all padded to the strides."""
         gop, stride = self.architecture.gop, prod(self.architecture.time_strides)
         whole = x.shape[1] // gop * gop
-        chunks = [x[:, :whole].unflatten(1, (-1, gop)).flatten(0, 1)] if whole else []
+        chunks = [x[:, :whole].reshape(-1, gop, *x.shape[2:])] if whole else []
         if rest := x.shape[1] - whole:
             last = x[:, -1:].expand(-1, -rest % stride, -1, -1, -1)
             chunks.append(torch.cat((x[:, whole:], last), 1))
         height, width = x.shape[-2:]
         pad = (0, -width % SPATIAL_STRIDE, 0, -height % SPATIAL_STRIDE)
-        return [F.pad(c.flatten(0, 1), pad, mode="replicate").unflatten(0, c.shape[:2]) for c in chunks]
+        padded = [F.pad(c.flatten(0, 1), pad, mode="replicate") for c in chunks]
+        return [p.view(*c.shape[:2], *p.shape[1:]) for p, c in zip(padded, chunks, strict=True)]
 
     def _assign(self, gops: Tensor) -> Tensor:
         return self.codebook(self.encoder(_features(gops)))  # type: ignore[no-any-return]

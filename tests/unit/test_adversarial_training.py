@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
 from robustcodec import cli, weights
@@ -105,7 +105,7 @@ def test_the_rate_per_symbol_is_that_per_pixel_times_the_pixels_of_a_symbol(tmp_
     x = torch.rand(2, 4, 3, 32, 32)
     losses = []
     for unit in ("bpp", "symbol"):
-        seen = Trainer(replace(plain, rate_unit=unit), tmp_path / unit)._update(x, detailed=False)  # type: ignore[arg-type]
+        seen = Trainer(replace(plain, rate_unit=unit), tmp_path / unit)._update(x, detailed=False)
         losses.append(seen["loss"] - seen["loss_pixel"])
     assert losses[1] == pytest.approx(losses[0] * 8 * 8 * 2 / 16, rel=1e-4)
     with pytest.raises(UserError, match="codes no discrete symbols"):

@@ -15,14 +15,15 @@ CORE = {p.stem for p in (ROOT / "robustcodec").glob("*.py")} - {"__init__", "__m
 # lowest first; a module may import its own layer's other modules and everything below
 LAYERS = [
     {"errors", "allocator", "files"},
-    {"spec", "stream", "rounding"},
-    {"interfaces", "registry"},
-    {"weights", "metrics", "objectives", "threats", "rate"},
-    {"data"},
+    {"spec", "stream", "rounding", "gan"},
+    {"interfaces", "registry", "images"},
+    {"weights", "metrics", "objectives", "threats", "rate", "video"},
+    {"data", "motion", "videosets", "temporal", "perception", "features", "discriminators"},
+    {"crops", "adversary", "recipe"},
     {"grid", "robustness", "checks", "conformance"},
     {"store"},
-    {"runner", "report", "train"},
-    {"pictures"},
+    {"runner", "report", "train", "ladders"},
+    {"pictures", "curves", "closeups", "side_by_side", "comparison"},
     {"cli"},
 ]
 PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "interfaces", "registry", "weights"}

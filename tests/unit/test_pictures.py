@@ -16,8 +16,16 @@ from torch import Tensor
 from robustcodec import pictures
 from robustcodec.errors import BadData, StoreError
 from robustcodec.grid import Cell
-from robustcodec.pictures import GAP, Captions, panel, rate_distortion_plot, vulnerability_heatmap, write_all
-from robustcodec.store import Store
+from robustcodec.pictures import (
+    GAP,
+    Captions,
+    drift_plot,
+    panel,
+    rate_distortion_plot,
+    vulnerability_heatmap,
+    write_all,
+)
+from robustcodec.store import Result, Store
 
 CAPTIONS = Captions("hyperprior.q2", "jpeg:quality=30", "pgd:steps=50", "linf:8/255", 30.125, 0.5, 21.5, 0.625)
 
@@ -221,6 +229,67 @@ def test_arrows_go_from_clean_to_attacked(rows: pd.DataFrame, tmp_path: Path, mo
     assert legend == ["1  a$x$", "2  b", "no defense", "jpeg, adaptive", "full: clean", "hollow: attacked"]
     numbers = [t.get_text() for t in axis.texts if t.get_text()]
     assert numbers == ["1", "1", "2"]
+
+
+@pytest.fixture
+def curves() -> pd.DataFrame:
+    """Two codecs; ``pgd`` on the first loses 6, 4 and 2 dB on one clip and 4, 2 dB on a shorter one."""
+    lines = []
+    for codec, attack, sample, losses in (
+        ("a$x$", "pgd", "1", [6.0, 4.0, 2.0]),
+        ("a$x$", "pgd", "2", [4.0, 2.0]),
+        ("a$x$", "noise", "1", [1.0, 0.5, 0.0]),
+        ("b", "pgd", "1", [3.0, 3.0, float("nan")]),
+    ):
+        for frame, loss in enumerate(losses):
+            lines.append(
+                {"codec": codec, "defense": "none", "access": "oblivious", "attack": attack, "threat": "psnr:40"}
+                | {"objective": "distortion", "data": "clips", "seed": 0, "sample": sample, "frame": frame}
+                | {"psnr": 30.0 + frame, "adv_psnr": 30.0 + frame - loss}
+            )
+    return pd.DataFrame(lines)
+
+
+def test_drift_lines_are_means_over_clips(
+    curves: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = figure_of(monkeypatch)
+    drift_plot(curves, tmp_path / "a.png")
+    assert [axis.get_title() for axis in made[0].axes] == ["a$x$", "b"]
+    shown = [
+        [(list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines if line.get_marker() != "None"]
+        for axis in made[0].axes
+    ]
+    assert shown == [[([0, 1, 2], [1.0, 0.5, 0.0]), ([0, 1, 2], [5.0, 3.0, 2.0])], [([0, 1], [3.0, 3.0])]]
+    assert [t.get_text() for t in made[0].legends[0].get_texts()] == ["noise", "pgd"]
+    colours = [[line.get_color() for line in axis.lines if line.get_marker() != "None"] for axis in made[0].axes]
+    assert colours[0][1] == colours[1][0] != colours[0][0]
+
+
+def test_drift_under_several_threats_is_not_averaged(
+    curves: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = figure_of(monkeypatch)
+    drift_plot(pd.concat([curves, curves.assign(threat="psnr:30", adv_psnr=0.0)]), tmp_path / "a.png")
+    legend = [t.get_text() for t in made[0].legends[0].get_texts()]
+    assert legend == ["noise, psnr:30", "noise, psnr:40", "pgd, psnr:30", "pgd, psnr:40"]
+
+
+def test_drift_is_the_same_bytes_again(curves: pd.DataFrame, tmp_path: Path) -> None:
+    one, two = drift_plot(curves, tmp_path / "1.png"), drift_plot(curves[::-1], tmp_path / "2.png")
+    assert one.read_bytes() == two.read_bytes()
+    many = pd.concat([curves.assign(codec=f"codec{i}") for i in range(5)])
+    assert size(drift_plot(many, tmp_path / "3.png"))[0] > size(one)[0]
+    assert size(drift_plot(pd.DataFrame(), tmp_path / "none.png")) == (480, 180)
+
+
+def test_write_all_draws_the_drift_of_clips(rows: pd.DataFrame, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cell = Cell("jpeg:quality=30", "noise", limit=1)
+    lists = {name: [30.0, 29.0] for name in ("psnr", "adv_psnr", "bits", "adv_bits")}
+    store.put(Result(cell.id, cell, "ok", ({"sample": "1"},), frames={"1": lists}))
+    paths = write_all(store, iter([cell]), rows.head(1).assign(cell=cell.id), tmp_path / "pictures")
+    assert [p.name for p in paths] == ["rate-distortion.png", "vulnerability.png", "drift.png"]
 
 
 def test_write_all(rows: pd.DataFrame, tmp_path: Path) -> None:

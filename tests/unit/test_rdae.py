@@ -24,7 +24,7 @@ from robustcodec.rounding import rounding
 from robustcodec.train import Trainer
 from robustcodec.zoo import _wavefront
 from robustcodec.zoo._causal_prior import Prior
-from robustcodec.zoo._integer_prior import STREAM_LIMIT, IntegerPrior
+from robustcodec.zoo._integer_prior import STREAM_LIMIT, IntegerPrior, Map
 from robustcodec.zoo._rdae_networks import CONFIGS, Architecture, Temporal
 from robustcodec.zoo.rdae import Rdae
 
@@ -41,6 +41,7 @@ def prior_of(temporal: Temporal, channels: int = 5, levels: int = 8, seed: int =
         for name, p in prior.named_parameters():
             p.mul_(1.3) if p.ndim > 2 else p.normal_(0, 0.3)
             assert p.abs().max() > 0, name
+        assert prior.hidden.bias is not None
         prior.hidden.bias.add_(1)  # no position whose rectifiers are all shut
     exported = IntegerPrior(a)
     exported.export(prior)
@@ -100,13 +101,13 @@ def integer_reference(prior: IntegerPrior, symbols: Tensor) -> Tensor:
     """Weights of one slice by ordinary masked convolutions of int64, without history: ``(C, h, w, levels)``."""
     a = prior.architecture
 
-    def requantise(layer: torch.nn.Module, accumulated: Tensor) -> Tensor:
+    def requantise(layer: Map, accumulated: Tensor) -> Tensor:
         """Integers alone: multiply, add half, shift; a multiplier may have a shift of at most 62 bits."""
         out = []
         for i, values in enumerate(accumulated):
-            shift = int(layer.get_buffer("shift")[i])
-            product = values * int(layer.get_buffer("multiplier")[i])
-            out.append(((product + (1 << shift >> 1)) >> shift) + int(layer.get_buffer("bias")[i]))
+            shift = int(layer.shift[i])
+            product = values * int(layer.multiplier[i])
+            out.append(((product + (1 << shift >> 1)) >> shift) + int(layer.bias[i]))
         return torch.stack(out)
 
     def convolve(x: Tensor, weight: Tensor, taps: int) -> Tensor:
@@ -120,8 +121,8 @@ def integer_reference(prior: IntegerPrior, symbols: Tensor) -> Tensor:
         index = ((argument + 4) >> 3).clamp(-1024, 1023) + 1024
         return prior.get_buffer(name).long()[index]
 
-    def pointwise(layer: torch.nn.Module, x: Tensor) -> Tensor:
-        return requantise(layer, torch.einsum("oi,ichw->ochw", layer.get_buffer("weight").long(), x))
+    def pointwise(layer: Map, x: Tensor) -> Tensor:
+        return requantise(layer, torch.einsum("oi,ichw->ochw", layer.weight.long(), x))
 
     x = (2 * symbols - (a.levels - 1))[None]
     for i, layer in enumerate(prior.layers):

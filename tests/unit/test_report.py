@@ -18,6 +18,7 @@ from robustcodec.errors import MissingDependency, StoreError
 from robustcodec.report import (
     ATTACKS,
     LEADERBOARD,
+    TEMPORAL,
     attack_table,
     checked,
     leaderboard,
@@ -123,6 +124,46 @@ def test_attack_table_by_hand(rows: pd.DataFrame) -> None:
     }  # fmt: skip
     assert {name: line[name] for name in expected} == pytest.approx(expected)
     assert (line["vi_low"], line["vi_high"]) == (2, 3)
+
+
+CLIP = {"kbps": 100.0, "adv_kbps": 120.0, "flicker": 2.0, "adv_flicker": 6.0, "drift_last": 1.5, "drift_max": 9.0}
+
+
+def test_clips_add_columns_over_time() -> None:
+    frame = pd.DataFrame(
+        [
+            row("a", "pgd", "1", data="clips", recovery=3.0, **CLIP),
+            row("a", "pgd", "2", data="clips", recovery=math.nan, **{**CLIP, "flicker": 4.0}),
+            row("a", "noise", "1", data="clips", recovery=math.nan, **CLIP),
+            row("a", "pgd", "1", **dict.fromkeys([*CLIP, "recovery"], math.nan)),
+        ]
+    )
+    table = attack_table(frame)
+    assert list(table.columns) == [*ATTACKS, *TEMPORAL]
+    noise, pgd, image = table.to_dict("records")
+    assert (pgd["flicker"], pgd["recovery"], pgd["kbps"], pgd["drift_last"]) == (3.0, 3.0, 100.0, 1.5)
+    assert math.isnan(noise["recovery"]) and math.isnan(image["flicker"])
+    clips, images = markdown(leaderboard(frame), table).split("# Attacks")[1].split("### photos")
+    assert "| adv_flicker |" in clips
+    assert "| flicker |" not in images and all(f"* `{name}`: " in images for name in TEMPORAL)
+    assert "flicker" not in leaderboard(frame)
+
+
+@pytest.mark.parametrize("stored_before", [True, False])
+def test_images_add_no_columns_over_time(rows: pd.DataFrame, stored_before: bool) -> None:
+    """Results of releases without these scores lack the columns; those of images hold no number in them."""
+    if not stored_before:
+        rows = rows.assign(**dict.fromkeys([*CLIP, "recovery"], math.nan))
+    table = attack_table(rows)
+    assert list(table.columns) == list(ATTACKS)
+    assert "flicker" not in markdown(leaderboard(rows), table)
+
+
+def test_old_results_beside_new_ones(rows: pd.DataFrame) -> None:
+    new = pd.DataFrame([row("c", "pgd", "1", recovery=2.0, **CLIP)])
+    _, _, b, c = attack_table(pd.concat([rows, new])).to_dict("records")
+    assert (b["codec"], b["vi_db"]) == ("b", 2.5) and math.isnan(b["flicker"])
+    assert (c["codec"], c["flicker"]) == ("c", 2.0)
 
 
 def test_intervals_are_of_samples() -> None:

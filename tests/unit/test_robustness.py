@@ -15,7 +15,7 @@ from torch import Tensor
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
-from robustcodec.robustness import bd_rate_attacked, interval, sample_scores, worst_case
+from robustcodec.robustness import bd_rate_attacked, clean_scores, interval, sample_scores, worst_case
 
 METRICS: dict[str, Metric] = {"psnr": metrics.build("psnr"), "linf": metrics.build("linf")}
 
@@ -56,10 +56,57 @@ def test_every_score_of_one_sample_by_hand() -> None:
             "input_linf": 3,
             "input_l2": math.sqrt(24) * 3 / 255,
             "mse_out": (10 / 255) ** 2,
+            "kbps": math.nan,
+            "adv_kbps": math.nan,
+            "flicker": 0,  # each error stands still
+            "adv_flicker": 0,
+            "drift_last": db(2) - db(12),
+            "drift_max": db(2) - db(12),
+            "recovery": math.nan,  # all frames are perturbed
             "decode_failed": 0,
         },
         rel=1e-5,
+        abs=1e-6,
+        nan_ok=True,
     )
+
+
+def test_scores_over_time_by_hand() -> None:
+    """The first of five frames is perturbed; the loss decays, and the last frame gains."""
+    frames = torch.ones(1, 5, 3, 2, 2)
+    x, x_hat = 100 / 255 * frames, 104 / 255 * frames
+    x_adv = x.clone()
+    x_adv[:, 0] += 8 / 255
+    errors = torch.tensor([12.0, 8.0, 6.0, 4.0, 2.0]).view(1, 5, 1, 1, 1)
+    out = sample_scores(x, x_hat, x_adv, x + errors / 255, 4000, 8000, 4000, 8000, METRICS, fps=25)
+    assert out["drift_last"] == pytest.approx(db(4) - db(2), abs=1e-4) and out["drift_last"] < 0
+    assert out["drift_max"] == pytest.approx(db(4) - db(12), abs=1e-4)
+    assert out["recovery"] == 2  # frames 1 and 2 still lose
+    assert out["flicker"] == pytest.approx(0, abs=1e-6)
+    assert out["adv_flicker"] == pytest.approx((16 + 4 + 4 + 4) / 4, rel=1e-4)
+    assert (out["kbps"], out["adv_kbps"]) == (20, 40)  # 5 frames in 0.2 s
+
+
+def test_an_image_has_no_scores_over_time() -> None:
+    x, x_hat, x_adv, x_adv_hat = (clip(levels)[:, :1] for levels in (100, 102, 103, 112))
+    out = sample_scores(x, x_hat, x_adv, x_adv_hat, 8, 8, 8, 8, METRICS)
+    assert all(math.isnan(out[k]) for k in ("flicker", "adv_flicker", "drift_last", "drift_max", "recovery"))
+
+
+def test_clean_scores_are_part_of_all_scores_and_are_not_computed_again() -> None:
+    calls: list[bool] = []
+
+    def counted(reference: Tensor, test: Tensor) -> Tensor:
+        calls.append(torch.equal(test, clip(102)))
+        return METRICS["psnr"].fn(reference, test)
+
+    metric = {"psnr": Metric("psnr", "dB", True, counted)}
+    clean = clean_scores(clip(100), clip(102), 400, 404.0, metric, fps=2)
+    args = clip(100), clip(102), clip(103), clip(112), 400, 600, 404.0, 808.0, metric, 2
+    out = sample_scores(*args, clean=clean)
+    assert calls == [True, False]
+    assert {k: out[k] for k in clean} == clean and clean.keys() == {"bpp", "bpp_est", "kbps", "psnr", "flicker"}
+    assert sample_scores(*args) == pytest.approx(out, nan_ok=True)
 
 
 def test_vulnerability_of_a_random_clip_matches_numpy() -> None:
@@ -75,7 +122,8 @@ def test_vulnerability_of_a_random_clip_matches_numpy() -> None:
 
 def test_without_a_perturbation_there_is_no_vulnerability() -> None:
     out = scores(x=100, x_hat=102, x_adv=100, x_adv_hat=102)
-    assert math.isnan(out.pop("vi_db"))
+    for undefined in ("vi_db", "recovery", "kbps", "adv_kbps"):
+        assert math.isnan(out.pop(undefined))
     assert (out["input_psnr"], out["input_linf"], out["input_l2"], out["mse_out"]) == (100, 0, 0, 0)
     json.dumps(out, allow_nan=False)
 
@@ -93,8 +141,9 @@ def test_equal_reconstructions_score_below_the_least_difference_that_8_bits_can_
 
 def test_a_failed_decode_keeps_what_is_known() -> None:
     out = scores(x=100, x_hat=102, x_adv=103, x_adv_hat=None)
-    unknown = {key for key, value in out.items() if math.isnan(value)}
-    assert unknown == {"adv_psnr", "adv_linf", "vi_db", "delta_psnr", "delta_own_psnr", "mse_out"}
+    unknown = {key for key, value in out.items() if math.isnan(value)} - {"kbps", "adv_kbps"}
+    over_time = {"adv_flicker", "drift_last", "drift_max", "recovery"}
+    assert unknown == {"adv_psnr", "adv_linf", "vi_db", "delta_psnr", "delta_own_psnr", "mse_out"} | over_time
     assert out["decode_failed"] == 1 and out["adv_bpp"] == 75 and out["input_psnr"] == pytest.approx(db(3), rel=1e-5)
     assert out.keys() == scores(x=100, x_hat=102, x_adv=103, x_adv_hat=112).keys()
 

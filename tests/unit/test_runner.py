@@ -16,8 +16,20 @@ from torch import Tensor
 
 from robustcodec.errors import StreamError
 from robustcodec.grid import Cell
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
-from robustcodec.registry import attacks, codecs
+from robustcodec.interfaces import (
+    Attack,
+    Card,
+    Codec,
+    DataSet,
+    Draws,
+    Metric,
+    Oracle,
+    Output,
+    Sample,
+    StreamPart,
+    Threat,
+)
+from robustcodec.registry import attacks, codecs, data, metrics
 from robustcodec.rounding import round_latent
 from robustcodec.runner import Runner
 from robustcodec.store import Result, Store
@@ -113,6 +125,57 @@ class Peek(Attack):
             return x + oracle.gradient(x)[1]
 
 
+@codecs.register("test-motion")
+class Motion(Scale):
+    """The same with a stream that says what it is made of."""
+
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        frame = 3 * stream[6] * stream[7]
+        frames = (len(stream) - 8) // frame
+        return [StreamPart("header", 0, 0, 64), *(StreamPart("frame", t, 1, 8 * frame) for t in range(frames))]
+
+
+@attacks.register("test-first-frame")
+@dataclass(frozen=True)
+class FirstFrame(Attack):
+    """Darkens the first frame and leaves the others."""
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        darker = x.clone()
+        darker[:, 0] -= 16 / 255
+        return darker
+
+
+@data.register("test-clips")
+@dataclass(frozen=True)
+class Clips(DataSet):
+    """Two clips of ``frames`` frames; the first states its frame rate."""
+
+    frames: int = 3
+
+    def samples(self) -> list[Sample]:
+        def sample(name: str, level: int, fps: float | None) -> Sample:
+            clip = torch.arange(level, level + self.frames, dtype=torch.uint8).view(-1, 1, 1, 1)
+            return Sample(name, lambda: clip.expand(self.frames, 3, 16, 8).contiguous(), fps=fps)
+
+        return [sample("rated", 100, 12.5), sample("bare", 120, None)]
+
+
+CLEAN_SCORED: list[bool] = []
+
+
+@metrics.register("test_counted")
+def counted() -> Metric:
+    """A mean difference that notes each call on a clip whose frames are as the codec makes them without an attack."""
+
+    def fn(reference: Tensor, test: Tensor) -> Tensor:
+        if reference.shape[1] == 3:
+            CLEAN_SCORED.append(bool((reference - test).abs().max() < 5 / 255))
+        return (test - reference).flatten(1).mean(1)
+
+    return Metric("test_counted", "", False, fn)
+
+
 def run(cell: Cell, folder: Path, **options: int) -> Result:
     store = Store(folder)
     Runner(store, **options).run([cell])  # type: ignore[arg-type]
@@ -196,6 +259,47 @@ def test_a_new_metric_scores_done_cells_again_from_the_stored_clips(plugins: Non
     assert all(added <= set(row) for row in again.rows)
     assert [{k: v for k, v in row.items() if k not in added} for row in again.rows] == list(first.rows)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("crafted/*/*")} == clips
+
+
+def test_clips_keep_their_curves_and_images_do_not(tmp_path: Path) -> None:
+    cell = Cell("test-motion", "test-first-frame", threat="linf:16/255", data="test-clips")
+    result = run(cell, tmp_path)
+    assert result.error is None and result.frames is not None and set(result.frames) == {"rated", "bare"}
+    rated, bare = result.rows
+    curves = result.frames["rated"]
+    assert {k: len(v) for k, v in curves.items()} == dict.fromkeys(["psnr", "adv_psnr", "bits", "adv_bits"], 3)
+    loss = [clean - adv for clean, adv in zip(curves["psnr"], curves["adv_psnr"], strict=True)]
+    assert loss[0] > 3 and loss[1:] == [0, 0]  # this codec codes each frame alone
+    assert (rated["drift_max"], rated["drift_last"], rated["recovery"]) == (loss[0], 0, 0)
+    assert curves["bits"] == curves["adv_bits"] == [8.0 * 3 * 16 * 8] * 3
+    bits = rated["bpp"] * 3 * 16 * 8
+    assert sum(curves["bits"]) + 64 == bits
+    assert rated["kbps"] == pytest.approx(bits / (3 / 12.5) / 1000) and bare["kbps"] is None
+    image = Cell("test-motion", "test-first-frame", threat="linf:16/255", data="test-clips:frames=1")
+    assert run(image, tmp_path).frames is None
+    assert "frames" not in json.loads((tmp_path / "cells" / f"{image.id}.json").read_text())
+
+
+def test_a_stream_of_unknown_anatomy_has_no_bits_per_frame(tmp_path: Path) -> None:
+    cell = Cell("test-scale", "test-first-frame", data="test-clips", limit=1)
+    frames = run(cell, tmp_path).frames
+    assert frames is not None and frames["rated"]["bits"] == [None] * 3
+
+
+def test_a_clip_that_does_not_decode_keeps_its_clean_curve(plugins: None, tmp_path: Path) -> None:
+    cell = Cell("test-motion:fails_above=0.5", "brighten", threat="linf:40/255", data="test-clips", limit=1)
+    result = run(cell, tmp_path)
+    assert result.frames is not None and result.rows[0]["decode_failed"] == 1
+    assert result.frames["rated"]["adv_psnr"] == result.frames["rated"]["adv_bits"] == [None] * 3
+    assert None not in result.frames["rated"]["psnr"]
+
+
+def test_clean_clips_are_scored_once_for_all_attacks(tmp_path: Path) -> None:
+    cells = [Cell("test-scale", a, threat="psnr:20", data="test-clips") for a in ("noise", "test-first-frame")]
+    runner = Runner(Store(tmp_path), metrics=["test_counted"])
+    CLEAN_SCORED.clear()
+    assert runner.run(cells).ran == 2
+    assert (CLEAN_SCORED.count(True), CLEAN_SCORED.count(False)) == (2, 4)
 
 
 def test_a_failing_cell_does_not_stop_a_grid_and_is_retried(tmp_path: Path) -> None:

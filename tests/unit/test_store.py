@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,6 +28,25 @@ def test_results_round_trip_with_nan_as_null(tmp_path: Path) -> None:
     frame = store.frame([CELL])
     assert frame["psnr"].isna().all() and frame["bpp"].iloc[0] == 1.5
     assert frame[["codec", "attack", "threat", "warnings"]].iloc[0].tolist() == ["jpeg:30", "noise", "psnr:40", "w"]
+
+
+def test_curves_round_trip_and_images_have_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    nan = float("nan")
+    lists = {"psnr": [30.0, 31.0], "adv_psnr": [nan, 29.5], "bits": [80.0, 8.0], "adv_bits": [90.0, nan]}
+    store.put(Result(CELL.id, CELL, "ok", ({"sample": "a", "psnr": 30.5},), frames={"a": lists}))
+    loaded = store.result(CELL.id)
+    assert loaded is not None and loaded.frames == {"a": lists | {"adv_psnr": [None, 29.5], "adv_bits": [90.0, None]}}
+    curves = store.curves([CELL])
+    assert curves[["codec", "attack", "sample", "cell"]].drop_duplicates().values.tolist() == [
+        ["jpeg:30", "noise", "a", CELL.id]
+    ]
+    assert curves["frame"].tolist() == [0, 1]
+    for name, values in lists.items():
+        np.testing.assert_array_equal(curves[name], values)
+    store.put(Result(CELL.id, CELL, "ok", ({"sample": "a", "psnr": 30.5},), frames={}))
+    assert "frames" not in json.loads((tmp_path / "cells" / f"{CELL.id}.json").read_text())
+    assert store.curves([CELL]).empty
 
 
 def test_failed_cells_are_not_done(tmp_path: Path) -> None:

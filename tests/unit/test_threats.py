@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,14 +16,17 @@ from torch import Tensor
 from robustcodec.errors import BadParameter
 from robustcodec.interfaces import Draws, Threat
 from robustcodec.registry import threats
-from robustcodec.threats import L2, Linf, Mse, Psnr
+from robustcodec.threats import L2, Flicker, Linf, Mse, Psnr
 
-KINDS = st.one_of(
-    st.floats(0.002, 1).map(Linf),
-    st.floats(0.01, 20).map(L2),
-    st.floats(1e-6, 0.1).map(Mse),
-    st.floats(15, 60).map(Psnr),
+FRAMES = st.sampled_from(["all", "first", "-1", "::2"])
+PER: st.SearchStrategy[Literal["clip", "frame"]] = st.sampled_from(["clip", "frame"])
+BALLS = st.one_of(
+    st.builds(Linf, st.floats(0.002, 1), frames=FRAMES),
+    st.builds(L2, st.floats(0.01, 20), frames=FRAMES, per=PER),
+    st.builds(Mse, st.floats(1e-6, 0.1), frames=FRAMES, per=PER),
+    st.builds(Psnr, st.floats(15, 60), frames=FRAMES, per=PER),
 )
+KINDS = st.one_of(BALLS, st.builds(Flicker, st.floats(0.002, 1), frames=FRAMES))
 SEEDS = st.integers(0, 2**31)
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -107,7 +110,7 @@ def test_projection_is_the_nearest_point_of_the_ball(threat: Threat) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(KINDS, SEEDS)
+@given(BALLS, SEEDS)
 def test_steepest_has_full_radius_and_beats_random_steps(threat: Threat, seed: int) -> None:
     x = torch.full((2, 1, 3, 4, 4), 0.5)
     rng = torch.Generator().manual_seed(seed)

@@ -1,0 +1,135 @@
+"""How sets of frames look to an Inception network: Inception Score and Fréchet Inception Distance (FID).
+
+Inception Score: Salimans et al., 2016, https://arxiv.org/abs/1606.03498. FID: Heusel et al., 2017,
+https://arxiv.org/abs/1706.08500. Both by torchmetrics, with torch-fidelity's conversion of the network's weights.
+
+Neither compares a frame with its source: they judge sets, want thousands of frames, and depend on how many there are,
+so compare values of equally large sets only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from robustcodec.errors import BadData, MissingDependency
+
+WEIGHTS_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+BATCH = 16  # frames that the network sees at once
+
+
+@dataclass(frozen=True)
+class InceptionScore:
+    """Mean over ``splits`` of a set, and their standard deviation (NaN of one split)."""
+
+    mean: float
+    std: float
+
+
+def fid(
+    reference: Iterable[Tensor],
+    test: Iterable[Tensor],
+    feature: Literal[64, 192, 768, 2048] | nn.Module = 2048,
+    device: str | torch.device = "cpu",
+) -> float:
+    """Fréchet distance of the features of two sets of frames: 0 for equal sets, lower is better.
+
+    ``reference``, ``test``: clips ``(N, T, 3, H, W)`` in [0, 1] of any sizes; all their frames count, rounded to
+    8 bits. ``feature``: a layer of Inception by its width, or a module from uint8 ``(B, 3, H, W)`` to ``(B, D)``.
+
+    Raises :class:`BadData` for fewer than two frames in a set, :class:`MissingDependency` without torchmetrics,
+    torch-fidelity or the weights.
+    """
+    with _torchmetrics("FrechetInceptionDistance", feature) as build:
+        metric = build(feature=feature).to(device)
+        for name, clips, real in (("reference", reference, True), ("test", test, False)):
+            count = 0
+            for frames in _batches(clips):
+                metric.update(frames.to(device), real=real)
+                count += len(frames)
+            if count < 2:
+                raise BadData(f"FID was given {count} frames in the {name} set; expected at least 2, better thousands")
+        return float(metric.compute())
+
+
+def inception_score(
+    frames: Iterable[Tensor],
+    feature: Literal["logits_unbiased"] | nn.Module = "logits_unbiased",
+    splits: int = 10,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> InceptionScore:
+    """exp of the mean divergence of each frame's classes from those of its split: 1 at worst, higher is better.
+
+    ``frames``, ``feature``: as for :func:`fid`; a module gives logits ``(B, classes)``. The set is shuffled by
+    ``seed`` and cut into ``splits``. Raises as :func:`fid` does, :class:`BadData` for fewer frames than splits.
+    """
+    if splits < 1:
+        raise ValueError(f"splits={splits}; expected at least 1")
+    with _torchmetrics("InceptionScore", feature) as build:
+        metric = build(feature=feature, splits=splits).to(device)
+        count = 0
+        for batch in _batches(frames):
+            metric.update(batch.to(device))
+            count += len(batch)
+        if count < splits:
+            raise BadData(f"the Inception Score was given {count} frames; expected at least splits={splits}")
+        torch.manual_seed(seed)
+        mean, std = metric.compute()
+        return InceptionScore(float(mean), float(std))
+
+
+def _batches(clips: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Their frames, uint8 ``(B, 3, H, W)``."""
+    for clip in clips:
+        if clip.ndim != 5 or clip.shape[2] != 3:
+            raise BadData(f"a clip of shape {tuple(clip.shape)} was given; expected (N, T, 3, H, W) in [0, 1]")
+        # torchmetrics' own conversion cuts off what is behind the point: 102/255 would become 101
+        frames = clip.detach().flatten(0, 1).mul(255).round().clamp(0, 255).to(torch.uint8)
+        yield from torch.split(frames, BATCH)
+
+
+@contextlib.contextmanager
+def _torchmetrics(name: str, feature: object) -> Iterator[Any]:
+    """The class ``name``; building it loads Inception, unless ``feature`` is a module that takes its place."""
+    try:
+        from torchmetrics import image
+    except ImportError as error:
+        raise MissingDependency(
+            f"FID and Inception Score need torchmetrics, which cannot be imported here ({error}): "
+            f"pip install torchmetrics torch-fidelity. {_where()}"
+        ) from error
+
+    def build(**options: Any) -> Any:
+        if isinstance(feature, nn.Module):
+            return getattr(image, name)(**options)
+        # torch.hub announces a download on stdout, which belongs to the results
+        with contextlib.redirect_stdout(sys.stderr):
+            try:
+                return getattr(image, name)(**options)
+            except ImportError as error:
+                raise MissingDependency(f"{error} pip install torch-fidelity. {_where()}") from error
+            except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                raise MissingDependency(f"the Inception weights cannot be loaded ({error}). {_where()}") from error
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", "Metric `InceptionScore` will save all extracted features", UserWarning)
+        warnings.filterwarnings("ignore", r"std\(\): degrees of freedom is <= 0", UserWarning)
+        yield build
+
+
+def _where() -> str:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(WEIGHTS_URL).name
+    return f"The Inception weights are {WEIGHTS_URL}; without a network put them at {path}"
