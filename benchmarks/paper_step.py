@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from robustcodec import discriminators
 from robustcodec.adversary import Adversary
 from robustcodec.features import FeatureLoss
+from robustcodec.recipe import Recipe
 from robustcodec.registry import codecs
 
 Term = tuple[list[nn.Module], Callable[[Tensor], object]]
@@ -62,7 +63,8 @@ def features(x: Tensor) -> Term:
 def _pair(x: Tensor) -> Adversary:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # random weights are meant here
-        return Adversary("lsgan", "paper", 1e-4, 0, x.device, "scratch")
+        recipe = Recipe("", "", (), 1.0, gan="lsgan", rho=1.0, discriminators="paper", resnet34_weights="scratch")
+        return Adversary(recipe, x.device)
 
 
 def discriminator_step(x: Tensor) -> Term:

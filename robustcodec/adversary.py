@@ -14,32 +14,29 @@ import torch
 from torch import Tensor
 
 from robustcodec import discriminators
+from robustcodec.errors import UserError
 from robustcodec.gan import FORMS, clip_weights, frozen
+from robustcodec.recipe import Recipe
 
 
 class Adversary:
-    """A pair of discriminators under one GAN form. ``precision``: a context for its convolutions (AMP)."""
+    """A recipe's pair of discriminators. ``precision`` below: a context for their convolutions (AMP)."""
 
-    def __init__(
-        self,
-        form: str,
-        size: discriminators.Size,
-        lr: float,
-        seed: int,
-        device: torch.device,
-        resnet34_weights: str | None = None,
-    ) -> None:
-        self.form = FORMS[form]
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        if recipe.gan not in FORMS:
+            raise UserError(f"gan={recipe.gan!r} is no GAN form; expected one of {', '.join(FORMS)}")
+        self.form = FORMS[recipe.gan]
+        self._alone, self._n_critic = recipe.discriminator_steps, recipe.n_critic or self.form.n_critic
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            pair, self.origin = discriminators.build(size, resnet34_weights)
+            torch.manual_seed(recipe.seed)
+            pair, self.origin = discriminators.build(recipe.discriminators, recipe.resnet34_weights)
         self.pair = pair.to(device).train()
-        self.optimiser = torch.optim.Adam(self.pair.parameters(), lr=lr, betas=(0.9, 0.999))
-        self._rng = torch.Generator().manual_seed(seed)
+        self.optimiser = torch.optim.Adam(self.pair.parameters(), lr=recipe.discriminator_lr, betas=(0.9, 0.999))
+        self._rng = torch.Generator().manual_seed(recipe.seed)
 
     def decoder_turn(self, step: int) -> bool:
         """Whether the codec is trained at ``step``."""
-        return (step + 1) % self.form.n_critic == 0
+        return step >= self._alone and (step + 1) % self._n_critic == 0
 
     def train(self, x: Tensor, x_hat: Tensor, precision: AbstractContextManager[Any]) -> dict[str, float]:
         """One step of the discriminators on clips ``(N, T, 3, H, W)``; returns mean scores of both."""

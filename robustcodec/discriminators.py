@@ -3,21 +3,20 @@
 Veerabadran et al., "Adversarial Distortion for Learned Video Compression", CVPRW 2020, §3
 (https://arxiv.org/abs/2004.09508): a 2-D ResNet-34 sees every frame, a 3-D ResNet the clip at half its height and
 width; the decoder is given the mean of their losses. The depth of the 3-D network is not stated; torchvision's
-``r3d_18`` stands for it. The ``tiny`` pair, for CPUs, is spectrally normalised (Miyato et al., 2018,
-https://arxiv.org/abs/1802.05957) and has no batch statistics.
+``r3d_18`` stands for it. The ``tiny`` pair, for CPUs, judges patches and has no batch statistics.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from math import ceil, prod
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, leaky_relu
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.functional import avg_pool2d
 
 from robustcodec.errors import UserError, WeightsError
 from robustcodec.features import IMAGENET, Published, Standardise
@@ -25,18 +24,19 @@ from robustcodec.gan import Form, gradient_penalty
 from robustcodec.weights import sha256
 
 Size = Literal["tiny", "paper"]
-Scores = tuple[Tensor, Tensor]  # of frames (N·T,), of clips (N,); raw
+Scores = tuple[Tensor, Tensor]  # of frames (N·T·patches,), of clips (N·patches,); raw
 RESNET34 = Published("https://download.pytorch.org/models/resnet34-b627a593.pth")
 KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # what torchvision feeds r3d_18
 MIN_SIDE = 16  # pixels
 
 
 class Factorised(nn.Module):
-    """``spatial`` maps frames ``(M, 3, H, W)`` to ``(M, 1)``, ``temporal`` clips ``(N, 3, T, H/2, W/2)`` to ``(N, 1)``.
+    """``spatial`` maps frames ``(M, 3, H, W)`` to ``(M, patches)``, ``temporal`` clips ``(N, 3, T, H/2, W/2)`` to
+    ``(N, patches)``; the paper's networks see one patch, the whole.
 
     Score real and decoded clips in separate passes: batch statistics of both together would give the answer away.
     In a decoder step, hold the pair in :func:`robustcodec.gan.frozen`. A checkpoint needs the whole ``state_dict``:
-    spectral norms and batch norms keep buffers.
+    batch norms keep buffers.
     """
 
     def __init__(self, spatial: nn.Module, temporal: nn.Module) -> None:
@@ -44,7 +44,7 @@ class Factorised(nn.Module):
         self.spatial, self.temporal = spatial, temporal
 
     def forward(self, clip: Tensor) -> Scores:
-        """Raw scores of a clip ``(N, T, 3, H, W)`` in [0, 1]: ``(N·T,)`` of frames and ``(N,)`` of clips."""
+        """Raw scores of a clip ``(N, T, 3, H, W)`` in [0, 1]: of all patches of its frames and of itself, flat."""
         return self.score_frames(clip), self.score_clips(clip)
 
     def score_frames(self, clip: Tensor) -> Tensor:
@@ -90,27 +90,21 @@ class _ResNet(nn.Module):
         return scores
 
 
-class _LeakyReLU(nn.Module):
-    """Leaky ReLU times √2. Convolutions of spectral norm 1 shrink what passes; the factor makes up for it.
-
-    Without it, least-squares pairs took twice as many steps to tell blurred photos from sharp ones.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2**0.5 * leaky_relu(x, 0.2)
-
-
 class _Thin(nn.Module):
-    """Spectrally normalised convolutions, activations between them, and the mean of the last one's map of scores."""
+    """Strided convolutions and leaky ReLUs; a score for every patch that the last one sees, ``(N, patches)``.
+
+    Judging patches (Isola et al., 2017, https://arxiv.org/abs/1611.07004) gives a small network many examples per
+    step. Without spectral normalisation: with it the decoder fooled this pair within a few hundred steps.
+    """
 
     def __init__(self, *convolutions: nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
-        first, *others = (spectral_norm(conv) for conv in convolutions)
-        self.net = nn.Sequential(first, *(layer for conv in others for layer in (_LeakyReLU(), conv)))
+        first, *others = convolutions
+        self.net = nn.Sequential(first, *(layer for conv in others for layer in (nn.LeakyReLU(0.2), conv)))
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.net(2 * x - 1)
-        return scores.flatten(1).mean(1, keepdim=True)
+        return scores.flatten(1)
 
 
 def _thin_pair() -> Factorised:
@@ -195,6 +189,11 @@ def penalty(pair: Factorised, real: Tensor, fake: Tensor, rng: torch.Generator) 
 
     Batch norm lets scores depend on other samples, so for the ``paper`` size this is only nearly the published one.
     """
+
+    def judged(score: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """One score per sample: the mean over its patches."""
+        return lambda clips: score(clips).view(len(clips), -1).mean(1)
+
     frames = [clip.flatten(0, 1)[:, None] for clip in (real, fake)]
-    spatial = gradient_penalty(pair.score_frames, frames[0], frames[1], rng)
-    return (spatial + gradient_penalty(pair.score_clips, real, fake, rng)) / 2
+    spatial = gradient_penalty(judged(pair.score_frames), frames[0], frames[1], rng)
+    return (spatial + gradient_penalty(judged(pair.score_clips), real, fake, rng)) / 2

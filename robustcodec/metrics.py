@@ -118,12 +118,13 @@ def _ms_ssim_frame(reference: Tensor, test: Tensor) -> Tensor:
 def _lpips_frame(net: Net, reference: Tensor, test: Tensor) -> Tensor:
     if min(reference.shape[-2:]) < _LPIPS_MIN_SIDE[net]:
         return reference.new_tensor(float("nan"))
-    score: Tensor = _lpips_model(net, reference.device)(2 * reference - 1, 2 * test - 1)
+    score: Tensor = lpips_model(net, reference.device)(2 * reference - 1, 2 * test - 1)
     return score.squeeze()
 
 
 @cache
-def _lpips_model(net: Net, device: torch.device) -> Any:
+def lpips_model(net: Net, device: torch.device) -> Any:
+    """The frozen network; takes frames in [-1, 1]. Raises :class:`MissingDependency` without its weights."""
     from lpips import LPIPS
     from torchvision import models
 

@@ -19,21 +19,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from robustcodec.errors import BadData, MissingDependency
+from robustcodec.drawing import GAIN, GAP, GREY, PANEL_WIDTH, font_of, wrap
+from robustcodec.errors import BadData
 from robustcodec.grid import Cell
 from robustcodec.report import BOARD, VICTIM, checked, vi_matrix, victim
+from robustcodec.side_by_side import side_by_side
 from robustcodec.store import Store, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported where used: a panel does not need it, and it takes a second
 
-PANEL_WIDTH = 256  # pixels at least, so that a caption is readable under a thumbnail
-GAP = 12  # pixels around panels and lines of text
-GAIN = 10  # how much a perturbation is enlarged to be seen
-GREY = 128
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*<>hp"
@@ -56,30 +54,6 @@ class Captions:
     @property
     def title(self) -> str:
         return f"{self.codec} | defense {self.defense} | attack {self.attack} | threat {self.threat}"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)  # has the Latin alphabet only: no × and no dash
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise MissingDependency("this Pillow was built without FreeType and cannot write captions: pip install pillow")
-    return font
-
-
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """``text`` in lines no wider than ``width``: broken between words, inside a word only if it alone is wider."""
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
-            lines[-1] = joined
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:
-            if lines[-1] and font.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return lines
 
 
 def _frame(clip: Tensor, shape: tuple[int, ...]) -> NDArray[np.int16]:
@@ -117,17 +91,17 @@ def panel(
     height, width = source.shape[:2]
     factor = math.ceil(PANEL_WIDTH / width)
     height, width = factor * height, factor * width
-    font = _font(max(14, width // 26))
-    title_font = _font(max(16, width // 22))
+    font = font_of(max(14, width // 26))
+    title_font = font_of(max(16, width // 22))
     labelled = [
         (source, ["original"]),
         (seen, [f"perturbation x {GAIN}", f"largest change {abs(delta).max()}/255"]),
         (clean_hat, ["clean reconstruction", f"{captions.psnr:.2f} dB, {captions.bpp:.3f} bpp"]),
         (attacked_hat, ["attacked reconstruction", f"{quality}, {captions.adv_bpp:.3f} bpp"]),
     ]
-    texts = [[line for part in parts for line in _wrap(part, font, width)] for _, parts in labelled]
+    texts = [[line for part in parts for line in wrap(part, font, width)] for _, parts in labelled]
     total = 4 * width + 5 * GAP
-    title = _wrap(captions.title, title_font, total - 2 * GAP)
+    title = wrap(captions.title, title_font, total - 2 * GAP)
     title_step, step = (math.ceil(1.1 * sum(f.getmetrics())) for f in (title_font, font))
     top = GAP + title_step * len(title) + GAP // 2
     below = top + height + GAP // 2
@@ -148,7 +122,7 @@ def panel(
 
 
 @contextmanager
-def _figure(width: float, height: float, path: Path) -> Iterator[Figure]:
+def figure_of(width: float, height: float, path: Path) -> Iterator[Figure]:
     """A figure in matplotlib's own style whatever the user's settings, written to ``path`` at the end."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -164,7 +138,7 @@ def _figure(width: float, height: float, path: Path) -> Iterator[Figure]:
 
 
 def _say_nothing(path: Path) -> Path:
-    with _figure(4, 1.5, path) as figure:
+    with figure_of(4, 1.5, path) as figure:
         figure.text(0.5, 0.5, NOTHING, ha="center", va="center")
     return path
 
@@ -194,7 +168,7 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path) -> Path:
     ways = sorted(set(rows["way"]), key=lambda way: (way != "no defense", way))
     markers = {way: MARKERS[i % len(MARKERS)] for i, way in enumerate(ways)}
     boards = list(rows.groupby(BOARD))
-    with _figure(5 * len(boards) + 3.5, max(4.5, 1.5 + 0.25 * (len(codecs) + len(ways))), path) as figure:
+    with figure_of(5 * len(boards) + 3.5, max(4.5, 1.5 + 0.25 * (len(codecs) + len(ways))), path) as figure:
         for axis, ((data, threat), board) in zip(
             figure.subplots(1, len(boards), squeeze=False)[0], boards, strict=True
         ):
@@ -234,7 +208,9 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path) -> Path:
     values = matrix.to_numpy(dtype=float)
     downs = [", ".join(key) for key in matrix.index]
     longest = max(map(len, [*downs, *matrix.columns]))
-    with _figure(2 + 0.08 * longest + 0.8 * len(matrix.columns), 1.5 + 0.08 * longest + 0.4 * len(downs), path) as fig:
+    with figure_of(
+        2 + 0.08 * longest + 0.8 * len(matrix.columns), 1.5 + 0.08 * longest + 0.4 * len(downs), path
+    ) as fig:
         axis = fig.subplots()
         image = axis.imshow(values, cmap="cividis", aspect="auto")
         axis.set_facecolor("0.9")
@@ -275,7 +251,7 @@ def drift_plot(curves: pd.DataFrame, path: Path) -> Path:
     columns = min(len(panels), 3)
     down = math.ceil(len(panels) / columns)
     width = 4.5 * columns + 1 + 0.08 * max(map(len, names))
-    with _figure(width, max(3.5 * down, 1.5 + 0.25 * len(names)), path) as figure:
+    with figure_of(width, max(3.5 * down, 1.5 + 0.25 * len(names)), path) as figure:
         axes = figure.subplots(down, columns, squeeze=False, sharex=True, sharey=True).flat
         for axis, (name, panel) in zip(axes, panels, strict=False):
             title = "\n".join(textwrap.wrap(str(name), 44))
@@ -304,7 +280,7 @@ def _file_name(cell: Cell) -> str:
 
 def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: Path) -> list[Path]:
     """Write ``rate-distortion.png``, ``vulnerability.png``, ``drift.png`` if there are clips of more than one frame,
-    and, of each finished cell, a panel.
+    and, of each finished cell, a panel; of clips also a side-by-side ``.mp4`` and its animated preview ``.webp``.
 
     ``rows``: of ``store.frame(cells)``; a panel is of the first sample of its cell. Raises as the others do.
     """
@@ -325,4 +301,8 @@ def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: P
         attacked = None if row["decode_failed"] else clips["attacked"]
         path = folder / f"{_file_name(cell)}.png"
         paths.append(panel(clips["original"], clips["adversarial"], clips["clean"], attacked, captions, path))
+        if len(clips["original"]) > 1:
+            kept = {name: clip for name, clip in clips.items() if name != "attacked" or attacked is not None}
+            fps = 1000 * row.get("kbps", math.nan) / (row["bpp"] * clips["original"][0, 0].numel())
+            paths += side_by_side(kept, folder, path.stem, fps if math.isfinite(fps) else 30)
     return paths

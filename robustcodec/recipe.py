@@ -39,8 +39,10 @@ class Recipe:
     discriminators: Literal["tiny", "paper"] = "tiny"
     discriminator_lr: float = 1e-4
     discriminator_steps: int = 0  # first steps, which train the discriminators alone
+    n_critic: int | None = None  # steps of the discriminators per step of the codec; None: as the form's authors do
     resnet34_weights: str | None = None  # of the paper's frame discriminator: a path, download, scratch; None: cache
-    gamma: float = 0.0  # weight of the VGG-19 feature loss
+    gamma: float = 0.0  # weight of the feature loss
+    feature: Literal["vgg19", "lpips-alex", "lpips-vgg", "lpips-squeeze"] = "vgg19"
     vgg_weights: str | None = None  # a path, download, required, random; None: the cache, or the term is off
     feature_layer: Literal["conv5_4", "relu5_4"] = "conv5_4"
     steps: int = 20_000
@@ -62,6 +64,8 @@ class Recipe:
             raise UserError(f"--crop {self.crop} is too small for MS-SSIM's five scales; use 161 or more, such as 192")
         if self.steps < 1 or self.batch < 1 or self.lmbda <= 0:
             raise UserError(f"steps={self.steps}, batch={self.batch}, lmbda={self.lmbda}; each must be positive")
+        if self.n_critic is not None and self.n_critic < 1:
+            raise UserError(f"n_critic={self.n_critic}; expected at least one step of the discriminators")
         if (self.gan is None) != (self.rho == 0):
             raise UserError(f"gan={self.gan} with rho={self.rho:g}; give both a GAN form and its weight, or neither")
 

@@ -46,7 +46,7 @@ class Result:
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def on_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -59,7 +59,7 @@ def _disk(path: Path) -> Iterator[None]:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``path`` so that it is either absent, as it was, or complete; raises :class:`StoreError`."""
-    with _disk(path):
+    with on_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial:
             partial.write_bytes(data)
@@ -79,7 +79,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        with _disk(root):
+        with on_disk(root):
             (root / "cells").mkdir(parents=True, exist_ok=True)
             remove_leftovers(root)
 
@@ -151,7 +151,7 @@ class Store:
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append to the log, the one file with times in it."""
-        with _disk(self.root / "log.jsonl"), (self.root / "log.jsonl").open("a") as file:
+        with on_disk(self.root / "log.jsonl"), (self.root / "log.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
     def frame(self, cells: Iterable[Cell]) -> pandas.DataFrame:

@@ -29,15 +29,17 @@ from robustcodec.adversary import Adversary
 from robustcodec.crops import Crops, CropShape
 from robustcodec.data import centre_crop, to_float
 from robustcodec.errors import RobustCodecError, UserError
-from robustcodec.features import feature_loss
+from robustcodec.features import FeatureLoss, LpipsLoss, feature_loss
 from robustcodec.files import whole
 from robustcodec.interfaces import Codec
+from robustcodec.metrics import Net
 from robustcodec.recipe import Distortion, Recipe, command
 from robustcodec.registry import codecs, data
 from robustcodec.rounding import rounding
 
 WARM_UP, FINAL_RATE = 0.02, 0.02  # of the steps, of the peak learning rate
 MAX_SKIPPED = 50
+LPIPS_NETS: dict[str, Net] = {"lpips-alex": "alex", "lpips-vgg": "vgg", "lpips-squeeze": "squeeze"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Trainer:
 
         recipe = {k: v for k, v in asdict(self.recipe).items() if k != "name"}
         card = self.codec.card
-        before = [*card.training.get("parents", ()), *([card.training["command"]] if "command" in card.training else ())]
+        before = [*card.training.get("parents", ()), *filter(None, [card.training.get("command")])]
         facts = {
             "name": f"{card.family}.{self.recipe.name}",
             "family": card.family,
@@ -171,19 +173,18 @@ class Trainer:
 
     def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
         """One step on clips ``x``; returns what to log, the norms of the terms' gradients only if ``detailed``."""
-        r, turn = self.recipe, True
+        r = self.recipe
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
         seen = {"lr": r.lr * (_cosine(self.step, r.steps) if r.schedule == "cosine" else 1.0)}
         for group in self.optimiser.param_groups:
             group["lr"] = seen["lr"]
         self.codec.train()
-        alone = self.step < r.discriminator_steps
-        with torch.set_grad_enabled(not alone), rounding(self.codec.training_surrogate), half:
+        turn = self.adversary is None or self.adversary.decoder_turn(self.step)
+        with torch.set_grad_enabled(turn), rounding(self.codec.training_surrogate), half:
             out = self.codec(x)
             x_hat, bits = out.x_hat, out.bits
         if self.adversary is not None:
             seen |= self.adversary.train(x, x_hat, half)
-            turn = self.adversary.decoder_turn(self.step) and not alone
         if turn:
             seen |= self._update_codec(x, x_hat, bits, half, detailed)
         return seen
@@ -242,7 +243,11 @@ class Trainer:
         if r.gamma == 0:
             return None
         with self._noted():
-            term = feature_loss(r.vgg_weights, r.feature_layer)
+            term: FeatureLoss | LpipsLoss | None
+            if r.feature == "vgg19":
+                term = feature_loss(r.vgg_weights, r.feature_layer)
+            else:
+                term = LpipsLoss(LPIPS_NETS[r.feature])
         self.notes += [] if term is None else [f"feature term: {term.origin}"]
         return None if term is None else term.to(self.device)
 
@@ -251,7 +256,7 @@ class Trainer:
         if r.gan is None:
             return None
         with self._noted():
-            pair = Adversary(r.gan, r.discriminators, r.discriminator_lr, r.seed, self.device, r.resnet34_weights)
+            pair = Adversary(r, self.device)
         self.notes.append(f"frame discriminator: {pair.origin}")
         return pair
 

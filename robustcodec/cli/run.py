@@ -16,7 +16,12 @@ def command(
     attack: Annotated[Axis, typer.Option(help="Attack, such as pgd:steps=50.")] = None,
     objective: Annotated[Axis, typer.Option(help="What attacks maximise: distortion, source-distortion, rate.")] = None,
     defense: Annotated[Axis, typer.Option(help="Defense, or none.")] = None,
-    threat: Annotated[Axis, typer.Option(help="Budget: psnr:40, linf:8/255, l2:1.5, mse:1e-4, flicker:8/255; of clips: psnr:40,frames=first.")] = None,
+    threat: Annotated[
+        Axis,
+        typer.Option(
+            help="Budget: psnr:40, linf:8/255, l2:1.5, mse:1e-4, flicker:8/255; of clips: psnr:40,frames=first."
+        ),
+    ] = None,
     data: Annotated[Axis, typer.Option(help="Data set: photos, kodak, folder:PATH.")] = None,
     access: Annotated[Axis, typer.Option(help="oblivious, adaptive or transfer:CODEC.")] = None,
     metric: Annotated[Axis, typer.Option(help="Score beside PSNR and MS-SSIM, such as lpips:net=squeeze.")] = None,

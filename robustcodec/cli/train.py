@@ -61,13 +61,21 @@ def command(
         Optional[int],  # noqa: UP045
         typer.Option(help="First steps, which train the discriminators alone.", rich_help_panel=GAN),
     ] = None,
+    n_critic: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Steps of the discriminators per step of the codec.", rich_help_panel=GAN),
+    ] = None,
     resnet34_weights: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="PATH, download or scratch. Default: torch's cache or scratch.", rich_help_panel=GAN),
     ] = None,
     gamma: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Weight γ of the VGG-19 feature distance.", rich_help_panel=GAN),
+        typer.Option(help="Weight γ of the feature distance.", rich_help_panel=GAN),
+    ] = None,
+    feature: Annotated[
+        Optional[Literal["vgg19", "lpips-alex", "lpips-vgg", "lpips-squeeze"]],  # noqa: UP045
+        typer.Option(help="Features: VGG-19 as in the paper, or LPIPS as in HiFiC.", rich_help_panel=GAN),
     ] = None,
     vgg_weights: Annotated[
         Optional[str],  # noqa: UP045
@@ -143,8 +151,10 @@ def command(
         "discriminators": discriminators,
         "discriminator_lr": discriminator_lr,
         "discriminator_steps": discriminator_steps,
+        "n_critic": n_critic,
         "resnet34_weights": resnet34_weights,
         "gamma": gamma,
+        "feature": feature,
         "vgg_weights": vgg_weights,
         "feature_layer": feature_layer,
         "steps": steps,

@@ -115,7 +115,7 @@ def test_the_rate_per_symbol_is_that_per_pixel_times_the_pixels_of_a_symbol(tmp_
 
 def test_resuming_restores_the_discriminators(tmp_path: Path) -> None:
     def adversary() -> Adversary:
-        return Adversary("wgan-gp", "tiny", 1e-3, 0, torch.device("cpu"))
+        return Adversary(replace(RECIPE, gan="wgan-gp"), torch.device("cpu"))
 
     one, x = adversary(), torch.rand(2, 2, 3, 32, 32)
     plain = torch.autocast("cpu", torch.bfloat16, enabled=False)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustcodec.errors import WeightsError
-from robustcodec.features import IMAGENET, VGG19, FeatureLoss, Layer, Published, _vgg, feature_loss
+from robustcodec import registry
+from robustcodec.errors import MissingDependency, WeightsError
+from robustcodec.features import IMAGENET, VGG19, FeatureLoss, Layer, LpipsLoss, Published, _vgg, feature_loss
 
 NARROW = (4, 5, 6, 7, 8)  # in place of 64 … 512: VGG-19 in all but width
 
@@ -183,3 +184,30 @@ def test_mistakes_are_named() -> None:
     for a, b in [((1, 1, 3, 32, 32), (1, 2, 3, 32, 32)), ((3, 32, 32), (3, 32, 32)), ((1, 1, 3, 8, 32),) * 2]:
         with pytest.raises(ValueError, match="at least 16 pixels"):
             loss(torch.rand(a), torch.rand(b))
+
+
+def test_lpips_as_a_term_is_the_mean_of_the_metric(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random backbone weights in the place of the trained ones: the loading and the arithmetic are the same."""
+    from torchvision.models import squeezenet1_1
+
+    from robustcodec import metrics
+
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    metrics.lpips_model.cache_clear()
+    with pytest.raises(MissingDependency, match="squeezenet1_1-b8a52dc0.pth"):
+        LpipsLoss("squeeze")
+    torch.manual_seed(0)
+    torch.save(squeezenet1_1(weights=None).state_dict(), cache / "squeezenet1_1-b8a52dc0.pth")
+    x, x_hat = torch.rand(2, 2, 3, 3, 40, 48)
+    x_hat.requires_grad_(True)
+    loss = LpipsLoss("squeeze")
+    value = loss(x, x_hat)
+    expected = registry.metrics.build("lpips:net=squeeze").fn(x, x_hat.detach()).mean()
+    assert float(value.detach()) == pytest.approx(float(expected), rel=1e-4)
+    (grad,) = torch.autograd.grad(value, x_hat)
+    assert grad.isfinite().all() and grad.ne(0).any()
+    assert "trained for" in loss.origin
+    metrics.lpips_model.cache_clear()

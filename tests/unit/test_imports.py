@@ -22,7 +22,7 @@ LAYERS = [
     {"crops", "adversary", "recipe"},
     {"grid", "robustness", "checks", "conformance"},
     {"store"},
-    {"runner", "report", "train", "ladders"},
+    {"runner", "report", "train", "ladders", "drawing"},
     {"pictures", "curves", "closeups", "side_by_side", "comparison"},
     {"cli"},
 ]

@@ -127,9 +127,9 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setattr(torch.hub, "urlopen", offline)
-    scores._lpips_model.cache_clear()
+    scores.lpips_model.cache_clear()
     yield tmp_path
-    scores._lpips_model.cache_clear()
+    scores.lpips_model.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_lpips_averages_frames_of_the_package_on_its_own_range(
     assert values.tolist() == pytest.approx(expected.tolist(), rel=1e-4)
     assert (values > 1e-4).all()
     assert score("lpips:net=squeeze", x, x).tolist() == pytest.approx([0, 0], abs=1e-7)
-    model = scores._lpips_model("squeeze", x.device)
+    model = scores.lpips_model("squeeze", x.device)
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     assert score("lpips:net=squeeze", *pair(1, 1, 3, 16, 90)).isnan().all()
     captured = capsys.readouterr()

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from robustcodec import pictures
+from robustcodec.drawing import GAP, font_of
 from robustcodec.errors import BadData, StoreError
 from robustcodec.grid import Cell
 from robustcodec.pictures import (
-    GAP,
     Captions,
     drift_plot,
     panel,
@@ -125,7 +124,7 @@ def test_the_font_has_every_letter_of_the_captions(tmp_path: Path, monkeypatch: 
     noted = drawn(monkeypatch)
     original, adversarial, clean, _ = clips(24, 300)
     panel(original, adversarial, clean, None, CAPTIONS, tmp_path / "a.png")
-    font = pictures._font(20)
+    font = font_of(20)
     missing = bytes(font.getmask("\uffff"))
     for letter in sorted(set("".join(line for line, _ in noted)) - {" "}):
         assert bytes(font.getmask(letter)) != missing, letter

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from robustcodec.drawing import GAP
 from robustcodec.errors import BadData, StoreError
-from robustcodec.pictures import GAP
 from robustcodec.side_by_side import frames, side_by_side
 from robustcodec.video import frame_rate, read_video
 
