@@ -21,7 +21,7 @@ from robustcodec.errors import BadData
 from robustcodec.images import IMAGE_SUFFIXES, read_image, write_image
 from robustcodec.interfaces import DataSet, Sample
 from robustcodec.registry import data
-from robustcodec.video import VIDEO_SUFFIXES, box_downscale, count_frames, read_video
+from robustcodec.video import VIDEO_SUFFIXES, box_downscale, count_frames, frame_rate, read_video
 
 __all__ = [
     "KODAK_SHA256", "Folder", "Kodak", "Photos", "centre_crop", "checksum", "image_sample", "read_image", "to_float",
@@ -72,7 +72,11 @@ def video_sample(
         clip = read_video(path, frames, start, downscale, size)
         return centre_crop(clip, crop) if crop else clip
 
-    return Sample(name, load, path)
+    try:
+        fps = frame_rate(path)
+    except BadData:  # raw video states none
+        fps = None
+    return Sample(name, load, path, fps)
 
 
 @data.register("photos")

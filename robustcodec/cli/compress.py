@@ -18,7 +18,7 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
 ) -> None:
-    """Compress an image, and say how large and how good the result is.
+    """Compress an image or a clip, and say how large and how good the result is.
 
     The file holds one sample's stream and nothing else. The scores are of what its bytes decode to, in 8 bits.
 
@@ -27,6 +27,8 @@ def command(
         robustcodec compress photo.png --codec bmshj2018-hyperprior.tiny-q2 -o photo.rc
 
         robustcodec compress photo.png --codec jpeg:quality=30 -o photo.jpg --json
+
+        robustcodec compress clip.y4m --codec rdae.tiny-q2 -o clip.rc
     """
     check_target(output, image, force)
     from rich.console import Console
@@ -39,9 +41,12 @@ def command(
 
         import robustcodec
         from robustcodec import metrics, rate
-        from robustcodec.data import read_image, to_float, to_uint8
+        from robustcodec.data import to_float, to_uint8
+        from robustcodec.images import read_image
+        from robustcodec.video import VIDEO_SUFFIXES, read_video
 
-        x = to_float(read_image(image))[None]
+        read = read_video if image.suffix.lower() in VIDEO_SUFFIXES else read_image
+        x = to_float(read(image))[None]
         built = robustcodec.load(codec, defense)
         with torch.no_grad():
             stream = built.compress(x)[0]
@@ -53,6 +58,7 @@ def command(
         "codec": built.card.name,
         "width": width,
         "height": height,
+        "frames": x.shape[1],
         "bytes": len(stream),
         "bpp": rate.bpp(8 * len(stream), x.shape),
         **{name: score if math.isfinite(score) else None for name, score in scores.items()},
@@ -65,7 +71,8 @@ def command(
     quality = f"{scores['psnr']:.2f} dB PSNR, {scores['ms_ssim']:.4f} MS-SSIM"
     if not math.isfinite(scores["ms_ssim"]):
         quality = f"{scores['psnr']:.2f} dB PSNR (too small for MS-SSIM)"
-    size = f"{len(stream)} bytes, {result['bpp']:.4f} bpp"
+    frames = f"{x.shape[1]} frames, " if x.shape[1] > 1 else ""
+    size = f"{frames}{len(stream)} bytes, {result['bpp']:.4f} bpp"
     console.print(f"{output}: {width}x{height}, {size}, {quality}", markup=False, highlight=False, soft_wrap=True)
 
 

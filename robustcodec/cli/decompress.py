@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def command(
     stream: Annotated[Path, typer.Argument(help="File that robustcodec compress wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Image to write; its name ends in .png.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image (.png) or clip (.y4m, .mp4) to write.")],
     codec: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Codec that wrote the stream. Default: whichever of those that ship did."),
@@ -23,18 +23,23 @@ def command(
     defense: Annotated[str, typer.Option(help="Defense that was around the codec.")] = "none",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
 ) -> None:
-    """Decompress a stream into a PNG.
+    """Decompress a stream into a PNG or, if it holds a clip, a video.
+
+    PNG loses nothing; .y4m (4:4:4) moves values by up to 2 of 255, .mp4 (H.264) is for looking at.
 
     Examples:
 
         robustcodec decompress photo.rc -o photo.png
 
+        robustcodec decompress clip.rc -o clip.y4m
+
         robustcodec decompress photo.rc --codec mbt2018-mean:weights=mine.safetensors -o photo.png
     """
     from robustcodec.errors import StreamError, UserError
 
-    if output.suffix.lower() != ".png":
-        raise UserError(f"cannot write {output}: expected a name that ends in .png, as nothing may be lost again")
+    kind = output.suffix.lower()
+    if kind not in (".png", ".y4m", ".mp4"):
+        raise UserError(f"cannot write {output}: expected a name that ends in .png, or in .y4m or .mp4 for a clip")
     check_target(output, stream, force)
     try:
         data = stream.read_bytes()
@@ -45,16 +50,19 @@ def command(
     console = Console()
     with console.status("decompressing …"):
         import robustcodec
-        from robustcodec.data import to_uint8, write_image
+        from robustcodec.data import to_uint8
+        from robustcodec.images import write_image
+        from robustcodec.video import write_mp4, write_y4m
 
         if codec is None:
             name, clip = _decode_bundled(data, defense)
         else:
             built = robustcodec.load(codec, defense)
             name, clip = built.card.name, built.decompress([data])[0]
-        if len(clip) != 1:
-            raise StreamError(f"{stream} holds a clip of {len(clip)} frames; a PNG takes one")
-    write(output, lambda path: write_image(to_uint8(clip), path))
+        if len(clip) != 1 and kind == ".png":
+            raise StreamError(f"{stream} holds a clip of {len(clip)} frames, a PNG takes one; write a .y4m or .mp4")
+    save = {".png": write_image, ".y4m": write_y4m, ".mp4": write_mp4}[kind]
+    write(output, lambda path: save(to_uint8(clip), path))
     height, width = clip.shape[-2:]
     console.print(f"{output}: {width}x{height}, {name}", markup=False, highlight=False, soft_wrap=True)
 

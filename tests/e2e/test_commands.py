@@ -23,6 +23,7 @@ import robustcodec
 from robustcodec import registry, weights
 from robustcodec.cli import main
 from robustcodec.data import read_image, to_float, to_uint8, write_image
+from robustcodec.video import read_video, write_y4m
 
 LEARNED = "bmshj2018-factorized:weights=random"  # its latents are lively even without training
 BUNDLED = [f"{name}.{tag}" for name in registry.codecs.names() for tag in weights.bundled_tags(name)]
@@ -380,3 +381,19 @@ def test_doctor_survives_a_broken_library(robust: Type, offline: Path, monkeypat
     done = robust("doctor")
     assert done.code == 0
     assert "broken" in done.out and "torchvision" in done.out and "Kodak images" in done.out
+
+
+@pytest.mark.parametrize("kind", ["y4m", "mp4"])
+def test_a_clip_goes_through_its_bytes(robust: Type, kind: str, tmp_path: Path) -> None:
+    clip = registry.data.build("clips:frames=9,size=40").samples()[0].load()
+    source, coded, decoded = tmp_path / "clip.y4m", tmp_path / "clip.rc", tmp_path / f"decoded.{kind}"
+    write_y4m(clip, source)
+    codec = "--codec", "rdae.tiny-q1"
+    done = robust("compress", source, *codec, "-o", coded, "--json")
+    assert json.loads(done.out)["frames"] == 9
+    refused(robust("decompress", coded, *codec, "-o", tmp_path / "clip.png"), "write a .y4m or .mp4")
+    assert robust("decompress", coded, *codec, "-o", decoded).code == 0
+    there = read_video(decoded)
+    assert there.shape == clip.shape
+    direct = robustcodec.load("rdae.tiny-q1").decompress([coded.read_bytes()])[0]
+    assert (there / 255 - direct).abs().mean() < (0.01 if kind == "y4m" else 0.05)
