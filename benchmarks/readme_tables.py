@@ -2,7 +2,9 @@
 
 robustcodec run && python benchmarks/readme_tables.py leaderboard runs/default
 robustcodec run benchmarks/kodak.toml && python benchmarks/readme_tables.py attacks runs/kodak
+robustcodec run benchmarks/clips.toml && python benchmarks/readme_tables.py attacks runs/clips
 python benchmarks/readme_tables.py codecs
+python benchmarks/readme_tables.py video
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def codecs() -> str:
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for path in sorted(CARDS.glob("*.toml")):
         card = tomllib.loads(path.read_text(encoding="utf-8"))
-        if "kodak" not in card["measured"]:  # a video codec
+        if card["training"]["frames"] > 1:  # see video()
             continue
         kodak, gain = card["measured"]["kodak"], card["measured"]["bd_rate_against_jpeg_percent"]
         first = path.stem.endswith("q1")
@@ -37,10 +39,26 @@ def codecs() -> str:
     return "\n".join(lines) + "\n"
 
 
+def video() -> str:
+    """Rate points of the bundled video codecs on the test clips."""
+    lines = ["| codec | λ | γ | ρ | bpp | PSNR (dB) | MS-SSIM | LPIPS (squeeze) |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for path in sorted(CARDS.glob("*.toml")):
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+        if card["training"]["frames"] == 1:
+            continue
+        weights = " | ".join(f"{card['training'][key]:g}" for key in ("lmbda", "gamma", "rho"))
+        m = card["measured"]["clips_test"]
+        scores = f"{m['bpp']:.4f} | {m['psnr']:.2f} | {m['ms_ssim']:.4f} | {m['lpips_squeeze']:.4f}"
+        lines.append(f"| {path.stem} | {weights} | {scores} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(rows: pd.DataFrame, which: str) -> str:
     """A run's leaderboard or attacks, the columns that the README shows."""
     if which == "leaderboard":
-        return report.to_markdown(report.leaderboard(rows)[LEADERBOARD])
+        boards = report.leaderboard(rows).groupby(report.BOARD)
+        return "\n".join(f"{', '.join(of)}\n\n{report.to_markdown(b[LEADERBOARD])}" for of, b in boards)
     attacks = report.attack_table(rows).sort_values(["threat", "codec", "vi_db"], ascending=[False, True, True])
     return report.to_markdown(attacks[ATTACKS])
 
@@ -48,11 +66,11 @@ def table(rows: pd.DataFrame, which: str) -> str:
 def main() -> None:
     """Print one table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["leaderboard", "attacks", "codecs"])
+    parser.add_argument("table", choices=["leaderboard", "attacks", "codecs", "video"])
     parser.add_argument("run", type=Path, nargs="?", help="run folder of a leaderboard or of attacks")
     options = parser.parse_args()
-    if options.table == "codecs":
-        print(codecs())
+    if options.table in ("codecs", "video"):
+        print(codecs() if options.table == "codecs" else video())
         return
     if options.run is None:
         parser.error(f"{options.table} needs a run folder, such as runs/default")

@@ -34,7 +34,7 @@ from robustcodec.zoo._rdae_networks import CONFIGS, SPATIAL_STRIDE, Architecture
 RANGE_CODER_BITS = 32.0  # what a string costs beyond its information: 16 to 48, for it is written in words of 32
 SPREAD = 4.0  # the networks see pixels centred, with a variance of about one
 SIDE_BY_SIDE = 8  # GoPs decoded together
-MAX_LATENT = 1 << 27  # symbols times GoPs decoded together: about 4 GiB of the decoder's working memory
+MAX_LATENT = 1 << 22  # symbols of GoPs decoded together: more than one GoP only below about 1 GiB of memory
 
 
 @codecs.register("rdae")

@@ -6,16 +6,18 @@ import json
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import Tensor
 
 from robustcodec import weights
 from robustcodec.data import centre_crop, to_float
-from robustcodec.registry import codecs
+from robustcodec.registry import codecs, data
 from robustcodec.train import measure
 
 ROOT = Path(__file__).parents[2]
 CARDS = {p.stem: tomllib.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT / "zoo" / "cards").glob("*.toml"))}
+VIDEO = {name for name, card in CARDS.items() if card["training"]["frames"] > 1}
 GOLDEN = json.loads((Path(__file__).parent / "bundled.json").read_text())
 
 
@@ -35,6 +37,8 @@ def test_three_rate_points_of_each_ladder() -> None:
         "bmshj2018-hyperprior.tiny",
         "bmshj2018-hyperprior.tiny-msssim",
         "mbt2018-mean.tiny",
+        "rdae.tiny",
+        "rdae-gan.tiny",
     }
     assert min(ladders.values()) >= 3
 
@@ -47,11 +51,26 @@ def test_cards_record_what_was_measured_and_how(name: str) -> None:
     assert card["training"]["command"].startswith(f"robustcodec train {family}:weights=")
     assert card["training"]["sources"]
     measured = card["measured"]
-    assert set(measured["kodak"]) == {"bpp", "psnr", "ms_ssim"}
-    assert measured["bd_rate_against_jpeg_percent"]["psnr"] < 0
+    if name in VIDEO:
+        assert set(measured["clips_test"]) == {"bpp", "psnr", "ms_ssim", "lpips_squeeze"}
+        assert len(measured["clips"]) == 5 and measured["command"].startswith("robustcodec compare ")
+        assert card["training"]["parents"]
+    else:
+        assert set(measured["kodak"]) == {"bpp", "psnr", "ms_ssim"}
+        assert measured["bd_rate_against_jpeg_percent"]["psnr"] < 0
+
+
+@pytest.mark.parametrize("name", [name for name in CARDS if name.startswith("rdae-gan.")])
+def test_stage_two_lowers_lpips_at_equal_rate(name: str) -> None:
+    """Against its stage 1, interpolated in log-rate, on the test clips; by the cards."""
+    first = [CARDS[n]["measured"]["clips_test"] for n in sorted(CARDS) if n.startswith("rdae.")]
+    second = CARDS[name]["measured"]["clips_test"]
+    rates, distances = ([p[key] for p in first] for key in ("bpp", "lpips_squeeze"))
+    assert second["lpips_squeeze"] < 0.9 * np.interp(np.log(second["bpp"]), np.log(rates), distances)
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_the_numbers_are_still_the_same(name: str, photo: Tensor) -> None:
-    scores = measure(codecs.build(name), to_float(centre_crop(photo, 192))[None])
+    clip = data.build("clips:frames=10,size=64").samples()[0].load() if name in VIDEO else centre_crop(photo, 192)
+    scores = measure(codecs.build(name), to_float(clip)[None])
     assert scores == pytest.approx(GOLDEN[name], rel=2e-3)
