@@ -161,7 +161,7 @@ def plot(points: pd.DataFrame, metric: Metric, data: str, path: Path) -> list[Pa
     clips = int(points["clips"].max())
     named = points["ladder"].unique()
     vector = BytesIO()
-    beside = len(named) > 6  # inside, so many names would cover the curves
+    beside = len(named) > 3  # inside, so many names would cover the curves
     with pictures.figure_of(8 if beside else 5.5, 4, path) as figure:
         rcParams["pdf.fonttype"] = 42  # text that can be searched and edited
         axis = figure.subplots()

@@ -282,7 +282,7 @@ def test_list_knows_every_name_and_default(robust: Type) -> None:
     everything = {kind: {e["name"]: e for e in entries} for kind, entries in listed.items()}
     assert everything["attacks"]["pgd"]["parameters"]["steps"] == "20"
     assert everything["attacks"]["pgd"]["parameters"]["random_start"] == "true"
-    assert everything["threats"]["psnr"]["parameters"] == {"db": None}
+    assert everything["threats"]["psnr"]["parameters"] == {"db": None, "frames": "all", "per": "clip"}
     assert everything["codecs"]["jpeg"]["summary"].startswith("JPEG (libjpeg-turbo)")
     for name, entry in everything["codecs"].items():
         assert entry["tags"] == weights.bundled_tags(name)
