@@ -7,10 +7,8 @@ image's entropy-coded data that its decoder cannot notice decodes to other pixel
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,15 +19,11 @@ from torch import Tensor
 
 from robustcodec import stream
 from robustcodec.errors import BadData, MissingDependency, StreamError
-from robustcodec.interfaces import Card, Codec, Output, StreamPart
+from robustcodec.interfaces import Card, StreamPart
 from robustcodec.registry import codecs
+from robustcodec.zoo._classical import ClassicalCodec, between
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value} is out of range; expected {low} to {high}")
 
 
 def _contained(data: bytes) -> bool:
@@ -37,11 +31,9 @@ def _contained(data: bytes) -> bool:
     return data[: len(stream.MAGIC)] == stream.MAGIC
 
 
-class PillowCodec(Codec):
+class PillowCodec(ClassicalCodec):
     """One file format of Pillow. The input is rounded to 8 bits; ``forward`` is the real coder, without gradient."""
 
-    differentiable = False
-    family: ClassVar[str]
     format: ClassVar[str]  # Pillow's name of the file format
     library: ClassVar[str]  # Pillow's name of the feature that codes it
     licence: ClassVar[str]
@@ -49,37 +41,18 @@ class PillowCodec(Codec):
     ending: ClassVar[bytes] = b""  # what a whole file ends with, where the decoder does not insist on it
 
     def __init__(self, setting: str, **options: Any) -> None:
-        super().__init__()
         if not features.check(self.library):
             raise MissingDependency(
                 f"this Pillow ({PIL.__version__}) cannot write {self.format}; install a wheel from PyPI: "
                 "pip install --force-reinstall --only-binary :all: pillow"
             )
-        self.card = Card(f"{self.family}:{setting}", self.family, licence=self.licence, paper=self.paper)
+        super().__init__(Card(f"{self.family}:{setting}", self.family, licence=self.licence, paper=self.paper))
         self._options = options
-        self.register_buffer("_place", torch.empty(0), persistent=False)  # follows .to(device)
 
     @classmethod
     def fingerprint(cls, **params: Any) -> str:
         versions = [features.version(name) for name in (cls.library, "libjpeg_turbo") if cls.library in (name, "jpg")]
         return f"pillow {PIL.__version__}, {cls.library} {' '.join(str(v) for v in versions)}"
-
-    def forward(self, x: Tensor) -> Output:
-        with torch.no_grad():
-            streams = self.compress(x)
-            bits = torch.tensor([8.0 * len(s) for s in streams], device=x.device)
-            return Output(lambda: self.decompress(streams).to(x.device), lambda: bits)
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        pixels = x.detach().mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
-        return [self._compress_clip(clip) for clip in pixels]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        clips = [self._decompress_clip(s) for s in streams]
-        if len({c.shape for c in clips}) != 1:
-            raise StreamError("the streams hold clips of different sizes; decode them one at a time")
-        pixels = torch.from_numpy(np.stack(clips)).to(self.get_buffer("_place").device)
-        return pixels.permute(0, 1, 4, 2, 3).float().div(255)
 
     def anatomy(self, stream: bytes) -> list[StreamPart]:
         if not _contained(stream):
@@ -88,28 +61,25 @@ class PillowCodec(Codec):
         header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, files))))
         return [header, *(StreamPart("image", i, 1, 8 * len(file)) for i, file in enumerate(files))]
 
-    @property
-    def _container_id(self) -> bytes:
-        return hashlib.sha256(self.family.encode()).digest()[:4]
-
-    def _compress_clip(self, clip: np.ndarray[Any, Any]) -> bytes:
-        files = tuple(self._write(frame) for frame in clip)
+    def compress_clip(self, clip: Tensor) -> bytes:
+        files = tuple(self._write(frame) for frame in clip.permute(0, 2, 3, 1).numpy())
         if len(files) == 1:
             return files[0]
-        packet = stream.Packet(len(files), clip.shape[1], clip.shape[2], files, symbol_crc=0)
-        return stream.pack(packet, self._container_id)
+        packet = stream.Packet(len(files), clip.shape[2], clip.shape[3], files, symbol_crc=0)
+        return stream.pack(packet, self.container_id)
 
     def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self._container_id, self.family, lambda frames: frames)
+        return stream.unpack(data, self.container_id, self.family, lambda frames: frames)
 
-    def _decompress_clip(self, data: bytes) -> np.ndarray[Any, Any]:
+    def decompress_clip(self, data: bytes) -> Tensor:
         if not _contained(data):
-            return self._read(data)[None]
-        packet = self._packet(data)
-        frames = [self._read(file) for file in packet.parts]
-        if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
-            raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")
-        return np.stack(frames)
+            frames = [self._read(data)]
+        else:
+            packet = self._packet(data)
+            frames = [self._read(file) for file in packet.parts]
+            if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
+                raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")
+        return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
 
     def _write(self, frame: np.ndarray[Any, Any]) -> bytes:
         out = io.BytesIO()
@@ -155,7 +125,7 @@ class Jpeg(PillowCodec):
         progressive: bool = False,
     ) -> None:
         """``quality`` 1 (smallest) to 100."""
-        _between("quality", quality, 1, 100)
+        between("quality", quality, 1, 100)
         super().__init__(
             f"quality={quality}",
             quality=quality,
@@ -174,8 +144,8 @@ class WebP(PillowCodec):
 
     def __init__(self, quality: int = 75, method: int = 6) -> None:
         """``quality`` 0 (smallest) to 100; ``method`` 0 (fast) to 6 (best compression)."""
-        _between("quality", quality, 0, 100)
-        _between("method", method, 0, 6)
+        between("quality", quality, 0, 100)
+        between("method", method, 0, 6)
         super().__init__(f"quality={quality}", quality=quality, method=method)
 
 
@@ -188,8 +158,8 @@ class Avif(PillowCodec):
 
     def __init__(self, quality: int = 60, speed: int = 6, subsampling: Subsampling = "4:2:0") -> None:
         """``quality`` 0 (smallest) to 100; ``speed`` 0 (best compression) to 10 (fast)."""
-        _between("quality", quality, 0, 100)
-        _between("speed", speed, 0, 10)
+        between("quality", quality, 0, 100)
+        between("speed", speed, 0, 10)
         super().__init__(f"quality={quality}", quality=quality, speed=speed, subsampling=subsampling, max_threads=1)
 
 
@@ -205,7 +175,7 @@ class Jpeg2000(PillowCodec):
 
         Rate control holds the size, so an attack can hurt the distortion but hardly the rate.
         """
-        _between("ratio", ratio, 1, 1000)
+        between("ratio", ratio, 1, 1000)
         super().__init__(
             f"ratio={ratio:g}",
             quality_mode="rates",

@@ -17,7 +17,6 @@ parts state no colour space.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -30,9 +29,10 @@ from torch import Tensor
 
 from robustcodec import stream
 from robustcodec.errors import BadData, MissingDependency, StreamError
-from robustcodec.interfaces import Card, Codec, Output, StreamPart
+from robustcodec.interfaces import Card, StreamPart
 from robustcodec.registry import codecs
 from robustcodec.zoo import _bitstream as bitstream
+from robustcodec.zoo._classical import ClassicalCodec, between
 from robustcodec.zoo._yuv import Chroma, to_rgb, to_yuv
 
 Preset = Literal[
@@ -46,16 +46,9 @@ SVT_TUNES = ("vq", "psnr", "ssim", "iq", "ms_ssim")  # SVT-AV1 numbers them
 PIXEL_FORMATS: dict[Chroma, str] = {"4:2:0": "yuv420p", "4:4:4": "yuv444p"}
 
 
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value:g} is out of range; expected {low} to {high}")
-
-
-class PyavCodec(Codec):
+class PyavCodec(ClassicalCodec):
     """One encoder and decoder of FFmpeg, one thread each. ``forward`` is the real coder, without gradient."""
 
-    differentiable = False
-    family: ClassVar[str]
     encoder: ClassVar[str]  # FFmpeg's names
     decoder: ClassVar[str]
     licence: ClassVar[str]
@@ -66,7 +59,6 @@ class PyavCodec(Codec):
     def __init__(
         self, crf: float, chroma: Chroma, gop: int, fps: int, options: Mapping[str, str], tune: str | None
     ) -> None:
-        super().__init__()
         for name in (self.encoder, self.decoder):
             if name not in av.codecs_available:
                 raise MissingDependency(
@@ -76,34 +68,16 @@ class PyavCodec(Codec):
         if gop < 1 or fps < 1:
             raise ValueError(f"gop={gop}, fps={fps}: expected a keyframe interval and a frame rate of at least 1")
         settings = {"crf": crf, "chroma": chroma, "gop": gop, "fps": fps, "tune": tune, **options}
-        self.card = Card(
-            f"{self.family}:crf={crf:g}", self.family, "video", self.licence, self.paper, architecture=settings
-        )
+        card = Card(f"{self.family}:crf={crf:g}", self.family, "video", self.licence, self.paper, architecture=settings)
+        super().__init__(card)
         self._chroma: Chroma = chroma
         self._fps = fps
         self._options = {"crf": f"{crf:g}", "g": str(gop), **options}
-        self.register_buffer("_place", torch.empty(0), persistent=False)  # follows .to(device)
 
     @classmethod
     def fingerprint(cls, **params: Any) -> str:
         version = ".".join(map(str, av.library_versions["libavcodec"]))
         return f"av {av.__version__}, libavcodec {version}, {cls.encoder}, {cls.decoder}"
-
-    def forward(self, x: Tensor) -> Output:
-        with torch.no_grad():
-            streams = self.compress(x)
-            bits = torch.tensor([8.0 * len(s) for s in streams], device=x.device)
-            return Output(lambda: self.decompress(streams).to(x.device), lambda: bits)
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        clips = x.detach().mul(255).round().clamp(0, 255).to(torch.uint8).cpu()
-        return [self._compress_clip(clip) for clip in clips]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        clips = [self._decompress_clip(s) for s in streams]
-        if len({c.shape for c in clips}) != 1:
-            raise StreamError("the streams hold clips of different sizes; decode them one at a time")
-        return torch.stack(clips).to(self.get_buffer("_place").device).float().div(255)
 
     def anatomy(self, stream: bytes) -> list[StreamPart]:
         """One part per frame, named I, P or B, in the order of display."""
@@ -124,17 +98,13 @@ class PyavCodec(Codec):
         return [header, *(StreamPart(kind(f.pict_type).name, t, 1, 8 * len(parts[f.pts])) for t, f in enumerate(shown))]
 
     def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self._container_id, self.family, lambda frames: frames)
-
-    @property
-    def _container_id(self) -> bytes:
-        return hashlib.sha256(self.family.encode()).digest()[:4]
+        return stream.unpack(data, self.container_id, self.family, lambda frames: frames)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """The size that is coded."""
         return max(height + height % 2, self.smallest[0]), max(width + width % 2, self.smallest[1])
 
-    def _compress_clip(self, clip: Tensor) -> bytes:
+    def compress_clip(self, clip: Tensor) -> bytes:
         frames, _, height, width = clip.shape
         try:
             parts = self._essential(list(self._encode(clip)))
@@ -143,9 +113,9 @@ class PyavCodec(Codec):
                 f"{self.encoder} cannot code {frames} frames of {width}x{height} with {self._options} ({error}); "
                 "try a smaller frame or other settings"
             ) from None
-        return stream.pack(stream.Packet(frames, height, width, tuple(parts), symbol_crc=0), self._container_id)
+        return stream.pack(stream.Packet(frames, height, width, tuple(parts), symbol_crc=0), self.container_id)
 
-    def _decompress_clip(self, data: bytes) -> Tensor:
+    def decompress_clip(self, data: bytes) -> Tensor:
         packet = self._packet(data)
         height, width = self._padded(packet.height, packet.width)
         try:
@@ -210,7 +180,7 @@ class H264(PyavCodec):
         fps: int = 30,
     ) -> None:
         """``crf`` 0 (lossless but for the colours) to 51 (smallest)."""
-        _between("crf", crf, 0, 51)
+        between("crf", crf, 0, 51)
         # cpu-independent: the AVX-512 lookahead reads memory that nobody wrote, and bytes change from call to call
         private = "open-gop=0:scenecut=0:cpu-independent=1"
         options = {"preset": preset, "x264-params": private, **({"tune": tune} if tune else {})}
@@ -239,7 +209,7 @@ class H265(PyavCodec):
         fps: int = 30,
     ) -> None:
         """``crf`` 0 (finest) to 51 (smallest)."""
-        _between("crf", crf, 0, 51)
+        between("crf", crf, 0, 51)
         # weightp=0: with weighted prediction, x265 4.2 sometimes writes other bytes for the same short clip
         private = "open-gop=0:scenecut=0:weightp=0:info=0:log-level=none:pools=none:frame-threads=1:wpp=0"
         options = {"preset": preset, "x265-params": private, **({"tune": tune} if tune else {})}
@@ -268,8 +238,8 @@ class Av1(PyavCodec):
         fps: int = 30,
     ) -> None:
         """``crf`` 1 (finest) to 63 (smallest); ``preset`` 0 (best compression) to 13 (fast)."""
-        _between("crf", crf, 1, 63)  # FFmpeg reads 0 as "not given"
-        _between("preset", preset, 0, 13)
+        between("crf", crf, 1, 63)  # FFmpeg reads 0 as "not given"
+        between("preset", preset, 0, 13)
         if chroma != "4:2:0":
             raise ValueError(f"SVT-AV1 codes 4:2:0 only, not {chroma}; leave chroma out, or use h264, h265 or vp9")
         os.environ.setdefault("SVT_LOG", "1")  # errors only; the library takes its level from nowhere else
@@ -298,7 +268,7 @@ class Vp9(PyavCodec):
         fps: int = 30,
     ) -> None:
         """``crf`` 0 (finest) to 63 (smallest); ``cpu_used`` 0 (best compression) to 5 (fast)."""
-        _between("crf", crf, 0, 63)
-        _between("cpu_used", cpu_used, 0, 5)
+        between("crf", crf, 0, 63)
+        between("cpu_used", cpu_used, 0, 5)
         options = {"b": "0", "keyint_min": str(gop), "deadline": "good", "cpu-used": str(cpu_used)}
         super().__init__(crf, chroma, gop, fps, options | ({"tune-content": tune} if tune else {}), tune)

@@ -36,7 +36,7 @@ def clip(t: int, height: int, width: int, seed: int = 0) -> Tensor:
 def parts(name: str, data: bytes) -> tuple[bytes, ...]:
     """The frames' bytes, read back without their decoder."""
     builder: Any = codecs.build(name)
-    return stream.unpack(data, builder._container_id, name, lambda frames: frames).parts
+    return stream.unpack(data, builder.container_id, name, lambda frames: frames).parts
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -262,7 +262,7 @@ def test_forged_streams_raise_or_decode_and_never_anything_else(name: str) -> No
 
     def decode(frames: int, height: int, width: int, forged: tuple[bytes, ...]) -> None:
         packet = stream.Packet(frames, height, width, forged, symbol_crc=0)
-        codec.decompress([stream.pack(packet, codec._container_id)])
+        codec.decompress([stream.pack(packet, codec.container_id)])
 
     decode(4, 48, 96, sent)
     for frames, height, width, forged in [
