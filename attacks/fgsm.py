@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
+from robustcodec.rounding import Crafting
 
 
 @attacks.register("fgsm")
@@ -21,7 +21,7 @@ class FGSM(Attack):
     """
 
     start: float = 0.5
-    surrogate: Literal["none", "noise", "straight-through"] = "none"
+    surrogate: Crafting = "none"
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1:

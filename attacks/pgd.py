@@ -6,24 +6,24 @@ With ``momentum``, MI-FGSM (Dong et al., 2018, https://arxiv.org/abs/1710.06081)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._steps import Best
+from robustcodec.attacks._steps import Best, due, per_sample
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
+from robustcodec.rounding import Crafting
 
 
 @attacks.register("pgd")
 @dataclass(frozen=True)
 class PGD(Attack):
-    """``steps`` steps of ``step_size`` radii from each of ``restarts`` starts; the best iterate is returned.
+    """``steps`` steps of ``step_size`` radii from each of ``restarts`` starts; the best of those judged is returned.
 
-    The step does not depend on ``steps``, so a longer run begins with the shorter one and does at least as much
-    damage; the same holds for ``restarts``. ``surrogate``: how the gradient passes the rounding of latents;
-    iterates are judged by what the codec really does with their 8-bit version. ``momentum``: decay of the sum of past
+    Every ``judge``-th iterate and the last are judged by what the codec really does with their 8-bit version; with
+    ``judge=1`` a longer run begins with the shorter one and does at least as much damage. More restarts never do less.
+    ``surrogate``: how the gradient passes the rounding of latents. ``momentum``: decay of the sum of past
     gradients, each of mean absolute value 1. ``random_start=False`` starts at the clean clip, where
     ``distortion`` has next to no gradient.
     """
@@ -33,11 +33,14 @@ class PGD(Attack):
     random_start: bool = True
     momentum: float = 0.0
     restarts: int = 1
-    surrogate: Literal["none", "noise", "straight-through"] = "none"
+    judge: int = 10
+    surrogate: Crafting = "none"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1:
-            raise ValueError(f"steps={self.steps}, restarts={self.restarts}; expected at least 1 of each")
+        if min(self.steps, self.restarts, self.judge) < 1:
+            raise ValueError(
+                f"steps={self.steps}, restarts={self.restarts}, judge={self.judge}; expected at least 1 of each"
+            )
         if not self.step_size > 0 or not self.momentum >= 0:
             raise ValueError(
                 f"step_size={self.step_size}, momentum={self.momentum}; expected a positive fraction of the radius "
@@ -51,16 +54,16 @@ class PGD(Attack):
         for _ in range(self.restarts):
             x_adv = threat.random_start(x, rng.child()) if self.random_start else x
             direction = torch.zeros_like(x)
-            for _ in range(self.steps):
+            for step in range(self.steps):
                 _, grad = oracle.gradient(x_adv, self.surrogate)
                 direction = self.momentum * direction + _normalised(grad) if self.momentum else grad
                 x_adv = threat.project(x_adv + self.step_size * threat.steepest(direction, x), x)
-                with torch.no_grad():  # judged as it will count: rounded to 8 bits, by the codec that rounds latents
-                    best.see(x_adv, oracle(threat.quantise(x_adv, x)))
+                if due(step, self.steps, self.judge):
+                    best.judge(x_adv, x, oracle, threat)
         return best.x
 
 
 def _normalised(grad: Tensor) -> Tensor:
     """Mean absolute value 1 per sample; zero stays zero."""
-    size = grad.abs().flatten(1).mean(1)[:, None, None, None, None]
+    size = per_sample(grad.abs().flatten(1).mean(1))
     return grad / torch.where(size > 0, size, 1.0)

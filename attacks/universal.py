@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from robustcodec import registry
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Attack, Draws, Oracle, Sample, Threat
+from robustcodec.rounding import Crafting
 
 
 @registry.attacks.register("universal")
@@ -46,7 +46,7 @@ class Universal(Attack):
     step_size: float = 0.1
     momentum: float = 0.9
     seed: int = 0
-    surrogate: Literal["none", "noise", "straight-through"] = "none"
+    surrogate: Crafting = "none"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.size, self.period, self.clips) < 1:

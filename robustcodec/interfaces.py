@@ -17,9 +17,11 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from robustcodec.errors import AttackError
 from robustcodec.rounding import Surrogate, rounding
 
 Made = TypeVar("Made")
+Precision = Literal["float32", "bfloat16"]
 
 
 class Output:
@@ -27,10 +29,17 @@ class Output:
 
     ``x_hat``: reconstruction, like the input, in [0, 1], not rounded to 8 bits.
     ``bits``: ``(N,)`` estimated size of each sample's stream, header included; differentiable.
+    ``latents``: what is entropy-coded, ``(N, …)`` each, rounded as :mod:`robustcodec.rounding` says; equal rounded
+    latents of equal-sized clips give equal bytes.
     """
 
-    def __init__(self, x_hat: Callable[[], Tensor], bits: Callable[[], Tensor]) -> None:
-        self._x_hat, self._bits = x_hat, bits
+    def __init__(
+        self,
+        x_hat: Callable[[], Tensor],
+        bits: Callable[[], Tensor],
+        latents: Callable[[], list[Tensor]] | None = None,
+    ) -> None:
+        self._x_hat, self._bits, self._latents = x_hat, bits, latents
 
     @cached_property
     def x_hat(self) -> Tensor:
@@ -39,6 +48,12 @@ class Output:
     @cached_property
     def bits(self) -> Tensor:
         return self._bits()
+
+    @cached_property
+    def latents(self) -> list[Tensor]:
+        if self._latents is None:
+            raise AttackError("this codec shows no latents; an objective on them needs a learned codec that does")
+        return self._latents()
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ class Codec(nn.Module, ABC):
     card: Card
     differentiable: bool = True  # False: forward gives no gradient (JPEG …)
     exact_forward: bool = True  # False: forward is a stated surrogate of the real decode
+    randomised: bool = False  # True: what it does to a clip depends on torch's random state
     training_surrogate: ClassVar[Surrogate] = "noise"  # how latents are rounded in training
     symbols_per_pixel: float | None = None  # of a codec of discrete symbols
 
@@ -150,11 +166,32 @@ class Threat(ABC):
 
 
 class Objective(ABC):
-    """Damage per sample, higher is worse for the codec. Subclasses are frozen dataclasses."""
+    """Damage per sample, higher is worse for the codec. Subclasses are frozen dataclasses.
+
+    ``tau``: how many times its clean value damage must reach for the codec to count as broken. At 2 that is a PSNR
+    3 dB lower for an MSE against the source, and twice the bits for a rate.
+    """
+
+    tau: float = 2.0
 
     @abstractmethod
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
         """``(N,)`` damage of ``x_adv``."""
+
+    def level(self, x: Tensor, clean: Output) -> Tensor:
+        """``(N,)`` damage from which the codec counts as broken."""
+        return self.tau * self(x, clean, clean, x)
+
+    def bind(self, codec: Codec) -> Objective:
+        """This objective for one victim: for objectives that have to code something themselves, such as a target."""
+        return self
+
+    def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
+        """Scores of its own of one attacked sample, by name; called on what :meth:`bind` gave for the codec under test.
+
+        ``x``, ``x_adv``, ``x_adv_hat`` ``(1, T, 3, H, W)``; ``stream`` the attacked bytes; None: they did not decode.
+        """
+        return {}
 
 
 class Draws:
@@ -192,6 +229,8 @@ class Oracle:
     """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``.
 
     ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
+    ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
+    ``precision``: of the victim's arithmetic where a gradient is asked for; damage alone is always float32.
     """
 
     def __init__(
@@ -202,8 +241,11 @@ class Oracle:
         access: Literal["white", "black"],
         on_query: Callable[[Tensor], None] = lambda damage: None,
         memory: dict[str, Any] | None = None,
+        draws: int = 1,
+        precision: Precision = "float32",
     ) -> None:
         x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
+        objective = objective.bind(codec)
 
         @contextmanager
         def as_coded() -> Iterator[Output]:
@@ -219,28 +261,31 @@ class Oracle:
             with as_coded() as out:
                 return out.bits
 
-        clean = Output(clean_x_hat, clean_bits)
+        def clean_latents() -> list[Tensor]:
+            with as_coded() as out:
+                return out.latents
+
+        self._clean = Output(clean_x_hat, clean_bits, clean_latents)
 
         def damage(x_adv: Tensor) -> Tensor:
-            return objective(x, clean, codec(x_adv), x_adv)
+            return objective(x, self._clean, codec(x_adv), x_adv)
 
         self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
+        self._objective, self._x, self._reduced = objective, x, precision != "float32"
+        self._draws = draws if codec.randomised else 1
         self._asked = 0
         self._seen_gradient: Tensor | None = None
-        self._elsewhere: Callable[[Tensor], Oracle] = lambda other: Oracle(codec, objective, other, access, on_query)
+        self._elsewhere: Callable[[Tensor], Oracle] = lambda other: Oracle(
+            codec, objective, other, access, on_query, draws=draws, precision=precision
+        )
         self._others: list[Oracle] = []
         self._memory: dict[str, _Made] = {} if memory is None else memory
         self._used: list[_Made] = []
+        self.remarks: list[list[str]] = [[] for _ in range(len(x))]
 
     def __call__(self, x_adv: Tensor) -> Tensor:
         """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
-        if x_adv.shape != self._shape:
-            raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
-        self._asked += 1
-        with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
-            out = self._damage(x_adv if self._access == "white" else x_adv.detach())
-        self._on_query(out.detach())
-        return out
+        return sum((self._ask(x_adv) for _ in range(self._draws - 1)), self._ask(x_adv)) / self._draws
 
     def gradient(self, x_adv: Tensor, surrogate: Surrogate = "none") -> tuple[Tensor, Tensor]:
         """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
@@ -249,12 +294,39 @@ class Oracle:
         small to flip a latent still has a gradient that points the right way (measured in ARCHITECTURE.md).
         """
         leaf = x_adv.detach().requires_grad_(True)
-        with torch.enable_grad(), rounding(surrogate):
-            damage = self(leaf)
-            (grad,) = torch.autograd.grad(damage.sum(), leaf)
+        damage, grad = torch.zeros(len(leaf), device=leaf.device), torch.zeros_like(leaf)
+        for _ in range(self._draws):
+            with torch.enable_grad(), rounding(surrogate), self._arithmetic():
+                one = self._ask(leaf)
+            damage += one.detach() / self._draws
+            grad += torch.autograd.grad(one.sum(), leaf)[0] / self._draws
         alive = grad.flatten(1).ne(0).any(1)
         self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
-        return damage.detach(), grad
+        return damage, grad
+
+    def level(self) -> Tensor:
+        """``(N,)`` damage from which the codec counts as broken. Not a query."""
+        with torch.no_grad():
+            return self._objective.level(self._x, self._clean)
+
+    def remark(self, what: str, where: Tensor) -> None:
+        """Warn of something about the samples chosen by ``where``, ``(N,)`` bool: it goes into the tables."""
+        for notes, chosen in zip(self.remarks, where.tolist(), strict=True):
+            if chosen and what not in notes:
+                notes.append(what)
+
+    def _ask(self, x_adv: Tensor) -> Tensor:
+        if x_adv.shape != self._shape:
+            raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
+        self._asked += 1
+        with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
+            out = self._damage(x_adv if self._access == "white" else x_adv.detach())
+        self._on_query(out.detach())
+        return out
+
+    def _arithmetic(self) -> torch.autocast:
+        device = self._x.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self._reduced, cache_enabled=False)
 
     def on(self, x: Tensor) -> Oracle:
         """The same victim and objective for other clean clips; what it is asked counts here too."""

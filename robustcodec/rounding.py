@@ -8,16 +8,19 @@ surrogate           forward                  backward
 straight-through    round(y)                 1
 noise               y + U(-1/2, 1/2)         1
 none                y                        1
+soft                soft round               its own
 frozen              y + (round(y0) - y0)     1, residual kept from the first call
 ==================  =======================  ==========================
 
 ``frozen`` makes a smooth function whose derivative is the straight-through gradient at ``y0``: finite
 differences can check it. (Theis et al., 2017, https://arxiv.org/abs/1703.00395; Ballé et al., 2017,
-https://arxiv.org/abs/1611.01704.)
+https://arxiv.org/abs/1611.01704.) ``soft`` is the soft round of Agustsson & Theis, 2020
+(https://arxiv.org/abs/2006.09952), between the identity and rounding: the value moves with a small perturbation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,7 +30,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Surrogate = Literal["straight-through", "noise", "none", "frozen"]
+Surrogate = Literal["straight-through", "noise", "none", "soft", "frozen"]
+Crafting = Literal["none", "noise", "straight-through", "soft"]  # those an attack may choose
+SHARPNESS = 4.0  # alpha of the soft round: about half way between identity and rounding
 
 
 @dataclass
@@ -72,17 +77,26 @@ def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
         return y
     if state.surrogate == "noise":
         return y + torch.empty_like(y).uniform_(-0.5, 0.5)
-    rounded = centred + state.residual(centred, centred.round())
+    if state.surrogate == "soft":
+        rounded = soft_round(centred)
+    else:
+        rounded = centred + state.residual(centred, centred.round())
     return rounded if mean is None else rounded + mean
+
+
+def soft_round(y: Tensor, sharpness: float = SHARPNESS) -> Tensor:
+    """``floor(y) + 1/2 + tanh(a r) / (2 tanh(a/2))`` with ``r = y - floor(y) - 1/2`` and ``a = sharpness``."""
+    middle = y.floor().detach() + 0.5
+    return middle + torch.tanh(sharpness * (y - middle)) / (2 * math.tanh(sharpness / 2))
 
 
 def choose_level(soft: Tensor) -> Tensor:
     """The most probable level of soft assignments ``(…, levels)`` as one-hot, gradient by the chosen surrogate.
 
-    For a codebook ``none`` is the soft assignment itself and ``noise`` draws a level from it.
+    For a codebook ``none`` and ``soft`` are the soft assignment itself and ``noise`` draws a level from it.
     """
     state = _state.get() or _State("straight-through")
-    if state.surrogate == "none":
+    if state.surrogate in ("none", "soft"):
         return soft
     if state.surrogate == "noise":
         level = torch.multinomial(soft.detach().flatten(0, -2), 1).view(soft.shape[:-1])
