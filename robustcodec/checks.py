@@ -10,13 +10,20 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from robustcodec.interfaces import Threat
+import torch
+from torch import Tensor
+
+from robustcodec import registry
+from robustcodec.errors import UserError
+from robustcodec.interfaces import Draws, Oracle, Threat
 
 if TYPE_CHECKING:
     import pandas
-    from torch import Tensor
 
 UNUSED = 0.9  # share of the budget below which an attack counts as timid
+SHATTERED = 0.1  # cosine of neighbouring gradients below which neither says where to go
+NEIGHBOUR = 0.5 / 255  # largest distance of the neighbours, per value
+MARGIN = 0.02  # by what share an attack must do better than another one to be suspicious
 ESTIMATE_APART = 0.05  # relative gap of estimated and real bits …
 ESTIMATE_BITS = 256.0  # … beyond so many bits
 
@@ -67,18 +74,102 @@ def summarise(findings: list[Finding], samples: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def masking(rows: pandas.DataFrame) -> list[str]:
-    """Signs of gradient masking across attacks: a floor attack that beats one that uses gradients."""
-    keys = ["data", "threat", "objective", "codec", "defense", "access"]
-    warnings = []
-    for where, group in rows.groupby(keys, sort=True):
-        mean = group.groupby("attack")["vi_db"].mean()
-        floor = mean[[a for a in mean.index if a.split(":")[0] == "noise"]]
-        for attack, value in mean.items():
-            if str(attack).split(":")[0] != "noise" and len(floor) and value < floor.max():
-                _, threat, _, codec, defense, access = where
-                warnings.append(
-                    f"{codec} + {defense} ({access}, {threat}): noise beats {attack} "
-                    f"({floor.max():.1f} against {value:.1f} dB); its gradients may be masked"
-                )
-    return warnings
+def gradient_health(oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> list[list[str]]:
+    """Per sample: whether the gradient turns at random between two inputs less than a grey level apart.
+
+    Two gradients at random inputs inside the threat; shattered if their cosine is below :data:`SHATTERED` (Athalye et
+    al., 2018, https://arxiv.org/abs/1802.00420). A gradient that is zero is another finding.
+    """
+    here = threat.random_start(x, rng)
+    there = here + NEIGHBOUR * (2 * rng.uniform(x.shape).to(x.device) - 1)
+    one, other = (threat.confine(oracle.gradient(at)[1], x).flatten(1).double() for at in (here, there))
+    alive = one.ne(0).any(1) & other.ne(0).any(1)
+    cosine = torch.nn.functional.cosine_similarity(one, other, dim=1)
+    turns = (alive & (cosine < SHATTERED)).tolist()
+    return [["shattered gradient: it turns between neighbouring inputs"] if turn else [] for turn in turns]
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A sign that the numbers of a ``victim`` (data, threat, codec, defense, access) flatter it: ``what``, in short, and
+    the numbers behind it.
+    """
+
+    victim: tuple[str, ...]
+    what: str
+    numbers: str
+
+    def __str__(self) -> str:
+        data, threat, codec, defense, access = self.victim
+        return f"{codec} + {defense} ({access}, {threat}, {data}): {self.what} ({self.numbers})"
+
+
+def masking(rows: pandas.DataFrame) -> list[Suspicion]:
+    """Signs of gradient masking across attacks (Carlini et al., 2019, https://arxiv.org/abs/1902.06705): noise or a
+    black-box attack that beats gradients, more steps that do less damage, an attacker who knows more and does less.
+
+    Attacks are compared by the mean of what they were after: ``damage`` on real bytes.
+    """
+    found: list[Suspicion] = []
+    if rows.empty:
+        return found
+    for where, group in rows.groupby([*_VICTIM, "objective"], sort=True):
+        *victim, objective = map(str, where)
+        mean = {str(k): float(v) for k, v in group.groupby("attack")["damage"].mean().items()}
+        floor = max((v for k, v in mean.items() if k.split(":")[0] == "noise"), default=-math.inf)
+        kinds = {name: _kind(name) for name in mean}
+        whites = {k: v for k, v in mean.items() if kinds[k] == "white"}
+        signs = [("noise beats ", name, floor) for name, value in whites.items() if value < floor]
+        blacks = [v for k, v in mean.items() if kinds[k] == "black"]
+        if whites and blacks and max(blacks) > _more(max(whites.values())):
+            signs.append(("black-box beats ", max(whites, key=whites.__getitem__), max(blacks)))
+        signs += [
+            (f"{longer} does less than ", shorter, mean[longer])
+            for shorter in mean
+            for longer in mean
+            if _extends(longer, shorter) and mean[shorter] > _more(mean[longer])
+        ]
+        found += [
+            Suspicion(tuple(victim), what + name, f"{objective} {value:.3g} against {mean[name]:.3g}")
+            for what, name, value in signs
+        ]
+    defended = rows[rows["defense"] != "none"]
+    for where, group in defended.groupby([*_VICTIM[:4], "objective", "attack"], sort=True):
+        *victim, objective, attack = map(str, where)
+        mean = {str(k): float(v) for k, v in group.groupby("access")["damage"].mean().items()}
+        for access, value in mean.items():
+            if access.startswith("adaptive") and mean.get("oblivious", -math.inf) > _more(value):
+                numbers = f"{objective} {mean['oblivious']:.3g} against {value:.3g}"
+                found.append(Suspicion((*victim, access), f"oblivious {attack} beats adaptive", numbers))
+    return found
+
+
+_VICTIM = ["data", "threat", "codec", "defense", "access"]
+_LENGTH = ("steps", "restarts", "queries")
+
+
+def _more(value: float) -> float:
+    """Clearly above ``value``."""
+    return value + MARGIN * abs(value)
+
+
+def _kind(attack: str) -> str:
+    """``noise``, ``white`` or ``black``; empty for an attack that is not installed here."""
+    if attack.split(":")[0] == "noise":
+        return "noise"
+    try:
+        return str(registry.attacks.build(attack.split(" @")[0]).access)
+    except UserError:
+        return ""
+
+
+def _extends(longer: str, shorter: str) -> bool:
+    """True if two attacks differ in their length alone, and the first is the longer one."""
+    try:
+        a, b = (registry.attacks.resolve(name) for name in (longer, shorter))
+    except UserError:
+        return False
+    if longer.split(":")[0] != shorter.split(":")[0]:
+        return False
+    differ = [k for k in a if a[k] != b[k]]
+    return bool(differ) and all(k in _LENGTH and float(a[k]) > float(b[k]) for k in differ)  # type: ignore[arg-type]

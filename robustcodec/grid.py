@@ -12,7 +12,10 @@ A grid file holds one or more ``[[block]]`` tables; each block is the product of
     access = ["oblivious", "adaptive"]
     data = ["photos"]
     seed = [0]
+    precision = ["float32"]  # or bfloat16: of gradients while crafting
     limit = 0          # samples of each data set; 0: all
+
+``suite = ["robustcodec-standard"]`` stands for attacks with their objectives. Braces sweep: ``psnr:{30,34,40}``.
 """
 
 from __future__ import annotations
@@ -26,21 +29,19 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from robustcodec import registry
+from robustcodec import registry, suites
+from robustcodec.access import DRAWS, Victim, victim
 from robustcodec.errors import GridError
-from robustcodec.interfaces import Sample
-from robustcodec.spec import Spec
+from robustcodec.interfaces import Precision, Sample
+from robustcodec.spec import Spec, expand
 from robustcodec.weights import dump_toml, sha256
 
-CELL_VERSION = 1  # raise it whenever the same cell would give other numbers than before
+CELL_VERSION = 2  # raise it whenever the same cell would give other numbers than before
 
 # Parameters younger than the first results: where they change nothing, cells keep the identity they had.
 NEUTRAL: dict[str, dict[str, Any]] = {"threat": {"frames": "all", "per": "clip"}}
-
-# Who knows what: crafted on the bare codec, through the defense, or on another codec.
-OBLIVIOUS, ADAPTIVE, TRANSFER = "oblivious", "adaptive", "transfer:"
 
 
 @dataclass(frozen=True)
@@ -52,36 +53,41 @@ class Cell:
     objective: str = "distortion"
     threat: str = "psnr:40"
     defense: str = "none"
-    access: str = OBLIVIOUS
+    access: str = "oblivious"
     data: str = "photos"
     seed: int = 0
     limit: int = 0
+    precision: str = "float32"  # of gradients while crafting; results are always evaluated in float32
 
     def __post_init__(self) -> None:
-        if self.access not in (OBLIVIOUS, ADAPTIVE) and not self.access.startswith(TRANSFER):
-            raise GridError(f"access {self.access!r}; expected oblivious, adaptive or transfer:CODEC")
+        _ = self.victim
+        if self.precision not in get_args(Precision):
+            raise GridError(f"precision {self.precision!r}; expected {' or '.join(get_args(Precision))}")
 
     @property
-    def victim(self) -> tuple[str, str]:
-        """(codec, defense) that the attack is crafted on."""
-        if self.access.startswith(TRANSFER):
-            return self.access.removeprefix(TRANSFER), "none"
-        return self.codec, self.defense if self.access == ADAPTIVE else "none"
+    def victim(self) -> Victim:
+        """What the attack is crafted on."""
+        return victim(self.access, self.codec, self.defense)
 
     def identity(self) -> dict[str, Any]:
         """Every field resolved: defaults filled in, weights and data by their checksums."""
         others = [kind for kind in _AXIS_REGISTRY if kind != "attack"]
         named = {"attack": self._attack, **{kind: _resolved(kind, getattr(self, kind)) for kind in others}}
+        kind, _, codec = self.access.partition(":")
         access = self.access
-        if access.startswith(TRANSFER):
-            access = TRANSFER + _canonical(_resolved("codec", self.victim[0]))
+        if kind in ("transfer", "bpda"):
+            access = f"{kind}:{_canonical(_resolved('codec', codec))}"
         samples = [[s.id, fingerprint(s)] for s in self.samples()]
-        return {"version": CELL_VERSION, **named, "access": access, "seed": self.seed, "samples": samples}
+        return {"version": CELL_VERSION, **named, "access": access, "seed": self.seed, "samples": samples} | self._fast
 
     @cached_property
     def id(self) -> str:
         """16 hex digits of the sha256 of :meth:`identity`, of when it was first asked for."""
         return _digest(self.identity())
+
+    @property
+    def _fast(self) -> dict[str, str]:
+        return {} if self.precision == "float32" else {"precision": self.precision}
 
     @cached_property
     def _attack(self) -> dict[str, Any]:
@@ -90,12 +96,17 @@ class Cell:
 
     def craft_id(self, sample: Sample) -> str:
         """Identity of one adversarial clip: what it was crafted with, on and from."""
-        codec, defense = self.victim
+        on = self.victim
         others = ("objective", "threat")
         named = {"attack": self._attack, **{kind: _resolved(kind, getattr(self, kind)) for kind in others}}
-        victim = [_resolved("codec", codec), _resolved("defense", defense)]
+        victim: list[dict[str, Any]] = [_resolved("codec", on.codec), _resolved("defense", on.defense)]
+        if on.guide is not None:
+            victim.append(_resolved("codec", on.guide))
+        if on.draws != DRAWS:
+            victim.append({"draws": on.draws})
         clip = [sample.id, fingerprint(sample), _resolved("data", self.data)]
-        return _digest({"version": CELL_VERSION, **named, "victim": victim, "clip": clip, "seed": self.seed})
+        on_what = {"version": CELL_VERSION, "victim": victim, "clip": clip, "seed": self.seed}
+        return _digest(named | on_what | self._fast)
 
     def samples(self) -> list[Sample]:
         """The samples this cell measures."""
@@ -103,10 +114,12 @@ class Cell:
         return found[: self.limit] if self.limit else found
 
     def __str__(self) -> str:
-        defense = "" if self.defense == "none" else f" + {self.defense} ({self.access})"
-        if self.access.startswith(TRANSFER):
-            defense += f" ({self.access})"
-        return f"{self.codec}{defense} × {self.attack} @ {self.threat}"
+        defense = ""
+        if self.defense != "none":
+            defense = f" + {self.defense} ({self.access})"
+        elif self.access != "oblivious":
+            defense = f" ({self.access})"
+        return f"{self.codec}{defense} × {self.attack}, {self.objective} @ {self.threat}"
 
 
 _AXIS_REGISTRY = {
@@ -117,7 +130,7 @@ _AXIS_REGISTRY = {
     "defense": registry.defenses,
     "data": registry.data,
 }
-LISTS = (*_AXIS_REGISTRY, "access", "seed")
+LISTS = (*_AXIS_REGISTRY, "access", "seed", "precision")
 
 
 @dataclass(frozen=True)
@@ -131,15 +144,15 @@ class Grid:
         """Cells in a fixed order: by data, codec and defense, so that a codec is built once."""
         seen: dict[Cell, None] = {}
         for block in self.blocks:
-            axes = [block.get(axis, [_DEFAULTS[axis]]) for axis in LISTS]
-            for values in itertools.product(*axes):
-                cell = Cell(**dict(zip(LISTS, values, strict=True)), limit=block.get("limit", 0))
-                if cell.defense == "none" and cell.access == ADAPTIVE:
-                    cell = replace(cell, access=OBLIVIOUS)  # nothing to adapt to
+            axes = [[(axis, v) for v in block.get(axis, [_DEFAULTS[axis]])] for axis in LISTS if axis not in _PAIR]
+            for pair, *values in itertools.product(_pairs(block), *axes):
+                cell = Cell(**dict(zip(_PAIR, pair, strict=True)), **dict(values), limit=block.get("limit", 0))
+                if cell.defense == "none" and cell.access.startswith("adaptive"):
+                    cell = replace(cell, access="oblivious")  # nothing to adapt to
                 seen[cell] = None
         if not seen:
             raise GridError(f"grid {self.name!r} has no cells; give each block a codec and an attack")
-        return sorted(seen, key=lambda c: (c.data, c.victim, c.codec, c.defense, c.access))
+        return sorted(seen, key=lambda c: (c.data, c.victim.codec, c.victim.defense, c.codec, c.defense, c.access))
 
     def check(self) -> list[Cell]:
         """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set."""
@@ -185,6 +198,14 @@ class Grid:
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Cell)}
+_PAIR = ("attack", "objective")
+
+
+def _pairs(block: dict[str, Any]) -> list[tuple[str, str]]:
+    """The attacks and objectives of a block: their product, or those of its suites."""
+    if "suite" in block:
+        return [member for name in block["suite"] for member in suites.find(name).members]
+    return list(itertools.product(block["attack"], block.get("objective", [_DEFAULTS["objective"]])))
 
 
 def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
@@ -195,16 +216,19 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
                 raise GridError(f"{where}: limit = {value!r}; expected a number of samples, 0 for all")
             out[key] = value
             continue
-        if key not in LISTS:
-            raise GridError(f"{where}: unknown key {key!r} in a block; expected {', '.join(LISTS)} or limit")
+        if key not in (*LISTS, "suite"):
+            raise GridError(f"{where}: unknown key {key!r} in a block; expected {', '.join(LISTS)}, suite or limit")
         values = value if isinstance(value, list) else [value]
         wanted = int if key == "seed" else str
         if not values or not all(isinstance(v, wanted) for v in values):
             raise GridError(f"{where}: {key} = {value!r}; expected a list of {wanted.__name__}")
-        out[key] = values
-    for needed in ("codec", "attack"):
+        out[key] = values if key == "seed" else [each for v in values for each in expand(v)]
+    if "suite" in out and (given := [axis for axis in _PAIR if axis in out]):
+        raise GridError(f"{where}: a suite brings its attacks and objectives; drop {' and '.join(given)} or the suite")
+    for needed in ("codec",) if "suite" in out else ("codec", "attack"):
         if needed not in out:
-            raise GridError(f'{where}: a block names no {needed}; add {needed} = ["…"]')
+            other = " or suite" if needed == "attack" else ""
+            raise GridError(f'{where}: a block names no {needed}{other}; add {needed} = ["…"]')
     return out
 
 
@@ -255,8 +279,12 @@ def select(grid: Grid | None, axes: dict[str, list[Any]], limit: int | None) -> 
     if not given and limit is None:
         return base
     blocks: Iterable[dict[str, Any]] = base.blocks
-    if grid is None and ("codec" in given or "attack" in given):
+    if grid is None and not given.keys().isdisjoint({"codec", "attack", "suite"}):
         first = base.blocks[0]
         blocks = [{"codec": first["codec"], "attack": first["attack"]}]
+    if "suite" in given:
+        blocks = [{k: v for k, v in b.items() if k not in _PAIR} for b in blocks]
+    elif not given.keys().isdisjoint(_PAIR):
+        blocks = [{k: v for k, v in b.items() if k != "suite"} for b in blocks]
     extra = given if limit is None else {**given, "limit": limit}
     return Grid("custom", tuple(_axes({**b, **extra}, "the command line") for b in blocks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -21,21 +20,6 @@ class Ladder:
 
     name: str
     codecs: tuple[str, ...]
-
-
-def expand(text: str) -> list[str]:
-    """``a{1,2}b`` as ``a1b`` and ``a2b``; several braces give every combination, the last one varying fastest.
-
-    Raises :class:`BadParameter` for braces that are not closed, nested or with nothing in them.
-    """
-    parts = re.split(r"\{([^{}]*)\}", text)  # what is between braces has odd numbers
-    if any(c in part for part in parts[::2] for c in "{}") or any(not p.strip(", ") for p in parts[1::2]):
-        raise BadParameter(
-            f"{text!r} cannot be read; expected braces that are closed, not nested and not empty, "
-            "such as h264:crf={27,33,39}"
-        )
-    choices = [part.split(",") if i % 2 else [part] for i, part in enumerate(parts)]
-    return list(dict.fromkeys("".join(p.strip() for p in choice) for choice in itertools.product(*choices)))
 
 
 def ladders(codecs: Iterable[str], named: Mapping[str, Iterable[str]] | None = None) -> list[Ladder]:

@@ -8,7 +8,7 @@ https://arxiv.org/abs/2010.09670); ``vi_db`` is Chen & Ma's (2023, https://arxiv
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
@@ -19,8 +19,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from robustcodec import suites
+from robustcodec.checks import Suspicion, masking
 from robustcodec.errors import MissingDependency, StoreError
-from robustcodec.robustness import interval, worst_case
+from robustcodec.robustness import WORST_TOO, interval, worst_case
 from robustcodec.store import write_whole
 
 BOARD = ["data", "threat"]  # victims are ranked against each other inside these
@@ -42,9 +44,14 @@ LEADERBOARD = {
     "robust_low": "lower end of the bootstrap 95 % interval of robust_psnr over samples",
     "robust_high": "upper end of that interval",
     "drop": "psnr − robust_psnr in dB",
-    "vi_db": "amplification of the perturbation in dB, the mean over samples of the worst attack",
-    "rate_ratio": "real bytes attacked / clean, the mean over samples of the worst attack",
+    "vi_db": "amplification of the perturbation in dB under the attack that is worst for each sample in this score, "
+    "then the mean",
+    "rate_ratio": "real bytes attacked / clean, likewise",
+    "break_db": "input PSNR in dB of the smallest perturbation that broke the codec (damage of the attack's objective "
+    "at least tau times its clean value: at tau = 2 a PSNR 3 dB lower, or twice the bits), the mean over broken samples",
+    "unbroken": "share of samples that nothing broke",
     "worst_attack": "the attack that is the worst for most samples",
+    "suite": "the suites that were run in full",
     "attacks": "how many attacks (attack × objective × seed) the worst case is taken over",
     "not_run": "how many attacks others of the same data set and threat met and this one did not: "
     "a rank with fewer attacks is flattered",
@@ -72,6 +79,11 @@ ATTACKS = {
     "vi_low": "lower end of the bootstrap 95 % interval of vi_db over samples",
     "vi_high": "upper end of that interval",
     "rate_ratio": "real bytes attacked / clean",
+    "damage": "what the attack maximised, of the real bytes",
+    "broken": "share of samples that it broke: damage of at least tau times its clean value (at tau = 2 a PSNR 3 dB "
+    "lower, or twice the bits)",
+    "break_db": "input PSNR in dB of the perturbations that broke the codec, the mean over broken samples",
+    "queries": "of the oracle per sample, of gradients or of damage alone",
     "input_psnr": "PSNR in dB of the attacked input: the budget as reached after 8-bit rounding",
     "input_linf": "largest change of the input in grey levels (1/255), as reached after 8-bit rounding",
     "decode_failures": LEADERBOARD["decode_failures"],
@@ -90,7 +102,16 @@ TEMPORAL = {  # of the attack table, where any clip has them
 
 _MEANS = [c for c in ATTACKS if c not in (*BOARD, *VICTIM, *RUN, "vi_low", "vi_high", "decode_failures", "samples")]
 _NEEDED = ["cell", "sample", *BOARD, *VICTIM, *RUN, *_MEANS, "ms_ssim", "decode_failed", "warnings"]
-_DIGITS = {"bpp": 3, "adv_bpp": 3, "ms_ssim": 4, "input_linf": 1, "rate_ratio": 3, "recovery": 1}
+_DIGITS = {
+    "damage": 5,
+    "queries": 0,
+    "bpp": 3,
+    "adv_bpp": 3,
+    "ms_ssim": 4,
+    "input_linf": 1,
+    "rate_ratio": 3,
+    "recovery": 1,
+}
 
 
 def checked(rows: pd.DataFrame) -> pd.DataFrame:
@@ -127,29 +148,33 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=list(LEADERBOARD))
     worst = dict(list(worst_case(rows).groupby([*BOARD, *VICTIM])))
-    suites = {key: set(group[RUN].itertuples(index=False)) for key, group in rows.groupby(BOARD)}
+    others = {key: set(group[RUN].itertuples(index=False)) for key, group in rows.groupby(BOARD)}
+    masked: dict[Any, set[str]] = defaultdict(set)
+    for suspicion in masking(rows):
+        masked[suspicion.victim].add(suspicion.what)
     lines: list[dict[Any, Any]] = []
     for key, group in rows.groupby([*BOARD, *VICTIM]):
         clean = _per_sample(group, ["bpp", "psnr", "ms_ssim"]).mean()
         robust = interval(worst[key]["robust_psnr"])
-        attacks = group.groupby(["attack", "objective"])[["vi_db", "rate_ratio"]].mean()
         met = set(group[RUN].itertuples(index=False))
         names = Counter(worst[key]["worst_attack"].dropna())
         lines.append(
             dict(zip([*BOARD, *VICTIM], key, strict=True))
             | clean.to_dict()
-            | attacks.max().to_dict()
+            | worst[key][list(WORST_TOO)].mean().to_dict()
             | {
                 "robust_psnr": robust.mean,
                 "robust_low": robust.low,
                 "robust_high": robust.high,
                 "drop": clean["psnr"] - robust.mean,
                 "worst_attack": min(names, key=lambda name: (-names[name], name), default="–"),
+                "unbroken": float(worst[key]["break_db"].isna().mean()),
+                "suite": ", ".join(suites.complete({(run[0], run[1]) for run in met})) or "–",
                 "attacks": len(met),
-                "not_run": len(suites[key[:2]] - met),
+                "not_run": len(others[key[:2]] - met),
                 "samples": group["sample"].nunique(),
                 "decode_failures": int(group["decode_failed"].sum()),
-                "warnings": _warnings(group),
+                "warnings": "; ".join(filter(None, [_warnings(group), *sorted(masked[key])])),
             }
         )
     board = pd.DataFrame(lines).sort_values(
@@ -245,7 +270,13 @@ def _meanings(columns: dict[str, str]) -> str:
     return "".join(f"* `{name}`: {meaning}.\n" for name, meaning in columns.items())
 
 
-def markdown(board: pd.DataFrame, attacks: pd.DataFrame) -> str:
+def _signs(suspicions: Iterable[Suspicion]) -> Iterable[str]:
+    lines = [f"* {escape(str(suspicion))}.\n" for suspicion in suspicions]
+    if lines:
+        yield "# Signs of gradient masking\n\n" + "".join(lines)
+
+
+def markdown(board: pd.DataFrame, attacks: pd.DataFrame, suspicions: Iterable[Suspicion] = ()) -> str:
     """A :func:`leaderboard` and an :func:`attack_table` with what each column means, or that there is nothing yet."""
     if board.empty:
         return f"# Leaderboard\n\n{EMPTY}\n"
@@ -257,6 +288,7 @@ def markdown(board: pd.DataFrame, attacks: pd.DataFrame) -> str:
         _meanings(LEADERBOARD),
         "# Attacks",
         *_sections(attacks),
+        *_signs(suspicions),
         _meanings(ATTACKS | {c: meaning for c, meaning in TEMPORAL.items() if c in attacks}),
     ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
@@ -285,7 +317,7 @@ def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
     rows = checked(rows)
     board, attacks = leaderboard(rows), attack_table(rows)
     texts = {
-        "leaderboard.md": markdown(board, attacks),
+        "leaderboard.md": markdown(board, attacks, masking(rows)),
         "leaderboard.csv": board.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "attacks.csv": attacks.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
     }
@@ -319,7 +351,7 @@ def terminal_table(board: pd.DataFrame) -> Table:
                 Text(line["worst_attack"]),
                 f"{line['attacks']}" + (f"/{line['attacks'] + line['not_run']}" if line["not_run"] else ""),
                 str(line["samples"]),
-                str(line["warnings"].count(" ×") or ""),
+                str(len(line["warnings"].split("; ")) if line["warnings"] else ""),
             )
     legend = "met: attacks, of those others met; n: samples; !: kinds of warnings, see leaderboard.md"
     table.caption, table.caption_justify = legend if len(board) else EMPTY, "left"

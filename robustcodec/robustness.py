@@ -135,6 +135,14 @@ def sample_scores(
     return out
 
 
+def break_scores(damage: float, level: float, input_psnr: float, failed: bool) -> dict[str, float]:
+    """``damage`` of the attack's objective on real bytes; ``broken``: 1.0 if it reached ``level`` or the decoder
+    ``failed``, else 0.0; ``break_db``: ``input_psnr`` of a perturbation that breaks the codec, else NaN.
+    """
+    broken = failed or damage >= level
+    return {"damage": damage, "broken": float(broken), "break_db": input_psnr if broken else NAN}
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean over ``n`` samples and its confidence interval."""
@@ -164,6 +172,7 @@ def interval(values: Iterable[float | None], level: float = 0.95, resamples: int
     return Interval(float(sample.mean()), float(low), float(high), n)
 
 
+WORST_TOO = ("vi_db", "rate_ratio", "break_db")  # scores whose worst case is their largest value
 WORST_OF = ["codec", "defense", "access", "threat", "data", "sample"]
 
 
@@ -174,7 +183,8 @@ def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     sample, adv_psnr`` and, optionally, ``decode_failed``: a decoder that failed showed nothing, which counts as
     0 dB rather than dropping out. Returns one row per (codec, defense, access, threat, data, sample), sorted,
     with ``robust_psnr`` in dB, ``worst_attack`` and ``worst_objective``; ties go to the first by name. Where no
-    attack has a score, ``robust_psnr`` is NaN and both names are None.
+    attack has a score, ``robust_psnr`` is NaN and both names are None. Of :data:`WORST_TOO` it has those that
+    ``rows`` have, each the largest by itself: another attack may be the worst for another score.
 
     Compare only codecs that met the same attacks. Raises :class:`BadData` if a column is missing.
     """
@@ -187,7 +197,11 @@ def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     for name in ("attack", "objective"):
         worst[f"worst_{name}"] = worst[name].astype(object).where(worst["robust_psnr"].notna(), None)
     columns = [*WORST_OF, "robust_psnr", "worst_attack", "worst_objective"]
-    return worst[columns].sort_values(WORST_OF, kind="stable").reset_index(drop=True)
+    worst = worst[columns].sort_values(WORST_OF, kind="stable").reset_index(drop=True)
+    largest = rows.groupby(WORST_OF)[[c for c in WORST_TOO if c in rows]].max()  # sorted by the same keys
+    for name in largest:
+        worst[name] = largest[name].to_numpy()
+    return worst
 
 
 def bd_rate_attacked(bpp: ArrayLike, psnr: ArrayLike, adv_bpp: ArrayLike, adv_psnr: ArrayLike) -> float:

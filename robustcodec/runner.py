@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -25,10 +25,23 @@ from robustcodec import checks, registry, robustness, temporal
 from robustcodec.data import to_float, to_uint8
 from robustcodec.errors import AttackError, RobustCodecError, StoreError, UserError
 from robustcodec.grid import Cell, fingerprint
-from robustcodec.interfaces import Attack, Codec, Draws, Metric, Objective, Oracle, Sample, Threat
+from robustcodec.guided import Guided
+from robustcodec.interfaces import (
+    Attack,
+    Codec,
+    Draws,
+    Metric,
+    Objective,
+    Oracle,
+    Output,
+    Precision,
+    Sample,
+    Threat,
+)
 from robustcodec.store import Curves, Result, Row, Store
 
 METRICS = ("psnr", "ms_ssim")  # of every run
+EVALUATION = -1  # seeds the draws of random codecs when they are evaluated; crafting has seeds of 0 or more
 OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
 
 
@@ -67,6 +80,7 @@ class Coded:
     ``frame_bits``: of each frame, NaN where not known.
     """
 
+    stream: bytes
     x_hat: Tensor | None
     bits: float
     bits_est: float
@@ -84,8 +98,8 @@ class Clean:
 
 
 class Runner:
-    """Runs cells into a store. ``batch_size``: samples of one shape crafted together; no number depends on it
-    beyond float noise. ``metrics``: scores beside PSNR and MS-SSIM, such as ``lpips:net=squeeze``; cells that were
+    """Runs cells into a store. ``batch_size``: samples of one shape crafted together on a GPU, where no number depends
+    on it beyond float noise; on a CPU samples are crafted one by one, and no bit does. ``metrics``: scores beside PSNR and MS-SSIM, such as ``lpips:net=squeeze``; cells that were
     done without them are scored again, from the clips already crafted.
 
     Raises :class:`MissingDependency` for a metric that cannot be computed here.
@@ -99,6 +113,7 @@ class Runner:
         for metric in built:  # a metric that cannot be computed here says so now, not after an hour of crafting
             metric.fn(probe, probe)
         self._codecs: dict[tuple[str, str], Codec] = {}
+        self.queries = 0  # of all crafting so far, per sample
         self._clean: dict[str, Clean] = {}  # by sample, of the codec and defense in hand
         self._clean_of: tuple[str, str, str] | None = None
 
@@ -163,8 +178,9 @@ class Runner:
         missing = [s for s in samples if self.store.clip(ids[s.id]) is None]
         done = len(samples) - len(missing)
         memory: dict[str, Any] = {}  # what the attack makes once, for all of this cell's samples
-        for batch in _batches(missing, self.batch_size):
-            clips, infos = self._attack(cell, batch, watcher, memory)
+        random = self.device.type == "cpu" or (bool(missing) and self._victim(cell).randomised)
+        for batch in _batches(missing, 1 if random else self.batch_size):  # random states are of single samples
+            clips, infos = self._attack(cell, batch, watcher, memory, probe=batch[0] is missing[0])
             for sample, clip, info in zip(batch, clips, infos, strict=True):
                 self.store.put_clip(ids[sample.id], clip, info)
             done += len(batch)
@@ -176,20 +192,38 @@ class Runner:
             out.append((sample, *stored))
         return out
 
+    def _victim(self, cell: Cell) -> Codec:
+        """What the cell's attack is crafted on."""
+        on = cell.victim
+        codec = self.codec(on.codec, on.defense)
+        return codec if on.guide is None else Guided(codec, self.codec(on.guide, "none")).to(self.device).eval()
+
     def _attack(
-        self, cell: Cell, batch: list[Sample], watcher: Watcher, memory: dict[str, Any]
+        self, cell: Cell, batch: list[Sample], watcher: Watcher, memory: dict[str, Any], probe: bool
     ) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Adversarial clips and how they were reached; ``probe``: look into the health of the gradient too."""
         attack: Attack = registry.attacks.build(cell.attack)
         objective: Objective = registry.objectives.build(cell.objective)
         threat: Threat = registry.threats.build(cell.threat)
-        victim = self.codec(*cell.victim)
+        victim = self._victim(cell)
         if attack.access == "white" and not victim.differentiable:
             raise AttackError(
                 f"{victim.card.name} gives no gradient and {cell.attack} needs one; "
-                "use access = transfer:CODEC with a learned codec, or a black-box attack"
+                "use access = transfer:CODEC with a learned codec, bpda:CODEC with a surrogate of it (diff-jpeg), "
+                "or a black-box attack"
             )
         x = to_float(torch.stack([s.load() for s in batch])).to(self.device)
         seeds = [_seed(s, cell.seed) for s in batch]
+
+        ask = partial(
+            Oracle,
+            victim,
+            objective,
+            x,
+            attack.access,
+            draws=cell.victim.draws,
+            precision=cast(Precision, cell.precision),
+        )
 
         def changed() -> None:
             self._codecs.clear()  # built again from the file by whoever needs it next
@@ -197,15 +231,24 @@ class Runner:
 
         with _contained(victim, changed):
             torch.manual_seed(seeds[0])  # for whoever draws from the global state
-            oracle = Oracle(victim, objective, x, attack.access, lambda d: watcher.queried(float(d.mean())), memory)
+            oracle = ask(lambda damage: watcher.queried(float(damage.mean())), memory)
             returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
+        suspicions: list[list[str]] = [[] for _ in batch]
+        if probe and attack.access == "white":
+            with torch.random.fork_rng(devices=[]):
+                suspicions = checks.gradient_health(ask(), x, threat, Draws(seeds))
         x_adv, findings = _checked(cell.attack, returned, x, threat)
+        if attack.access == "white" and victim.randomised and cell.victim.draws == 1:
+            findings = [[*found, "randomised defense attacked without expectation"] for found in findings]
         x_adv = threat.quantise(threat.project(x_adv, x), x)
         budget = checks.budget_used(x_adv, x, threat)
         infos = [
-            {"queries": oracle.queries, "blind": blind, "budget": round(used, 4), "findings": found}
-            for blind, used, found in zip(oracle.blind, budget, findings, strict=True)
+            {"queries": oracle.queries, "blind": blind, "budget": round(used, 4), "findings": [*found, *noted, *unwell]}
+            for blind, used, found, noted, unwell in zip(
+                oracle.blind, budget, findings, oracle.remarks, suspicions, strict=True
+            )
         ]
+        self.queries += oracle.queries * len(batch)
         return to_uint8(x_adv).cpu(), infos
 
     # -- evaluate -------------------------------------------------------------------------------------------------
@@ -214,6 +257,7 @@ class Runner:
         codec = self.codec(cell.codec, cell.defense)
         if self._clean_of != (cell.codec, cell.defense, cell.data):  # cells come sorted: the last is the one to keep
             self._clean, self._clean_of = {}, (cell.codec, cell.defense, cell.data)
+        objective: Objective = registry.objectives.build(cell.objective).bind(codec)
         rows: list[Row] = []
         frames: dict[str, Curves] = {}
         findings: list[checks.Finding] = []
@@ -221,7 +265,7 @@ class Runner:
             original = sample.load()
             if sample.id not in self._clean:
                 self._clean[sample.id] = self._measure(codec, sample, original)
-            clean, attacked = self._clean[sample.id], self._code(codec, adversarial)
+            clean, attacked = self._clean[sample.id], self._code(codec, adversarial, sample)
             x, x_hat = to_float(original)[None], to_float(clean.x_hat)[None]
             x_adv_hat = None if attacked.x_hat is None else to_float(attacked.x_hat)[None]
             scores = robustness.sample_scores(
@@ -237,6 +281,7 @@ class Runner:
                 sample.fps,
                 clean.scores,
             )
+            scores |= self._harm(objective, codec, original, adversarial, clean.coded, attacked, scores["input_psnr"])
             pixels = original[:, 0].numel()
             rows.append({"sample": sample.id, **scores, "queries": info["queries"]})
             if len(original) > 1:
@@ -256,7 +301,7 @@ class Runner:
         return Result(cell.id, cell, "ok", tuple(rows), warnings, made, identity=cell.identity(), frames=frames)
 
     def _measure(self, codec: Codec, sample: Sample, original: Tensor) -> Clean:
-        coded = self._code(codec, original)
+        coded = self._code(codec, original, sample)
         if coded.x_hat is None:
             raise RobustCodecError(f"{codec.card.name} cannot decode its own stream of {sample.id}: {coded.failure}")
         x, x_hat = to_float(original)[None], to_float(coded.x_hat)[None]
@@ -264,16 +309,55 @@ class Runner:
         return Clean(coded, coded.x_hat, scores)
 
     @torch.no_grad()
-    def _code(self, codec: Codec, clip: Tensor) -> Coded:
-        x = to_float(clip)[None].to(self.device)
-        stream = codec.compress(x)
-        bits, estimate = 8.0 * len(stream[0]), float(codec(x).bits)
+    def _harm(
+        self,
+        objective: Objective,
+        codec: Codec,
+        original: Tensor,
+        adversarial: Tensor,
+        clean: Coded,
+        attacked: Coded,
+        input_psnr: float,
+    ) -> dict[str, float]:
+        """What the attack was after, of real bytes: ``damage``, whether it reached the level at which the codec counts
+        as ``broken``, at which input PSNR (``break_db``), and the objective's own scores.
+        """
+
+        def output(clip: Tensor, coded: Coded) -> Output:
+            x_hat, bits = coded.x_hat, torch.tensor([coded.bits], device=self.device)
+            assert x_hat is not None, "decoded"
+            return Output(lambda: self._on(x_hat), lambda: bits, lambda: codec(self._on(clip)).latents)
+
+        x, x_adv, failed = self._on(original), self._on(adversarial), attacked.x_hat is None
+        before = output(original, clean)
+        level = float(objective.level(x, before))
+        damage = robustness.NAN if failed else float(objective(x, before, output(adversarial, attacked), x_adv))
+        x_adv_hat = None if attacked.x_hat is None else self._on(attacked.x_hat)
+        return {
+            **robustness.break_scores(damage, level, input_psnr, failed),
+            **objective.scores(x, x_adv, attacked.stream, x_adv_hat),
+        }
+
+    def _on(self, clip: Tensor) -> Tensor:
+        """A uint8 clip as the float batch of one on the device."""
+        return to_float(clip)[None].to(self.device)
+
+    @torch.no_grad()
+    def _code(self, codec: Codec, clip: Tensor, sample: Sample) -> Coded:
+        """Real bytes and back. A random codec meets all versions of a sample with the same draw, which no attack saw."""
+        x, seed = self._on(clip), _seed(sample, EVALUATION)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            (stream,) = codec.compress(x)
+            torch.manual_seed(seed)
+            bits, estimate = 8.0 * len(stream), float(codec(x).bits)
         try:
-            x_hat = to_uint8(codec.decompress(stream))[0].cpu()
+            x_hat = to_uint8(codec.decompress([stream]))[0].cpu()
         except Exception as error:  # a decoder that fails on an attacked input is a finding, whatever it raises
-            return Coded(None, bits, estimate, [robustness.NAN] * len(clip), f"{type(error).__name__}: {error}")
-        parts = codec.anatomy(stream[0]) if len(clip) > 1 else ()
-        return Coded(x_hat, bits, estimate, temporal.bits_per_frame(parts, len(clip)).tolist())
+            unknown = [robustness.NAN] * len(clip)
+            return Coded(stream, None, bits, estimate, unknown, f"{type(error).__name__}: {error}")
+        parts = codec.anatomy(stream) if len(clip) > 1 else ()
+        return Coded(stream, x_hat, bits, estimate, temporal.bits_per_frame(parts, len(clip)).tolist())
 
 
 def _psnr(x: Tensor, x_hat: Tensor | None) -> list[float]:

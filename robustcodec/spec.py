@@ -8,6 +8,7 @@ parameter (``psnr:40``, ``folder:photos/``). Values are integers, decimals, frac
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import types
 import typing
@@ -121,3 +122,18 @@ def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Val
         else:
             out[key] = parameter.default
     return out
+
+
+def expand(text: str) -> list[str]:
+    """``a{1,2}b`` as ``a1b`` and ``a2b``; several braces give every combination, the last one varying fastest.
+
+    Raises :class:`BadParameter` for braces that are not closed, nested or with nothing in them.
+    """
+    parts = re.split(r"\{([^{}]*)\}", text)  # what is between braces has odd numbers
+    if any(c in part for part in parts[::2] for c in "{}") or any(not p.strip(", ") for p in parts[1::2]):
+        raise BadParameter(
+            f"{text!r} cannot be read; expected braces that are closed, not nested and not empty, "
+            "such as h264:crf={27,33,39}"
+        )
+    choices = [part.split(",") if i % 2 else [part] for i, part in enumerate(parts)]
+    return list(dict.fromkeys("".join(p.strip() for p in choice) for choice in itertools.product(*choices)))

@@ -190,7 +190,9 @@ class Store:
 
 
 def _axes(cell: Cell) -> dict[str, Any]:
-    return {k: v for k, v in asdict(cell).items() if k != "limit"}
+    """As columns; an attack crafted in reduced precision says so in its name."""
+    axes = {k: v for k, v in asdict(cell).items() if k not in ("limit", "precision")}
+    return axes if cell.precision == "float32" else axes | {"attack": f"{cell.attack} @{cell.precision}"}
 
 
 _TEXT = ("codec", "attack", "objective", "threat", "defense", "access", "data", "sample", "warnings")

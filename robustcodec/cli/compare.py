@@ -66,7 +66,8 @@ def command(
         raise BadParameter("--closeup shows codecs at one rate; give it in bits per pixel, such as --at-bpp 0.1")
     with console.status("loading codecs and data …"):
         from robustcodec import closeups, comparison, curves, registry
-        from robustcodec.ladders import expand, ladders
+        from robustcodec.ladders import ladders
+        from robustcodec.spec import expand
 
         lines = ladders((spec for text in codec or () for spec in expand(text)), _named(ladder or ()))
         source = f"{data}{',' if ':' in data else ':'}frames={frames}" if frames else data
@@ -102,7 +103,7 @@ def command(
 
 
 def _named(texts: Sequence[str]) -> dict[str, list[str]]:
-    from robustcodec.ladders import expand
+    from robustcodec.spec import expand
 
     out: dict[str, list[str]] = {}
     for text in texts:

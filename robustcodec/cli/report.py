@@ -39,7 +39,7 @@ def command(
 
 def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool) -> None:
     """Write tables and pictures of ``cells`` into the run folder and print the leaderboard."""
-    from robustcodec import checks, pictures, report
+    from robustcodec import checks, pictures, report, security
 
     rows = store.frame(cells)
     report.write(rows, store.root)
@@ -50,8 +50,9 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
         console.print(report.terminal_table(board))
     if rows.empty:
         return
-    for warning in checks.masking(rows):
-        console.print(f"warning: {warning}", markup=False, highlight=False)
+    for suspicion in checks.masking(rows):
+        console.print(f"warning: {suspicion}", markup=False, highlight=False)
     folder = store.root / "pictures"
     pictures.write_all(store, cells, rows, folder)
+    security.write(rows, folder)
     console.print(f"tables: {store.root / 'leaderboard.md'}   pictures: {folder}", style="dim", markup=False)

@@ -14,7 +14,9 @@ def command(
     grid: Annotated[Optional[Path], typer.Argument(help="Grid file (TOML). Default: the grid that ships.")] = None,  # noqa: UP045
     codec: Annotated[Axis, typer.Option(help="Codec, such as bmshj2018-hyperprior.tiny-q2 or jpeg:quality=30.")] = None,
     attack: Annotated[Axis, typer.Option(help="Attack, such as pgd:steps=50.")] = None,
-    objective: Annotated[Axis, typer.Option(help="What attacks maximise: distortion, source-distortion, rate.")] = None,
+    objective: Annotated[
+        Axis, typer.Option(help="What attacks maximise: distortion, rate, ms-ssim, target:PATH …")
+    ] = None,
     defense: Annotated[Axis, typer.Option(help="Defense, or none.")] = None,
     threat: Annotated[
         Axis,
@@ -23,7 +25,15 @@ def command(
         ),
     ] = None,
     data: Annotated[Axis, typer.Option(help="Data set: photos, kodak, folder:PATH.")] = None,
-    access: Annotated[Axis, typer.Option(help="oblivious, adaptive or transfer:CODEC.")] = None,
+    access: Annotated[
+        Axis, typer.Option(help="oblivious, adaptive[:draws=N], transfer:CODEC or bpda:CODEC (gradient of another).")
+    ] = None,
+    suite: Annotated[
+        Axis, typer.Option(help="Attacks with their objectives: robustcodec-standard, -rate, -black, -video, -quick.")
+    ] = None,
+    precision: Annotated[
+        Axis, typer.Option(help="Of gradients while crafting: float32, or bfloat16, which is faster.")
+    ] = None,
     metric: Annotated[Axis, typer.Option(help="Score beside PSNR and MS-SSIM, such as lpips:net=squeeze.")] = None,
     seed: Annotated[Optional[list[int]], typer.Option(help="Seed.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=0, help="Samples of each data set; 0 for all.")] = None,  # noqa: UP045
@@ -34,13 +44,16 @@ def command(
 ) -> None:
     """Attack codecs over a grid and rank them.
 
-    Axes can be given more than once. The run can be interrupted at any moment; the same command resumes it.
+    Axes can be given more than once, and braces sweep: --threat psnr:{30,34,40} gives security curves. The run can be
+    interrupted at any moment; the same command resumes it.
 
     Examples:
 
         robustcodec run
 
         robustcodec run --codec mbt2018-mean.tiny-q2 --attack pgd --attack noise --threat psnr:34 --data kodak
+
+        robustcodec run --suite robustcodec-standard --codec mbt2018-mean.tiny-q2 --threat psnr:{34,40} --limit 2
 
         robustcodec run mygrid.toml --device cuda --batch-size 8 --out runs/mine
     """
@@ -59,6 +72,8 @@ def command(
         "threat": threat,
         "data": data,
         "access": access,
+        "suite": suite,
+        "precision": precision,
         "seed": seed,
     }
     chosen = select(Grid.read(grid) if grid else None, {k: list(v or ()) for k, v in axes.items()}, limit)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 from robustcodec import checks
 from robustcodec.checks import Finding
+from robustcodec.interfaces import Card, Codec, Draws, Oracle, Output
+from robustcodec.objectives import Distortion
 from robustcodec.registry import threats
+from robustcodec.threats import Linf
 
 SCORES = {"bpp": 1.0, "bpp_est": 1.01, "adv_bpp": 1.2, "adv_bpp_est": 1.19}
 INFO: dict[str, Any] = {"findings": [], "blind": False, "budget": 0.99}
@@ -59,16 +64,65 @@ def test_findings_are_summed_up_by_kind() -> None:
     assert checks.summarise(findings, 5) == ("v: 1 of 5 samples (a)", "w: 4 of 5 samples (a, b, c …)")
 
 
+AXES = {"data": "d", "threat": "psnr:40", "objective": "distortion", "defense": "none", "access": "oblivious"}
+
+
+def suspicious(*lines: tuple[str, str, float], **axes: str) -> list[str]:
+    """What is suspicious of lines of codec, attack and damage."""
+    rows = pd.DataFrame({**AXES, **axes, "codec": c, "attack": a, "damage": d} for c, a, d in lines)
+    return [str(suspicion) for suspicion in checks.masking(rows)]
+
+
 def test_noise_that_beats_a_gradient_is_a_sign_of_masking() -> None:
-    axes = {"data": "d", "threat": "psnr:40", "objective": "distortion", "defense": "none", "access": "oblivious"}
+    lines = [("c", "noise", 1.0), ("c", "pgd:steps=3", 0.5), ("e", "noise", 1.0), ("e", "pgd", 2.0)]
+    assert suspicious(*lines) == [
+        "c + none (oblivious, psnr:40, d): noise beats pgd:steps=3 (distortion 1 against 0.5)"
+    ]
+
+
+def test_queries_alone_that_beat_gradients_are_a_sign_of_masking() -> None:
+    (found,) = suspicious(("c", "square", 2.0), ("c", "pgd", 1.5), ("c", "fgsm", 1.0))
+    assert "black-box beats pgd (distortion 2 against 1.5)" in found
+    assert suspicious(("c", "square", 1.51), ("c", "pgd", 1.5)) == []  # within the margin
+
+
+def test_more_steps_that_do_less_are_a_sign_of_masking() -> None:
+    (found,) = suspicious(("c", "pgd:steps=9", 2.0), ("c", "pgd:steps=50", 1.0), ("c", "pgd:steps=50,momentum=1", 0.1))
+    assert "pgd:steps=50 does less than pgd:steps=9 (distortion 1 against 2)" in found
+
+
+def test_an_attacker_who_knows_more_and_does_less_is_a_sign_of_masking() -> None:
     rows = pd.DataFrame(
-        {**axes, "codec": codec, "attack": attack, "vi_db": vi}
-        for codec, attack, vi in [
-            ("c", "noise", 1.0),
-            ("c", "pgd:steps=3", 0.5),
-            ("e", "noise", 1.0),
-            ("e", "pgd", 2.0),
-        ]
+        {**AXES, "defense": "d", "codec": "c", "attack": "pgd", "access": access, "damage": damage}
+        for access, damage in [("oblivious", 2.0), ("adaptive", 1.0)]
     )
-    (warning,) = checks.masking(rows)
-    assert warning.startswith("c + none (oblivious, psnr:40): noise beats pgd:steps=3 (1.0 against 0.5 dB)")
+    (found,) = checks.masking(rows)
+    assert found.victim == ("d", "psnr:40", "c", "d", "adaptive") and found.what == "oblivious pgd beats adaptive"
+
+
+class Zigzag(Codec):
+    """Reconstructs ``x`` plus a ripple so fine that its slope says nothing about the neighbourhood."""
+
+    card = Card("zigzag", "zigzag")
+
+    def __init__(self, period: float) -> None:
+        super().__init__()
+        self.period = period
+
+    def forward(self, x: Tensor) -> Output:
+        ripple = 0.01 * torch.sin(2 * math.pi * x / self.period)
+        return Output(lambda: x + ripple, lambda: torch.zeros(len(x)))
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        raise NotImplementedError
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("period", "expected"), [(1e-4, True), (1.0, False)])
+def test_a_gradient_that_turns_between_neighbours_is_shattered(period: float, expected: bool) -> None:
+    x = torch.full((2, 1, 3, 16, 16), 0.5)
+    oracle = Oracle(Zigzag(period), Distortion(), x, "white")
+    found = checks.gradient_health(oracle, x, Linf(8 / 255), Draws([1, 2]))
+    assert [bool(notes) for notes in found] == [expected] * 2

@@ -17,7 +17,8 @@ from robustcodec.closeups import BOX_COLOUR, Box, Picture, closeup, hardest, nea
 from robustcodec.comparison import compare
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Sample
-from robustcodec.ladders import expand, ladders
+from robustcodec.ladders import ladders
+from robustcodec.spec import expand
 
 
 def noise(seed: int, height: int = 60, width: int = 90) -> Tensor:

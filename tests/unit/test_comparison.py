@@ -23,7 +23,8 @@ from robustcodec.comparison import Failure, compare
 from robustcodec.curves import bd_rates, means
 from robustcodec.errors import BadParameter, StoreError, UnknownName
 from robustcodec.interfaces import Codec, Metric, Sample
-from robustcodec.ladders import Ladder, expand, ladders
+from robustcodec.ladders import Ladder, ladders
+from robustcodec.spec import expand
 
 METRICS = comparison.scores(())
 SWEEP = expand("jpeg:quality={10,40,80}")

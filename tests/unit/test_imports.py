@@ -15,15 +15,15 @@ CORE = {p.stem for p in (ROOT / "robustcodec").glob("*.py")} - {"__init__", "__m
 # lowest first; a module may import its own layer's other modules and everything below
 LAYERS = [
     {"errors", "allocator", "files"},
-    {"spec", "stream", "rounding", "gan"},
-    {"interfaces", "registry", "images"},
+    {"spec", "stream", "rounding", "gan", "access", "suites"},
+    {"interfaces", "registry", "images", "guided"},
     {"weights", "metrics", "objectives", "threats", "rate", "video"},
     {"data", "motion", "videosets", "temporal", "perception", "features", "discriminators"},
     {"crops", "adversary", "recipe"},
     {"grid", "robustness", "checks", "conformance"},
     {"store"},
     {"runner", "report", "train", "ladders", "drawing"},
-    {"pictures", "curves", "closeups", "side_by_side", "comparison"},
+    {"pictures", "curves", "closeups", "side_by_side", "comparison", "security"},
     {"cli"},
 ]
 PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "interfaces", "registry", "weights"}

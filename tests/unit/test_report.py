@@ -38,6 +38,7 @@ def row(codec: str, attack: str, sample: str, **values: Any) -> dict[str, Any]:
         "ms_ssim": 0.95, "adv_bpp": 0.6, "adv_psnr": 24.0, "adv_ms_ssim": 0.8, "bpp_est": 0.5, "adv_bpp_est": 0.6,
         "vi_db": 6.0, "delta_psnr": 6.0, "delta_own_psnr": 5.0, "rate_ratio": 1.2, "rate_ratio_est": 1.2,
         "input_psnr": 36.0, "input_linf": 8.0, "input_l2": 2.0, "decode_failed": 0.0, "queries": 10, "warnings": "",
+        "damage": 0.01, "broken": 1.0, "break_db": 36.0,
     }  # fmt: skip
     base |= values
     axes = ("codec", "defense", "access", "attack", "objective", "threat", "data", "seed")
@@ -68,8 +69,9 @@ def test_leaderboard_by_hand(rows: pd.DataFrame) -> None:
     assert a["psnr"] == 31.0 and a["bpp"] == 0.5 and a["ms_ssim"] == pytest.approx(0.95)
     assert a["robust_psnr"] == (20 + 25) / 2 and a["drop"] == 31 - 22.5
     assert 20 <= a["robust_low"] <= 22.5 <= a["robust_high"] <= 25
-    assert a["vi_db"] == (10 + 4) / 2  # pgd's mean; noise's is 2
-    assert a["rate_ratio"] == (2 + 1) / 2  # noise's mean; pgd's is 1.2
+    assert a["vi_db"] == (10 + 4) / 2
+    assert a["rate_ratio"] == (2 + 1.3) / 2  # noise's of the one, pgd's of the other
+    assert a["break_db"] == 36 and a["unbroken"] == 0
     assert a["worst_attack"] == "noise"  # one sample each: the first by name
     assert (a["attacks"], a["not_run"], a["samples"]) == (2, 0, 2)
     assert a["warnings"] == "budget unused ×1; masked gradient ×2"
