@@ -45,6 +45,7 @@ class SelfEnsembleCodec(Codec):
         self.card = replace(inner.card, name=f"{inner.card.name}+self-ensemble")
         self.differentiable = inner.differentiable
         self.exact_forward = inner.exact_forward
+        self.randomised = inner.randomised
         self.train(inner.training)
 
     def forward(self, x: Tensor) -> Output:

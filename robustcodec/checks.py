@@ -91,8 +91,8 @@ def gradient_health(oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> li
 
 @dataclass(frozen=True)
 class Suspicion:
-    """A sign that the numbers of a ``victim`` (data, threat, codec, defense, access) flatter it: ``what``, in short, and
-    the numbers behind it.
+    """A sign that the numbers of a ``victim`` (data, threat, codec, defense, access) flatter it: ``what``, in short,
+    and the ``numbers`` behind it.
     """
 
     victim: tuple[str, ...]

@@ -47,8 +47,8 @@ LEADERBOARD = {
     "vi_db": "amplification of the perturbation in dB under the attack that is worst for each sample in this score, "
     "then the mean",
     "rate_ratio": "real bytes attacked / clean, likewise",
-    "break_db": "input PSNR in dB of the smallest perturbation that broke the codec (damage of the attack's objective "
-    "at least tau times its clean value: at tau = 2 a PSNR 3 dB lower, or twice the bits), the mean over broken samples",
+    "break_db": "input PSNR in dB of the smallest perturbation that broke the codec (damage of at least tau times its "
+    "clean value: at tau = 2 a PSNR 3 dB lower, or twice the bits), the mean over broken samples",
     "unbroken": "share of samples that nothing broke",
     "worst_attack": "the attack that is the worst for most samples",
     "suite": "the suites that were run in full",

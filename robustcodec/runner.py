@@ -99,8 +99,9 @@ class Clean:
 
 class Runner:
     """Runs cells into a store. ``batch_size``: samples of one shape crafted together on a GPU, where no number depends
-    on it beyond float noise; on a CPU samples are crafted one by one, and no bit does. ``metrics``: scores beside PSNR and MS-SSIM, such as ``lpips:net=squeeze``; cells that were
-    done without them are scored again, from the clips already crafted.
+    on it beyond float noise; on a CPU samples are crafted one by one, and no bit does. ``metrics``: scores beside PSNR
+    and MS-SSIM, such as ``lpips:net=squeeze``; cells that were done without them are scored again, from the clips
+    already crafted.
 
     Raises :class:`MissingDependency` for a metric that cannot be computed here.
     """
@@ -344,7 +345,7 @@ class Runner:
 
     @torch.no_grad()
     def _code(self, codec: Codec, clip: Tensor, sample: Sample) -> Coded:
-        """Real bytes and back. A random codec meets all versions of a sample with the same draw, which no attack saw."""
+        """Real bytes and back. A random codec meets all versions of a sample with one draw, which no attack saw."""
         x, seed = self._on(clip), _seed(sample, EVALUATION)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

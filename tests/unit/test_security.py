@@ -1,0 +1,49 @@
+"""Security curves against sums done by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from robustcodec.security import WORST, curves, write
+
+
+def rows(*thresholds: float) -> pd.DataFrame:
+    """Two attacks on two samples at each budget; the first hurts sample a more, the second sample b."""
+    lines = []
+    for db in thresholds:
+        for attack, losses in (("pgd", {"a": 4, "b": 1}), ("cw", {"a": 2, "b": 3})):
+            for sample, loss in losses.items():
+                lines.append(
+                    {
+                        "cell": f"{db}{attack}", "sample": sample, "data": "d", "threat": f"psnr:{db}", "codec": "c",
+                        "defense": "none", "access": "oblivious", "attack": attack, "objective": "distortion",
+                        "seed": 0, "bpp": 0.5, "psnr": 30.0, "adv_bpp": 0.6, "adv_psnr": 30.0 - loss, "ms_ssim": 0.9,
+                        "delta_psnr": loss, "delta_own_psnr": loss, "vi_db": loss, "rate_ratio": 1 + loss / 10,
+                        "input_psnr": db, "input_linf": 8.0, "decode_failed": 0.0, "warnings": "", "queries": 1,
+                        "damage": loss, "broken": float(loss > 3), "break_db": db if loss > 3 else float("nan"),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def test_the_worst_line_is_of_each_sample() -> None:
+    points = curves(rows(40.0, 34.0))
+    assert list(points["input_psnr"].unique()) == [40.0, 34.0]
+    by_line = points[points["threat"] == "psnr:34.0"].set_index("line")
+    assert by_line.loc["pgd, distortion", "adv_psnr"] == 30 - 2.5
+    assert by_line.loc[WORST, "adv_psnr"] == 30 - (4 + 3) / 2
+    assert by_line.loc[WORST, "rate_ratio"] == 1.35 and by_line.loc[WORST, "broken"] == 0.5
+
+
+def test_a_single_budget_is_no_curve(tmp_path: Path) -> None:
+    assert curves(rows(40.0)).empty and write(rows(40.0), tmp_path) == []
+
+
+def test_the_picture_is_written(tmp_path: Path) -> None:
+    (path,) = write(rows(40.0, 34.0, 28.0), tmp_path)
+    assert path.name == "security-d.png"
+    with Image.open(path) as image:
+        assert min(image.size) > 400
