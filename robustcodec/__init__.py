@@ -4,21 +4,25 @@ import robustcodec
 
 codec = robustcodec.load("bmshj2018-hyperprior.tiny-q2")
 frame = robustcodec.run("grid.toml").frame        # pandas: one row per cell and sample
+outcome = robustcodec.attack("photo.png", "bmshj2018-hyperprior.tiny-q2", attack="pgd", threat="36dB")
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Run", "load", "run"]
+__all__ = ["Run", "attack", "load", "run"]
 
 if TYPE_CHECKING:
     import pandas
+    from torch import Tensor
 
     from robustcodec.interfaces import Codec
+    from robustcodec.outcome import Outcome
 
 
 def load(codec: str, defense: str = "none") -> Codec:
@@ -59,3 +63,34 @@ def run(grid: str | Path | None = None, out: str | Path | None = None, device: s
     store.put_grid(chosen)
     tally = Runner(store, device, batch_size).run(cells)
     return Run(store.root, store.frame(cells), tally.errors)
+
+
+def attack(
+    source: str | Path | Tensor,
+    codec: str,
+    attack: str = "pgd",
+    objective: str = "distortion",
+    threat: str = "psnr:40",
+    defense: str = "none",
+    access: str = "oblivious",
+    seed: int = 0,
+    frames: int = 0,
+    crop: int = 0,
+    metrics: Sequence[str] = (),
+    out: str | Path | None = None,
+    device: str = "cpu",
+) -> Outcome:
+    """Attack one image or clip: ``attack("photo.png", "bmshj2018-hyperprior.tiny-q2", threat="36dB").scores``.
+
+    The same numbers as a grid's. ``source``: a file, or RGB as a tensor ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or
+    float in [0, 1]; ``frames`` and ``crop`` (of a file): first frames and central pixels, 0 for all. ``threat``:
+    ``36dB``, ``8/255`` or any threat; the others as :class:`robustcodec.grid.Cell` has them, names all.
+    ``out``: a folder for clips, streams, a picture and scores; without one nothing is kept.
+
+    Raises :class:`robustcodec.errors.UserError` for what cannot be run.
+    """
+    from robustcodec import single
+
+    return single.attack(
+        source, codec, attack, objective, threat, defense, access, seed, frames, crop, metrics, out, device
+    )

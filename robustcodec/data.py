@@ -1,4 +1,4 @@
-"""Named data sets: ``photos`` (bundled), ``kodak``, ``folder:PATH``; sets of videos are in ``videosets``.
+"""Named data sets: ``photos`` (bundled), ``kodak``, ``folder:PATH``, ``file:PATH``; ``videosets`` has those of videos.
 
 Samples are 8-bit RGB clips, uint8 ``(T, 3, H, W)``; nothing is resized unless ``downscale`` asks for it. Bundled
 photos come with scikit-image (https://scikit-image.org), so no data ships here and nothing is downloaded.
@@ -24,8 +24,8 @@ from robustcodec.registry import data
 from robustcodec.video import VIDEO_SUFFIXES, box_downscale, count_frames, frame_rate, read_video
 
 __all__ = [
-    "KODAK_SHA256", "Folder", "Kodak", "Photos", "centre_crop", "checksum", "image_sample", "read_image", "to_float",
-    "to_uint8", "video_sample", "write_image",
+    "KODAK_SHA256", "File", "Folder", "Kodak", "Photos", "centre_crop", "checksum", "image_sample", "read_image",
+    "to_float", "to_uint8", "video_sample", "write_image",
 ]  # fmt: skip
 
 
@@ -153,6 +153,39 @@ class Folder(DataSet):
             starts = {round(i * last / (self.segments - 1)) for i in range(self.segments)} if last >= 0 else set()
             for start in sorted(starts):
                 yield video_sample(f"{name}@{start}", path, self.frames, start, self.crop, self.downscale, self.size)
+
+
+@data.register("file")
+@dataclass(frozen=True)
+class File(DataSet):
+    """One image or video: ``file:photo.png``, ``file:path=clip.y4m,frames=8``.
+
+    Of a video ``frames`` frames from number ``start`` on are taken, counted from 0; ``frames=0``: to its end.
+    ``crop`` > 0 keeps the central square. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without it in their names.
+    """
+
+    path: str
+    frames: int = 0
+    start: int = 0
+    crop: int = 0
+    size: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.start, self.crop) < 0:
+            raise ValueError("expected frames, start and crop of at least 0")
+
+    def samples(self) -> list[Sample]:
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            hint = f"it is a folder: folder:{path} is all of it" if path.is_dir() else "there is none"
+            raise BadData(f"{path} is not a file; expected an image or a video, and {hint}")
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            return [image_sample(path.stem, path, self.crop)]
+        if suffix in VIDEO_SUFFIXES:
+            return [video_sample(path.stem, path, self.frames, self.start, self.crop, size=self.size)]
+        known = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+        raise BadData(f"{path} is no image and no video by its name; expected one that ends in {known}")
 
 
 @data.register("kodak")

@@ -246,8 +246,9 @@ def _resolved(kind: str, text: str) -> dict[str, Any]:
     else:
         built = reg.build(spec)  # values are checked by the plugin itself
         params = {k: v for k, v in params.items() if (k, v) not in NEUTRAL.get(kind, {}).items()}
-        if kind == "attack" and (samples := built.made_on()):
+        if kind in ("attack", "objective") and (samples := built.made_on()):
             out["made_on"] = [[s.id, fingerprint(s)] for s in samples]
+            params = {k: v for k, v in params.items() if k != "path"}  # its bytes say all that a path can say
     return out | {"params": params}
 
 

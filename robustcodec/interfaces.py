@@ -29,8 +29,8 @@ class Output:
 
     ``x_hat``: reconstruction, like the input, in [0, 1], not rounded to 8 bits.
     ``bits``: ``(N,)`` estimated size of each sample's stream, header included; differentiable.
-    ``latents``: what is entropy-coded, ``(N, …)`` each, rounded as :mod:`robustcodec.rounding` says; equal rounded
-    latents of equal-sized clips give equal bytes.
+    ``latents``: what is entropy-coded, ``(N, …)`` each, in steps of the rounding, rounded as
+    :mod:`robustcodec.rounding` says; equal rounded latents of equal-sized clips give equal bytes.
     """
 
     def __init__(
@@ -173,6 +173,10 @@ class Objective(ABC):
     """
 
     tau: float = 2.0
+
+    def made_on(self) -> list[Sample]:
+        """Clips this objective aims at; their checksums are part of its identity, in the place of a ``path``."""
+        return []
 
     @abstractmethod
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:

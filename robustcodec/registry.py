@@ -92,7 +92,9 @@ class Registry(Generic[T]):
 codecs: Registry[Any] = Registry("codec", "robustcodec.zoo", "robustcodec.codecs")
 attacks: Registry[Any] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
 defenses: Registry[Any] = Registry("defense", "robustcodec.defenses", "robustcodec.defenses")
-objectives: Registry[Any] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
+objectives: Registry[Any] = Registry(
+    "objective", "robustcodec.objectives", "robustcodec.objectives", also=("robustcodec.targets",)
+)
 metrics: Registry[Any] = Registry("metric", "robustcodec.metrics", "robustcodec.metrics")
 threats: Registry[Any] = Registry("threat", "robustcodec.threats")
 data: Registry[Any] = Registry(

@@ -266,7 +266,7 @@ class Runner:
             original = sample.load()
             if sample.id not in self._clean:
                 self._clean[sample.id] = self._measure(codec, sample, original)
-            clean, attacked = self._clean[sample.id], self._code(codec, adversarial, sample)
+            clean, attacked = self._clean[sample.id], self.code(codec, adversarial, sample)
             x, x_hat = to_float(original)[None], to_float(clean.x_hat)[None]
             x_adv_hat = None if attacked.x_hat is None else to_float(attacked.x_hat)[None]
             scores = robustness.sample_scores(
@@ -302,7 +302,7 @@ class Runner:
         return Result(cell.id, cell, "ok", tuple(rows), warnings, made, identity=cell.identity(), frames=frames)
 
     def _measure(self, codec: Codec, sample: Sample, original: Tensor) -> Clean:
-        coded = self._code(codec, original, sample)
+        coded = self.code(codec, original, sample)
         if coded.x_hat is None:
             raise RobustCodecError(f"{codec.card.name} cannot decode its own stream of {sample.id}: {coded.failure}")
         x, x_hat = to_float(original)[None], to_float(coded.x_hat)[None]
@@ -344,7 +344,7 @@ class Runner:
         return to_float(clip)[None].to(self.device)
 
     @torch.no_grad()
-    def _code(self, codec: Codec, clip: Tensor, sample: Sample) -> Coded:
+    def code(self, codec: Codec, clip: Tensor, sample: Sample) -> Coded:
         """Real bytes and back. A random codec meets all versions of a sample with one draw, which no attack saw."""
         x, seed = self._on(clip), _seed(sample, EVALUATION)
         with torch.random.fork_rng(devices=[]):

@@ -29,10 +29,18 @@ CODER_BITS = 48.0  # what a rANS part costs beyond its information: 32 to 64, fo
 
 
 class Latents:
-    """Latents of a batch of frames: ``y_hat()`` and the bits of each part, each computed at most once."""
+    """Latents of a batch of frames: ``y_hat()`` and the bits of each part, each computed at most once.
 
-    def __init__(self, y_hat: Callable[[], Tensor], part_bits: Callable[[], list[Tensor]]) -> None:
-        self.y_hat, self.part_bits = y_hat, part_bits
+    ``coded()``: what is entropy-coded, in steps of the rounding, ``(B, …)`` each.
+    """
+
+    def __init__(
+        self,
+        y_hat: Callable[[], Tensor],
+        part_bits: Callable[[], list[Tensor]],
+        coded: Callable[[], list[Tensor]],
+    ) -> None:
+        self.y_hat, self.part_bits, self.coded = y_hat, part_bits, coded
 
 
 class LatentCodec(Codec):
@@ -107,7 +115,10 @@ class LatentCodec(Codec):
             total = torch.stack(parts).sum(0).view(n, t).sum(1)
             return total if self.training else total + self._overhead(parts, (n, t, height, width))
 
-        return Output(x_hat, bits)
+        def coded() -> list[Tensor]:
+            return [part.reshape(n, t, *part.shape[1:]) for part in latents.coded()]
+
+        return Output(x_hat, bits, coded)
 
     def compress(self, x: Tensor) -> list[bytes]:
         with torch.no_grad():

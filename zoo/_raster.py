@@ -72,7 +72,10 @@ class RasterCodec(LatentCodec):
             y_bits = _entropy.gaussian_bits(self.net.gaussian_conditional, centred, scales * gain, None)
             return [y_bits, self.side_bits(z_hat(), gain)]
 
-        return Latents(y_hat, part_bits)
+        def coded() -> list[Tensor]:
+            return [symbols() + gain * seen()[1], self.side_steps(z_hat(), gain)]
+
+        return Latents(y_hat, part_bits, coded)
 
     def encode(self, frame: Tensor) -> tuple[list[bytes], int]:
         y = self.net.g_a(frame).float()
@@ -114,6 +117,10 @@ class RasterCodec(LatentCodec):
     def decode_side(self, data: bytes, height: int, width: int) -> tuple[Tensor, int, float]:
         """Side information, checksum and the gain it was coded with."""
         return *_entropy.decode_bottleneck(self.net.entropy_bottleneck, data, height, width), self.gain
+
+    def side_steps(self, z_hat: Tensor, gain: float) -> Tensor:
+        """Side information in steps of its rounding."""
+        return z_hat
 
     def dequantise(self, symbols: Tensor, scales: Tensor, means: Tensor, gain: float) -> Tensor:
         """Latents from symbols."""

@@ -27,7 +27,7 @@ class Factorized(LatentCodec):
     def latents(self, frames: Tensor) -> Latents:
         bottleneck = self.net.entropy_bottleneck
         y_hat = _entropy.bottleneck_round(bottleneck, self.net.g_a(frames).float())
-        return Latents(lambda: y_hat, lambda: [_entropy.bottleneck_bits(bottleneck, y_hat)])
+        return Latents(lambda: y_hat, lambda: [_entropy.bottleneck_bits(bottleneck, y_hat)], lambda: [y_hat])
 
     def encode(self, frame: Tensor) -> tuple[list[bytes], int]:
         data, _, crc = _entropy.encode_bottleneck(self.net.entropy_bottleneck, self.net.g_a(frame))

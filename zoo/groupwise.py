@@ -52,7 +52,7 @@ class GroupCodec(LatentCodec):
             y_bits = torch.stack([_entropy.gaussian_bits(self.conditional, *step) for step in walked()[1]]).sum(0)
             return [y_bits, _entropy.bottleneck_bits(hyper.entropy_bottleneck, z_hat())]
 
-        return Latents(lambda: walked()[0], part_bits)
+        return Latents(lambda: walked()[0], part_bits, lambda: [walked()[0], z_hat()])
 
     def encode(self, frame: Tensor) -> tuple[list[bytes], int]:
         y = self.net.g_a(frame).float()

@@ -57,7 +57,7 @@ class Hyperprior(LatentCodec):
                 _entropy.bottleneck_bits(bottleneck, z_hat()),
             ]
 
-        return Latents(y_hat, part_bits)
+        return Latents(y_hat, part_bits, lambda: [y_hat(), z_hat()])
 
     has_means = False  # without means the reconstruction does not need z, so an attacker need not pay for it
 

@@ -134,7 +134,10 @@ class Rdae(Codec):
             parts = torch.cat([self.prior.bits(a).view(n, -1) for a in gops], 1)
             return parts.sum(1) if self.training else parts.sum(1) + self._overhead(parts, x)
 
-        return Output(x_hat, bits)
+        def coded() -> list[Tensor]:
+            return [self.codebook.values(a).reshape(n, -1, *a.shape[1:-1]) for a in gops]
+
+        return Output(x_hat, bits, coded)
 
     def compress(self, x: Tensor) -> list[bytes]:
         with torch.no_grad():

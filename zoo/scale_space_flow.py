@@ -113,7 +113,11 @@ class ScaleSpaceFlowCodec(LatentCodec):
             total = torch.stack(parts).sum(0)
             return total if self.training else total + self._overhead(parts, (n, t, height, width))
 
-        return Output(x_hat, bits)
+        def coded() -> list[Tensor]:
+            samples = [[part for latents in all_latents for part in latents.coded()] for _, all_latents in sent]
+            return [torch.cat(part) for part in zip(*samples, strict=True)]
+
+        return Output(x_hat, bits, coded)
 
     def anatomy(self, stream: bytes) -> list[StreamPart]:
         packet = self._packet(stream)
@@ -238,7 +242,7 @@ class ScaleSpaceFlowCodec(LatentCodec):
                 _entropy.bottleneck_bits(hyperprior.entropy_bottleneck, z_hat),
             ]
 
-        return Latents(lambda: y_hat, part_bits)
+        return Latents(lambda: y_hat, part_bits, lambda: [y_hat, z_hat])
 
     def _gaussian(self, name: str, z_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Scales and means of a latent."""

@@ -107,6 +107,10 @@ class VariableRate(LatentCodec):
         z_hat = bottleneck.decompress([data[GAIN.size :]], (height, width), *step)
         return z_hat, self._side_crc(z_hat, gain), gain
 
+    def side_steps(self, z_hat: Tensor, gain: float) -> Tensor:
+        """Side information in steps of its rounding."""
+        return z_hat / self._step(gain, z_hat.device)
+
     def dequantise(self, symbols: Tensor, scales: Tensor, means: Tensor | None, gain: float) -> Tensor:
         """Latents from symbols: non-zero ones are moved by a learned offset, then scaled back."""
         spread = self.net.gaussian_conditional.lower_bound_scale(scales * gain)
@@ -176,7 +180,12 @@ class HyperpriorVbr(VariableRate):
             y_bits = _entropy.gaussian_bits(self.net.gaussian_conditional, symbols(), gaussian()[0] * gain, None)
             return [y_bits, self.side_bits(z_hat(), gain)]
 
-        return Latents(cache(lambda: self.dequantise(symbols(), *gaussian(), gain)), part_bits)
+        def coded() -> list[Tensor]:
+            means = gaussian()[1]
+            y_steps = symbols() if means is None else symbols() + gain * means
+            return [y_steps, self.side_steps(z_hat(), gain)]
+
+        return Latents(cache(lambda: self.dequantise(symbols(), *gaussian(), gain)), part_bits, coded)
 
     def encode(self, frame: Tensor) -> tuple[list[bytes], int]:
         y = self.net.g_a(frame).float()

@@ -9,7 +9,7 @@ import typer
 
 from robustcodec.errors import RobustCodecError, UserError
 
-COMMANDS = ("run", "list", "show", "check", "compare", "train", "compress", "decompress", "report", "doctor")
+COMMANDS = ("run", "attack", "list", "show", "check", "compare", "train", "compress", "decompress", "report", "doctor")
 
 app = typer.Typer(
     name="robustcodec",

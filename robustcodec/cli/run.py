@@ -24,7 +24,7 @@ def command(
             help="Budget: psnr:40, linf:8/255, l2:1.5, mse:1e-4, flicker:8/255; of clips: psnr:40,frames=first."
         ),
     ] = None,
-    data: Annotated[Axis, typer.Option(help="Data set: photos, kodak, folder:PATH.")] = None,
+    data: Annotated[Axis, typer.Option(help="Data set: photos, kodak, folder:PATH, file:PATH.")] = None,
     access: Annotated[
         Axis, typer.Option(help="oblivious, adaptive[:draws=N], transfer:CODEC or bpda:CODEC (gradient of another).")
     ] = None,

@@ -18,12 +18,13 @@ LAYERS = [
     {"spec", "stream", "rounding", "gan", "access", "suites"},
     {"interfaces", "registry", "images", "guided"},
     {"weights", "metrics", "objectives", "threats", "rate", "video"},
-    {"data", "motion", "videosets", "temporal", "perception", "features", "discriminators"},
+    {"data", "lossless", "targets", "motion", "videosets", "temporal", "perception", "features", "discriminators"},
     {"crops", "adversary", "recipe"},
     {"grid", "robustness", "checks", "conformance"},
     {"store"},
     {"runner", "report", "train", "ladders", "drawing"},
     {"pictures", "curves", "closeups", "side_by_side", "comparison", "security"},
+    {"outcome", "single"},
     {"cli"},
 ]
 PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "interfaces", "registry", "weights"}

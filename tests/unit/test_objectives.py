@@ -1,46 +1,224 @@
-"""Objectives: formulas by hand, and only the branch they need."""
+"""Objectives: formulas by hand, their levels and gradients, and only the branch they need."""
 
 from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import rgb2ycbcr
 from torch import Tensor
 
-from robustcodec.interfaces import Output
+from robustcodec import metrics
+from robustcodec.errors import BadParameter
+from robustcodec.interfaces import Objective, Output
+from robustcodec.objectives import luma
 from robustcodec.registry import objectives
+
+BITS, CLEAN_BITS = torch.tensor([120.0, 60.0]), torch.tensor([80.0, 90.0])
+RATES = ("rate", "rate-down")
+JOINT = ("rate-distortion", "rate-constrained-distortion")
 
 
 def forbidden() -> Tensor:
     raise AssertionError("this branch must not be evaluated")
 
 
-def test_formulas() -> None:
-    rng = torch.Generator().manual_seed(0)
-    x, x_adv, clean, attacked = (torch.rand(2, 3, 3, 4, 5, generator=rng) for _ in range(4))
-    bits = torch.tensor([120.0, 60.0])
-    a, b, c = (t.double().numpy() for t in (x, clean, attacked))
-    before = Output(lambda: clean, forbidden)
-    wanted = {
-        "distortion": ((c - b) ** 2).mean((1, 2, 3, 4)),
-        "source-distortion": ((c - a) ** 2).mean((1, 2, 3, 4)),
-        "rate": np.array([120 / 60, 60 / 60]),  # 3 frames of 4x5 pixels
+def clips(count: int, *shape: int, seed: int = 0) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.rand(shape, generator=rng) for _ in range(count)]
+
+
+def outputs(name: str, clean: Tensor, attacked: Tensor) -> tuple[Output, Output]:
+    """Clean and attacked output that show what ``name`` may look at and nothing else."""
+    branches = {"x_hat": name not in RATES, "bits": name in RATES + JOINT}
+
+    def output(x_hat: Tensor, bits: Tensor) -> Output:
+        return Output(
+            (lambda: x_hat) if branches["x_hat"] else forbidden, (lambda: bits) if branches["bits"] else forbidden
+        )
+
+    return output(clean, CLEAN_BITS), output(attacked, BITS)
+
+
+def numpy_luma(clip: NDArray[np.float64]) -> NDArray[np.float64]:
+    weighted: NDArray[np.float64] = 0.299 * clip[:, :, 0] + 0.587 * clip[:, :, 1] + 0.114 * clip[:, :, 2]
+    return weighted[:, :, None]
+
+
+def mean(values: NDArray[Any]) -> NDArray[Any]:
+    per_sample: NDArray[Any] = values.reshape(len(values), -1).mean(1)
+    return per_sample
+
+
+@pytest.mark.parametrize("space", ["rgb", "luma"])
+def test_formulas_and_levels(space: str) -> None:
+    x, x_adv, clean, attacked = clips(4, 2, 3, 3, 4, 5)
+    a, b, c, d = (t.double().numpy() for t in (x, clean, attacked, x_adv))
+    a, b, c, d = (t if space == "rgb" else numpy_luma(t) for t in (a, b, c, d))
+    bits, before = BITS.double().numpy(), CLEAN_BITS.double().numpy()
+    error, clean_error, moved = mean((c - a) ** 2), mean((b - a) ** 2), mean((c - b) ** 2)
+    wanted: dict[str, tuple[Any, Any]] = {  # damage and level at tau = 3
+        "distortion": (moved, 2 * clean_error),
+        "source-distortion": (error, 3 * clean_error),
+        "added-noise": (mean(((c - b) - (d - a)) ** 2), 2 * clean_error),
+        "rate": (bits / 60, 3 * before / 60),  # 3 frames of 4x5 pixels
+        "rate-down": (-bits / 60, -before / 60 / 3),
+        "rate-distortion:0.5": (np.log2(error / clean_error * (bits / before) ** 0.5), [math.log2(3)] * 2),
+        "rate-constrained-distortion:limit=1.25,kappa=0.5": (moved - [0.5 * (1.5 - 1.25), 0], 2 * clean_error),
+        "frame:1": (mean((c - b)[:, 1] ** 2), 2 * mean((b - a)[:, 1] ** 2)),
+        "frame:-1": (mean((c - b)[:, 2] ** 2), 2 * mean((b - a)[:, 2] ** 2)),
+        "drift": (mean((c - b)[:, 2:] ** 2), 2 * mean((b - a)[:, 2:] ** 2)),  # half of three frames: one
+        "drift:2": (mean((c - b)[:, 1:] ** 2), 2 * mean((b - a)[:, 1:] ** 2)),
     }
-    for name, value in wanted.items():
-        after = Output(forbidden, lambda: bits) if name == "rate" else Output(lambda: attacked, forbidden)
-        np.testing.assert_allclose(objectives.build(name)(x, before, after, x_adv).numpy(), value, rtol=1e-5)
+    for name, (value, level) in wanted.items():
+        family = name.partition(":")[0]
+        chosen = "" if family in RATES else f",space={space}"
+        objective = objectives.build(f"{name}{',' if ':' in name else ':'}tau=3{chosen}")
+        before_out, after_out = outputs(family, clean, attacked)
+        np.testing.assert_allclose(objective(x, before_out, after_out, x_adv).numpy(), value, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(objective.level(x, before_out).numpy(), level, rtol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["distortion", "source-distortion", "rate"])
-def test_damage_is_differentiable(name: str) -> None:
-    x = torch.rand(2, 1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    start = (x + 0.1).requires_grad_()
-    objective = objectives.build(name)
-    clean = Output(lambda: x.square(), lambda: x.flatten(1).sum(1))
+def test_level_of_distortion_is_a_fall_in_psnr_of_uncorrelated_damage() -> None:
+    """With tau = 2 a codec counts as broken where its PSNR has fallen by 3 dB."""
+    (x,) = clips(1, 1, 1, 3, 64, 64)
+    error, damage = (0.01 * torch.randn(x.shape, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    clean = Output(lambda: x + error, forbidden)
+    attacked = Output(lambda: x + error + damage, forbidden)
+    objective = objectives.build("distortion")
+    assert float(objective(x, clean, attacked, x) / objective.level(x, clean)) == pytest.approx(1, rel=0.05)
+    fall = metrics.decibels((error**2).mean()) - metrics.decibels(((error + damage) ** 2).mean())
+    assert float(fall) == pytest.approx(3.01, abs=0.15)
+
+
+def test_luma_is_that_of_pillow_and_scikit_image() -> None:
+    pixels = torch.randint(0, 256, (1, 1, 3, 24, 32), generator=torch.Generator().manual_seed(3))
+    ours = luma(pixels / 255)[0, 0, 0].double().numpy()
+    rgb = pixels[0, 0].permute(1, 2, 0).numpy().astype(np.uint8)
+    pillow = np.asarray(Image.fromarray(rgb).convert("L")) / 255
+    assert np.abs(ours - pillow).max() <= 0.51 / 255  # Pillow rounds
+    np.testing.assert_allclose(ours, (rgb2ycbcr(rgb / 255.0)[..., 0] - 16) / 219, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ms-ssim", "lpips:squeeze"])
+@pytest.mark.parametrize("space", ["rgb", "luma"])
+def test_perceptual_distances_are_the_metrics(name: str, space: str, backbone: None) -> None:
+    x, clean, attacked, x_adv = clips(4, 2, 2, 3, 40, 48)
+    clean, attacked = 0.7 * x + 0.3 * clean, 0.5 * x + 0.5 * attacked
+    metric = metrics.ms_ssim() if name == "ms-ssim" else metrics.lpips("squeeze")
+    sign, offset = (-1, 1) if name == "ms-ssim" else (1, 0)
+    a, b, c = ((luma(t).repeat(1, 1, 3, 1, 1) if space == "luma" else t) for t in (x, clean, attacked))
+    before, after = outputs("distortion", clean, attacked)
+    for against, reference, factor in (("clean", b, 2), ("source", a, 3)):
+        separator = "," if ":" in name else ":"
+        objective = objectives.build(f"{name}{separator}against={against},space={space},tau=3")
+        damage = objective(x, before, after, x_adv)
+        torch.testing.assert_close(damage, offset + sign * metric.fn(reference, c), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            objective.level(x, before), factor * (offset + sign * metric.fn(a, b)), rtol=1e-4, atol=1e-5
+        )
+
+
+SMOOTH = ["distortion", "distortion:luma", "source-distortion", "added-noise", "rate", "rate-down", "rate-distortion",
+          "rate-constrained-distortion", "frame:0", "drift"]  # fmt: skip
+
+
+def damage_of(objective: Objective, x: Tensor) -> Any:
+    """Damage as a function of the attacked input, for a smooth codec."""
+    clean = Output(lambda: x.square(), lambda: x.flatten(1).exp().sum(1))
 
     def damage(x_adv: Tensor) -> Tensor:
         after = Output(lambda: x_adv.square(), lambda: x_adv.flatten(1).exp().sum(1))
         value: Tensor = objective(x, clean, after, x_adv)
         return value
 
-    assert torch.autograd.gradcheck(damage, (start,))
+    return damage
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_damage_is_differentiable(name: str) -> None:
+    x = torch.rand(2, 2, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    start = (x + 0.1).requires_grad_()
+    assert torch.autograd.gradcheck(damage_of(objectives.build(name), x), (start,))
+
+
+@pytest.mark.parametrize("name", ["ms-ssim", "ms-ssim:luma", "ms-ssim:against=source"])
+def test_ms_ssim_has_its_derivative(name: str) -> None:
+    x, other, direction = (c.double() for c in clips(3, 1, 1, 3, 36, 40))
+    start = 0.8 * x + 0.2 * other
+    damage = damage_of(objectives.build(name), x)
+    leaf = start.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(damage(leaf).sum(), leaf)
+    step = 1e-5
+    slope = (damage(start + step * direction) - damage(start - step * direction)) / (2 * step)
+    assert float((grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
+
+
+def test_ms_ssim_of_an_inverted_picture_is_the_worst_and_has_no_nan_gradient() -> None:
+    (x,) = clips(1, 1, 1, 3, 40, 40)
+    inverted = (1 - x).requires_grad_()
+    clean = Output(lambda: x, forbidden)
+    damage = objectives.build("ms-ssim")(x, clean, Output(lambda: inverted, forbidden), inverted)
+    (grad,) = torch.autograd.grad(damage.sum(), inverted)
+    assert damage.tolist() == [1] and torch.equal(grad, torch.zeros_like(grad))
+
+
+@pytest.mark.parametrize("name", ["ms-ssim:luma", "distortion:luma"])
+def test_damage_is_computed_in_float32_whatever_the_codec_runs_in(name: str) -> None:
+    x, noise = clips(2, 1, 1, 3, 40, 40)
+    clean, attacked = Output(lambda: x, forbidden), Output(lambda: x + 0.01 * noise, forbidden)
+    objective = objectives.build(name)
+    expected = objective(x, clean, attacked, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(objective(x, clean, attacked, x), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("name", "size"), [("ms-ssim", 32), ("lpips:squeeze", 16)])
+def test_frames_too_small_are_a_mistake_and_not_nan(name: str, size: int, backbone: None) -> None:
+    (x,) = clips(1, 1, 1, 3, size, 48)
+    out = Output(lambda: x, forbidden)
+    with pytest.raises(BadParameter, match=f"48x{size} pixels are too small"):
+        objectives.build(name)(x, out, out, x)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("frame:3", 3), ("frame:-4", 3), ("drift", 1), ("drift:3", 3)])
+def test_clips_too_short_say_how_long_they_are(name: str, frames: int) -> None:
+    (x,) = clips(1, 1, frames, 3, 4, 4)
+    out = Output(lambda: x, forbidden)
+    with pytest.raises(BadParameter, match=f"{frames} frames"):
+        objectives.build(name)(x, out, out, x)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["distortion:tau=1", "rate:tau=nan", "rate-distortion:weight=nan", "rate-constrained-distortion:limit=0",
+     "rate-constrained-distortion:kappa=-1", "drift:0", "drift:1.5", "frame:x", "lpips:net=resnet", "ms-ssim:hsv"],
+)  # fmt: skip
+def test_impossible_parameters_are_refused(spec: str) -> None:
+    with pytest.raises(BadParameter, match="expected"):
+        objectives.build(spec)
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """LPIPS on a SqueezeNet with random weights in the place of the trained ones."""
+    from torchvision.models import squeezenet1_1
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    metrics.lpips_model.cache_clear()
+    file = tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    file.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(squeezenet1_1(weights=None).state_dict(), file)
+    yield
+    metrics.lpips_model.cache_clear()
+    shutil.rmtree(file.parent)

@@ -1,0 +1,184 @@
+"""``robustcodec attack``: one attack on one image or clip, with everything it left behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from robustcodec.cli._display import RunDisplay
+    from robustcodec.outcome import Outcome
+    from robustcodec.store import Result
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="Image (8-bit RGB) or video.")],
+    codec: Annotated[str, typer.Option(help="Codec, such as bmshj2018-hyperprior.tiny-q2 or jpeg:quality=30.")],
+    attack: Annotated[str, typer.Option(help="Attack, such as pgd:steps=50.")] = "pgd",
+    objective: Annotated[str, typer.Option(help="What it maximises: distortion, rate …")] = "distortion",
+    budget: Annotated[
+        str, typer.Option(help="36dB (PSNR of the attacked input), 8/255 (largest change) or any threat.")
+    ] = "40dB",
+    defense: Annotated[str, typer.Option(help="Defense, or none.")] = "none",
+    access: Annotated[
+        str, typer.Option(help="oblivious, adaptive[:draws=N], transfer:CODEC or bpda:CODEC.")
+    ] = "oblivious",
+    metric: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Score beside PSNR and MS-SSIM, such as lpips:net=squeeze."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    frames: Annotated[int, typer.Option(min=0, help="First frames of a video; 0 for all.")] = 0,
+    crop: Annotated[int, typer.Option(min=0, help="Side of the central square to attack; 0 for everything.")] = 0,
+    out: Annotated[Optional[Path], typer.Option(help="Folder to write to. Default: attacked/NAME.")] = None,  # noqa: UP045
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")] = False,
+) -> None:
+    """Attack one image or clip, and show what the codec makes of it.
+
+    Writes the attacked input, both streams and what they decode to, a picture of it all, and the scores. Images are
+    PNG, clips lossless .mkv; robustcodec decompress reads the streams. The numbers are those of robustcodec run.
+
+    Examples:
+
+        robustcodec attack photo.png --codec bmshj2018-hyperprior.tiny-q2 --budget 36dB
+
+        robustcodec attack photo.png --codec mbt2018-mean.tiny-q2 --objective rate --budget 8/255 --out costly
+
+        robustcodec attack photo.png --codec jpeg:quality=30 --access transfer:bmshj2018-factorized.tiny-q1
+
+        robustcodec attack clip.y4m --codec rdae.tiny-q2 --frames 8 --crop 96 --budget psnr:36,frames=first
+    """
+    from robustcodec.allocator import keep_memory
+
+    keep_memory()
+    from robustcodec.cli._display import report_console
+
+    console = report_console(stderr=json)
+    with console.status("loading codec and data …"):
+        from contextlib import nullcontext
+
+        from robustcodec import registry, single
+        from robustcodec.cli._display import choose_device
+        from robustcodec.spec import Spec
+
+        registry.codecs.get(Spec.parse(codec).name)  # imports all codecs, which takes seconds
+        folder = out or Path("attacked") / file.stem
+        where = choose_device(device)
+    try:
+        with _display(console) if console.is_terminal else nullcontext() as display:
+            outcome = single.attack(
+                file,
+                codec,
+                attack,
+                objective,
+                threat=budget,
+                defense=defense,
+                access=access,
+                seed=seed,
+                frames=frames,
+                crop=crop,
+                metrics=metric or (),
+                out=folder,
+                device=where,
+                watcher=display,
+            )
+    except KeyboardInterrupt:
+        console.print("interrupted: the attack was not finished")
+        raise typer.Exit(130) from None
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps({**outcome.table(), "out": str(folder)}, indent=1, ensure_ascii=False) + "\n")
+        return
+    console.print(str(outcome.cell), style="bold", markup=False, highlight=False)
+    console.print(_scores(outcome))
+    console.print(_damage(outcome))
+    for warning in outcome.warnings:
+        console.print(f"warning: {warning}", style="bold", markup=False, highlight=False)
+    console.print(f"picture: {folder / 'panel.png'}   everything: {folder}", style="dim", markup=False, soft_wrap=True)
+
+
+def _display(console: Console) -> RunDisplay:
+    from robustcodec.cli._display import RunDisplay
+
+    class Quiet(RunDisplay):
+        def cell_finished(self, result: Result, seconds: float) -> None:
+            """What failed is said once, as the error of the command."""
+
+    return Quiet(console, 1, 0)
+
+
+def _scores(outcome: Outcome) -> Table:
+    """Scores that there are of the clean and of the attacked clip."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    scores = outcome.scores
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for head in ("clean", "attacked"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for key in scores:
+        pair = scores[key], scores.get(f"adv_{key}")
+        if pair[1] is not None and any(map(_known, pair)):
+            table.add_row(_HEADS.get(key, key), *(_number(v) for v in pair if v is not None))
+    return table
+
+
+def _damage(outcome: Outcome) -> Table:
+    """All other scores, and what the attack cost."""
+    from rich.table import Table
+
+    scores = outcome.scores
+    both = {key for key in scores if f"adv_{key}" in scores}
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for key, value in scores.items():
+        if key in both or key.removeprefix("adv_") in both or not _known(value):
+            continue
+        answer = {0.0: "no", 1.0: "yes"}.get(value) if key in _QUESTIONS else None
+        table.add_row(_HEADS.get(key, key), answer or _number(value))
+    table.add_row("queries", str(outcome.queries))
+    return table
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and value == value
+
+
+def _number(value: float) -> str:
+    if 0 < abs(value) < 0.1:
+        return f"{value:.3g}"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+_QUESTIONS = ("broken", "decode_failed")
+_HEADS = {
+    "bpp": "bits per pixel",
+    "bpp_est": "… estimated",
+    "kbps": "kbit/s",
+    "psnr": "PSNR (dB)",
+    "ms_ssim": "MS-SSIM",
+    "rate_ratio": "rate, times the clean one",
+    "rate_ratio_est": "… estimated",
+    "input_psnr": "PSNR of the input (dB)",
+    "input_linf": "L∞ of the input (of 255)",
+    "input_l2": "L2 of the input",
+    "vi_db": "amplification, vi_db (dB)",
+    "delta_psnr": "loss of PSNR (dB)",
+    "delta_own_psnr": "… each against its own input",
+    "mse_out": "MSE of the two outputs",
+    "drift_last": "loss in the last frame (dB)",
+    "drift_max": "… in the worst frame",
+    "decode_failed": "decoder failed",
+    "damage": "damage, by the objective",
+    "break_db": "input PSNR at which it is broken (dB)",
+}
