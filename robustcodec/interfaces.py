@@ -300,10 +300,12 @@ class Oracle:
         leaf = x_adv.detach().requires_grad_(True)
         damage, grad = torch.zeros(len(leaf), device=leaf.device), torch.zeros_like(leaf)
         for _ in range(self._draws):
-            with torch.enable_grad(), rounding(surrogate), self._arithmetic():
-                one = self._ask(leaf)
+            with torch.enable_grad():
+                with rounding(surrogate), self._arithmetic():
+                    one = self._ask(leaf)
+                (slope,) = torch.autograd.grad(one.sum(), leaf)
             damage += one.detach() / self._draws
-            grad += torch.autograd.grad(one.sum(), leaf)[0] / self._draws
+            grad += slope / self._draws
         alive = grad.flatten(1).ne(0).any(1)
         self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
         return damage, grad

@@ -434,7 +434,7 @@ def _checked(name: str, returned: Any, x: Tensor, threat: Threat) -> tuple[Tenso
 @cache
 def provenance(device: torch.device) -> dict[str, str]:
     """Versions and device, for the record; no times, so that results are reproducible byte by byte."""
-    libraries = ("robustcodec", "torch", "compressai", "numpy", "pillow")
+    libraries = ("robustcodec", "torch", "compressai", "numpy", "pillow", "torchattacks", "foolbox")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"python": platform.python_version(), "device": f"{device.type} {where}"} | {
         k: version(k) for k in libraries

@@ -1,0 +1,105 @@
+"""Every attack of torchattacks, by name (Kim, 2020, https://arxiv.org/abs/2010.01950; version 3.5.1).
+
+The codec is shown to them as a classifier, see :mod:`robustcodec.attacks._classifier`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from robustcodec.attacks._classifier import Classifier
+from robustcodec.attacks._foreign import Budget, Entry, Foreign, constructor
+from robustcodec.errors import AttackError
+from robustcodec.registry import attacks
+from robustcodec.rounding import Crafting
+
+LARGEST_SALIENCY_MAP = 3 * 32 * 32  # values of a picture: JSMA scores all pairs of them
+LINF = Entry("Linf", "loss")
+CATALOGUE = {
+    "VANILA": Entry("-", "noise", "black"),
+    "GN": Entry("-", "noise", "black"),
+    **dict.fromkeys(("FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD"), LINF),
+    "APGD": Entry("Linf, L2", "loss"),
+    "APGDT": Entry("Linf, L2", "loss", classes=4),
+    **dict.fromkeys(("DIFGSM", "TIFGSM", "Jitter", "NIFGSM", "PGDRS", "SINIFGSM", "VMIFGSM", "VNIFGSM"), LINF),
+    "SPSA": Entry("Linf", "loss", "black"),
+    "JSMA": Entry("L0", "minimum"),
+    "EADL1": Entry("L1", "minimum"),
+    "EADEN": Entry("L1, L2", "minimum"),
+    "PIFGSM": LINF,
+    "PIFGSMPP": LINF,
+    "CW": Entry("L2", "minimum"),
+    "PGDL2": Entry("L2", "loss"),
+    "DeepFool": Entry("L2", "minimum"),
+    "PGDRSL2": Entry("L2", "loss"),
+    "SparseFool": Entry("L0", "minimum"),
+    "OnePixel": Entry("L0", "decision", "black"),
+    "Pixle": Entry("L0", "decision", "black"),
+    "FAB": Entry("Linf, L2, L1", "minimum"),
+    "AutoAttack": Entry("Linf, L2", "loss", classes=4),
+    "Square": Entry("Linf, L2", "loss", "black"),
+    "MultiAttack": Entry("-", "wrapper", cannot="is a list of other attacks; name those, or a suite"),
+    "LGV": Entry("-", "wrapper", cannot="trains the victim's weights, which no attack is shown"),
+}
+
+
+@attacks.register("torchattacks")
+@dataclass(frozen=True)
+class Torchattacks(Foreign):
+    """``torchattacks:VMIFGSM,options=steps=20;N=5``: ``name`` as the library spells it, ``options`` of its constructor.
+
+    An ``eps``, ``max_epsilon`` or ``std`` that is not given is the threat's: the radius of its own norm, and of
+    another norm the radius at which a perturbation of ±eps, or noise of that deviation, has the threat's. An ``alpha``
+    that is not given is the library's, times the ratio of that ``eps`` to the library's. ``norm`` is the threat's;
+    ``seed`` is drawn. Attacks of smallest perturbations are followed by a search for the smallest multiple that,
+    in 8 bits, breaks the codec. ``surrogate``: how gradients pass the rounding of latents; ``scale`` of the logits;
+    ``start``: a gradient at the clean clip is taken at so large a share of the budget from it.
+
+    Those that give a picture back only if it fools the model (APGD, Square …) give the clean clip back if the budget
+    does not suffice to break the codec.
+    """
+
+    library: ClassVar[str] = "torchattacks"
+    catalogue: ClassVar[dict[str, Entry]] = CATALOGUE
+    name: str
+    options: str = ""
+    surrogate: Crafting = "none"
+    scale: float = 1.0
+    start: float = 0.5
+
+    def takes(self) -> dict[str, object]:
+        return constructor(self._class(), ("model", "verbose", "attacks", "trainloader", "attack_class"))
+
+    def find(self, model: Classifier, picture: Tensor, budget: Budget, seed: int) -> Tensor:
+        if self.full_name == "JSMA" and picture.numel() > LARGEST_SALIENCY_MAP:
+            raise AttackError(
+                f"torchattacks:JSMA keeps a number for every pair of the {picture.numel()} values of a picture; "
+                f"it can be run on up to {LARGEST_SALIENCY_MAP}, such as a crop of 32 by 32"
+            )
+        labels = picture.new_zeros(1).long()
+        found: Tensor = self._class()(model, **self._arguments(budget, seed))(picture, labels)
+        return found
+
+    def _class(self) -> Any:
+        import torchattacks  # the library: imports are absolute
+
+        return getattr(torchattacks, self.full_name)
+
+    def _arguments(self, budget: Budget, seed: int) -> dict[str, Any]:
+        """The given options and, for what the constructor takes, those of the threat."""
+        known, given = constructor(self._class(), ("model",)), dict[str, Any](self.given)
+        if "norm" in known:
+            norm = given.get("norm", "L2" if budget.norm == "l2" else "Linf")
+        else:
+            norm = self.entry.norm
+        size = {"Linf": budget.linf, "L2": budget.l2, "L1": budget.l1}.get(norm, budget.l2)
+        ours: dict[str, Any] = {"norm": norm, "seed": seed, "n_classes": self.entry.classes}
+        ours |= {"eps": size, "max_epsilon": size, "std": budget.linf}
+        if self.full_name == "Jitter":
+            del ours["std"]  # of its logits
+        if "alpha" in known and "eps" in known:
+            ours["alpha"] = known["alpha"] * given.get("eps", size) / known["eps"]
+        return {k: v for k, v in ours.items() if k in known} | self.entry.defaults | given
