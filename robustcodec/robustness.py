@@ -198,9 +198,8 @@ def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
         worst[f"worst_{name}"] = worst[name].astype(object).where(worst["robust_psnr"].notna(), None)
     columns = [*WORST_OF, "robust_psnr", "worst_attack", "worst_objective"]
     worst = worst[columns].sort_values(WORST_OF, kind="stable").reset_index(drop=True)
-    largest = rows.groupby(WORST_OF)[[c for c in WORST_TOO if c in rows]].max()  # sorted by the same keys
-    for name in largest:
-        worst[name] = largest[name].to_numpy()
+    known = [c for c in WORST_TOO if c in rows]
+    worst[known] = rows.groupby(WORST_OF)[known].max().to_numpy()  # sorted by the same keys
     return worst
 
 

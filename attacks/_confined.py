@@ -1,0 +1,68 @@
+"""A threat cut down to a part of all perturbations: a region of the frame, a band of frequencies.
+
+A part is a linear orthogonal projection of perturbations, frame by frame. What is in the part and in the threat at
+once is found by projecting onto one and the other in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from robustcodec.attacks._steps import per_sample
+from robustcodec.interfaces import Draws, Threat
+
+Part = Callable[[Tensor], Tensor]  # a perturbation (N, T, 3, H, W) to its part
+ROUNDS = 3  # of projections in turn; what is left over in L∞ is taken off by shrinking
+NOTHING = 1e-5  # of a norm: beyond the rounding errors of float32
+
+
+class Confined(Threat):
+    """What ``threat`` allows, with perturbations in ``part`` alone until they are rounded to 8 bits."""
+
+    def __init__(self, threat: Threat, part: Part) -> None:
+        self._threat, self._part = threat, part
+        self.norm = threat.norm  # type: ignore[misc]  # of a class, but for this one
+
+    def radius(self, x: Tensor) -> Tensor:
+        return self._threat.radius(x)
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """An input near ``x_adv`` that differs from ``x`` in the part alone and, but for the box, is in the threat."""
+        for _ in range(ROUNDS):
+            x_adv = x + self._part(self._threat.project(x_adv, x) - x)
+        if self.norm == "l2":  # a part is never longer than the whole
+            return x_adv
+        delta = x_adv - x
+        over = delta.abs().flatten(1).amax(1) / self.radius(x).to(delta.dtype)
+        return x + delta / per_sample(over.clamp(min=1))
+
+    def random_start(self, x: Tensor, rng: Draws) -> Tensor:
+        """In a random direction, and as far as the threat allows."""
+        return self.project(x + self.steepest(self._threat.random_start(x, rng) - x, x), x)
+
+    def steepest(self, grad: Tensor, x: Tensor) -> Tensor:
+        return self._threat.steepest(self._part(grad), x)
+
+    def quantise(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return self._threat.quantise(self._threat.project(x_adv, x), x)
+
+    def confine(self, delta: Tensor, x: Tensor) -> Tensor:
+        return self._threat.confine(self._part(delta), x)
+
+    def empty(self, x: Tensor, rng: Draws) -> Tensor:
+        """``(N,)``: whether nothing of the kind that the threat allows is in the part, but for the clean clip.
+
+        So it is for an offset of whole frames (``flicker``) in a region of them.
+        """
+        delta = self._threat.random_start(x, rng) - x
+        inside = self.confine(delta, x)
+        outside = self._part(inside) - inside
+        return (_norm(inside) <= NOTHING * _norm(delta)) | (_norm(outside) > 1e-2 * _norm(inside))
+
+
+def _norm(delta: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)
+    return length

@@ -1,0 +1,63 @@
+"""NES: gradients from differences along antithetic normal noise, climbed by steepest steps (Ilyas et al., ICML 2018).
+
+https://arxiv.org/abs/1804.08598
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from robustcodec.attacks._queries import Asker, Kind, check_queries, noise, sized, slope
+from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.registry import attacks
+
+
+@attacks.register("nes")
+@dataclass(frozen=True)
+class NES(Attack):
+    """Steps of ``step_size`` radii from a random start, each by ``samples`` pairs of queries, while ``queries`` last.
+
+    ``width``: the standard deviation of the noise, as a fraction of the root mean square of a perturbation of full
+    budget. The paper's, 0.001 in [0, 1], would not survive the rounding to 8 bits that everything asked about goes
+    through. ``momentum``: decay of the sum of past estimates. The paper takes 25 pairs of pixel noise (``kind=pixel``);
+    noise of ``coarse`` × ``coarse`` blocks, or of the ``1 / coarse`` lowest frequencies (``dct``), needs fewer.
+    One query is for each iterate; the best of all that was asked about is returned. A larger budget begins with the
+    smaller one.
+    """
+
+    access: ClassVar[Literal["white", "black"]] = "black"
+
+    queries: int = 500
+    samples: int = 12
+    width: float = 0.5
+    step_size: float = 0.3
+    momentum: float = 0.9
+    kind: Kind = "dct"
+    coarse: int = 8
+
+    def __post_init__(self) -> None:
+        check_queries(self.queries)
+        if min(self.samples, self.coarse) < 1 or not (self.width > 0 and self.step_size > 0 and self.momentum >= 0):
+            raise ValueError(
+                f"samples={self.samples}, coarse={self.coarse}, width={self.width}, step_size={self.step_size}, "
+                f"momentum={self.momentum}; expected at least 1 pair, blocks of at least 1 pixel, positive fractions "
+                "of the budget and a decay of at least 0"
+            )
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        ask = Asker(oracle, x, threat, self.queries)
+        delta = threat.random_start(x, rng) - x
+        ask(delta)
+        uphill = torch.zeros_like(x)
+        while ask.can(2 * self.samples + 1):
+            directions = (
+                self.width * sized(noise(rng, x, self.kind, self.coarse), x, threat) for _ in range(self.samples)
+            )
+            uphill = self.momentum * uphill + slope(ask, delta, directions)
+            delta = threat.project(x + delta + self.step_size * threat.steepest(uphill, x), x) - x
+            ask(delta)
+        return ask.best.x

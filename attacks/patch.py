@@ -1,0 +1,155 @@
+"""PGD in a region of the frame: a box, a mask read from an image, or the window where the codec is weakest.
+
+The window is the patch search of Chen & Ma, 2023 (https://arxiv.org/abs/2112.08691), who move one of 64×64 pixels over
+the picture; here it is found by one gradient instead of an attack on each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robustcodec.attacks._confined import Confined
+from robustcodec.attacks._steps import ascend, per_sample
+from robustcodec.errors import BadData
+from robustcodec.interfaces import Attack, Draws, Oracle, Sample, Threat
+from robustcodec.registry import attacks
+from robustcodec.rounding import Crafting
+
+
+@attacks.register("patch")
+@dataclass(frozen=True)
+class Patch(Attack):
+    """PGD that changes no pixel outside a region, the same in all frames of a clip.
+
+    ``where=saliency``: the window of ``size`` × ``size`` pixels, or of the whole frame if that is smaller, with the
+    largest sum of squares of the objective's gradient at a random start (one query). ``where=box``: ``box`` is
+    ``top;left;height;width`` in fractions of the frame. ``where=mask``: ``mask`` is an image, stretched to the frame;
+    what is lighter than mid-grey may change. The budget is the threat's: an L2 threat lets a smaller region change
+    more. ``steps``, ``step_size``, ``momentum``, ``judge`` and ``surrogate`` are
+    as in ``pgd``.
+    """
+
+    where: Literal["box", "mask", "saliency"] = "saliency"
+    size: int = 64
+    box: str = "0.25;0.25;0.5;0.5"
+    mask: str = ""
+    steps: int = 20
+    step_size: float = 0.3
+    momentum: float = 0.0
+    judge: int = 10
+    surrogate: Crafting = "none"
+
+    def __post_init__(self) -> None:
+        _fractions(self.box)
+        if (self.where == "mask") != bool(self.mask):
+            raise ValueError(
+                f"where={self.where}, mask={self.mask!r}; expected where=mask together with mask=PATH of an image"
+            )
+        if min(self.size, self.steps, self.judge) < 1 or not (self.step_size > 0 and self.momentum >= 0):
+            raise ValueError(
+                f"size={self.size}, steps={self.steps}, judge={self.judge}, step_size={self.step_size}, "
+                f"momentum={self.momentum}; expected at least 1 of each, a positive fraction of the radius and a decay "
+                "of at least 0"
+            )
+
+    def made_on(self) -> list[Sample]:
+        """The mask, so that its bytes are part of the attack's identity; raises :class:`BadData` if unreadable."""
+        if self.where != "mask":
+            return []
+        path = Path(self.mask)
+        pixels = _read_mask(path)
+        return [Sample("mask", lambda: (255 * pixels.to(torch.uint8)).expand(1, 3, *pixels.shape), path)]
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        region = self._region(oracle, x, threat, rng)
+        inside = Confined(threat, lambda delta: delta.where(region, 0.0))
+        empty = inside.empty(x, rng.child())
+        oracle.remark("no perturbation that the threat allows is in the region", empty)
+        best = ascend(
+            oracle,
+            x,
+            inside,
+            inside.random_start(x, rng),
+            steps=self.steps,
+            step_size=self.step_size,
+            momentum=self.momentum,
+            judge=self.judge,
+            surrogate=self.surrogate,
+        )
+        return x.where(per_sample(empty), best.x)
+
+    def _region(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        """``(N, 1, 1, H, W)`` bool, N possibly 1: what may change."""
+        height, width = x.shape[-2:]
+        if self.where == "saliency":
+            _, grad = oracle.gradient(threat.random_start(x, rng.child()), self.surrogate)
+            return busiest(threat.confine(grad, x).square().sum((1, 2)), self.size)[:, None, None]
+        if self.where == "box":
+            region = _rectangle(_fractions(self.box), height, width)
+        else:
+            pixels = _read_mask(Path(self.mask))[None, None].float()
+            region = torch.nn.functional.interpolate(pixels, (height, width), mode="nearest-exact")[0, 0] > 0
+        return region.to(x.device)[None, None, None]
+
+
+def busiest(energy: Tensor, size: int) -> Tensor:
+    """``(N, H, W)`` bool: the square window, cut to the frame, with the largest sum of ``energy``, ``(N, H, W)``.
+
+    Of equal ones the first in reading order.
+    """
+    high, wide = (min(size, n) for n in energy.shape[1:])
+    total = torch.nn.functional.pad(energy.double(), (1, 0, 1, 0)).cumsum(1).cumsum(2)
+    rows = total[:, high:] - total[:, :-high]
+    sums = rows[:, :, wide:] - rows[:, :, :-wide]
+    best = sums.flatten(1).argmax(1)
+    inside = torch.zeros_like(energy, dtype=torch.bool)
+    for window, at in zip(inside, best.tolist(), strict=True):
+        top, left = divmod(at, sums.shape[2])
+        window[top : top + high, left : left + wide] = True
+    return inside
+
+
+def _fractions(box: str) -> tuple[float, float, float, float]:
+    """Top, left, height and width; raises ValueError unless they are a box inside the frame."""
+    try:
+        top, left, height, width = map(float, box.split(";"))
+        if min(top, left) >= 0 and min(height, width) > 0 and max(top + height, left + width) <= 1 + 1e-6:
+            return top, left, height, width
+    except ValueError:
+        pass
+    raise ValueError(
+        f"box={box!r}; expected top;left;height;width in fractions of the frame, inside it, such as 0.25;0.25;0.5;0.5"
+    )
+
+
+def _rectangle(box: tuple[float, float, float, float], height: int, width: int) -> Tensor:
+    """``(height, width)`` bool: the box to the nearest whole pixels, at least one."""
+    top, left, high, wide = box
+    first, across = min(round(top * height), height - 1), min(round(left * width), width - 1)
+    inside = torch.zeros(height, width, dtype=torch.bool)
+    inside[
+        first : max(round((top + high) * height), first + 1), across : max(round((left + wide) * width), across + 1)
+    ] = True
+    return inside
+
+
+def _read_mask(path: Path) -> Tensor:
+    """``(H, W)`` bool: where an image is lighter than mid-grey; raises :class:`BadData` if it cannot be a mask."""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            inside = torch.from_numpy(np.array(image.convert("L")) > 127)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadData(
+            f"mask={path} cannot be read as an image ({error}); expected a PNG, white where it may change"
+        ) from None
+    if not inside.any():
+        raise BadData(f"mask={path} is black everywhere, so nothing may change; expected white where the attack may")
+    return inside

@@ -1,0 +1,75 @@
+"""Random search: keep what does more damage, and adapt how much of the frame is tried by how often that happens.
+
+A (1+1) evolution strategy with the one-fifth rule (Rechenberg, 1973) for the area that is drawn anew. Its noise can be
+that of blocks or of low frequencies, as in Guo et al., ICML 2019 (https://arxiv.org/abs/1905.07121).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from robustcodec.attacks._queries import Asker, Kind, check_queries, noise, sized
+from robustcodec.attacks._steps import per_sample
+from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.registry import attacks
+
+SUCCESS = 1.5  # factor of the area where a candidate was kept; where not, a fourth of that in the other direction
+
+
+@attacks.register("random-search")
+@dataclass(frozen=True)
+class RandomSearch(Attack):
+    """``queries`` candidates, each the best so far with new noise in a window; one is kept where it does more damage.
+
+    What is searched is a direction, in which a clip moves by the whole budget. ``area``: share of the frame that the
+    first window covers; it grows by 1.5 after a success and shrinks so that one success in five keeps it. A window
+    covers all frames of a clip. ``kind``: noise of single pixels, of ``coarse`` × ``coarse`` blocks, or of the
+    ``1 / coarse`` lowest frequencies of the frame's cosine transform. A larger budget begins with the smaller one and
+    never does less damage.
+    """
+
+    access: ClassVar[Literal["white", "black"]] = "black"
+
+    queries: int = 500
+    area: float = 1.0
+    kind: Kind = "dct"
+    coarse: int = 8
+
+    def __post_init__(self) -> None:
+        check_queries(self.queries)
+        if self.coarse < 1 or not 0 < self.area <= 1:
+            raise ValueError(
+                f"coarse={self.coarse}, area={self.area}; expected blocks of at least 1 pixel and a share of the frame "
+                "in (0, 1]"
+            )
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        ask = Asker(oracle, x, threat, self.queries)
+        direction = sized(noise(rng, x, self.kind, self.coarse), x, threat)
+        damage = ask(threat.steepest(direction, x))
+        area = torch.full_like(damage, self.area)
+        while ask.can():
+            fresh = sized(noise(rng, x, self.kind, self.coarse), x, threat)
+            candidate = fresh.where(_windows(area, x, rng), direction)
+            new = ask(threat.steepest(candidate, x))
+            better = (new > damage) | damage.isnan()
+            direction = candidate.where(per_sample(better), direction)
+            damage = new.where(better, damage)
+            area = (area * torch.where(better, SUCCESS, SUCCESS**-0.25)).clamp(max=1)
+        return ask.best.x
+
+
+def _windows(area: Tensor, x: Tensor, rng: Draws) -> Tensor:
+    """``(N, 1, 1, H, W)`` bool: a random window of each sample, with its share of the frame or one pixel."""
+    height, width = x.shape[-2:]
+    places = rng.uniform(torch.Size((len(x), 2))).tolist()
+    inside = torch.zeros(len(x), 1, 1, height, width, dtype=torch.bool, device=x.device)
+    for window, side, (down, across) in zip(inside, area.sqrt().tolist(), places, strict=True):
+        high, wide = max(round(side * height), 1), max(round(side * width), 1)
+        top, left = int(down * (height - high + 1)), int(across * (width - wide + 1))
+        window[..., top : top + high, left : left + wide] = True
+    return inside

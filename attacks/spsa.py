@@ -1,0 +1,72 @@
+"""SPSA: gradients from differences along random signs, climbed with Adam (Uesato et al., ICML 2018).
+
+https://arxiv.org/abs/1802.05666; the estimate is Spall's, 1992 (https://doi.org/10.1109/9.119632).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from robustcodec.attacks._queries import Asker, Kind, check_queries, noise, rms, sized, slope
+from robustcodec.attacks._steps import per_sample
+from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.registry import attacks
+
+BETAS = (0.9, 0.999)
+
+
+@attacks.register("spsa")
+@dataclass(frozen=True)
+class SPSA(Attack):
+    """Steps of Adam at rate ``lr`` from a random start, each by ``samples`` pairs of queries, while ``queries`` last.
+
+    ``width`` is the size of the differences and ``lr`` that of a step, both as fractions of the root mean square of a
+    perturbation of full budget. The paper's are 0.01 and 0.01 in [0, 1] under an L∞ budget of 8/255, so 0.32 of it,
+    with 8192 pairs and signs of single pixels (``kind=pixel``). Signs of ``coarse`` × ``coarse`` blocks, or of noise of
+    the ``1 / coarse`` lowest frequencies (``dct``), need fewer queries. All that is asked about is projected and
+    rounded as it would count, and the best of it is returned. One query is for each iterate. A larger budget begins
+    with the smaller one.
+    """
+
+    access: ClassVar[Literal["white", "black"]] = "black"
+
+    queries: int = 500
+    samples: int = 5
+    width: float = 0.32
+    lr: float = 0.32
+    kind: Kind = "block"
+    coarse: int = 8
+
+    def __post_init__(self) -> None:
+        check_queries(self.queries)
+        if min(self.samples, self.coarse) < 1 or not (self.width > 0 and self.lr > 0):
+            raise ValueError(
+                f"samples={self.samples}, coarse={self.coarse}, width={self.width}, lr={self.lr}; expected at least 1 "
+                "pair, blocks of at least 1 pixel and positive fractions of the budget"
+            )
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        ask = Asker(oracle, x, threat, self.queries)
+        delta = threat.random_start(x, rng) - x
+        ask(delta)
+        mean, square = torch.zeros_like(x), torch.zeros_like(x)
+        step = 0
+        while ask.can(2 * self.samples + 1):
+            step += 1
+            signs = (
+                self.width * sized(noise(rng, x, self.kind, self.coarse).sign(), x, threat) for _ in range(self.samples)
+            )
+            grad = slope(ask, delta, signs)
+            size = rms(grad)
+            grad = grad / per_sample(torch.where(size > 0, size, 1.0))  # so that no damage is too small for float32
+            mean = BETAS[0] * mean + (1 - BETAS[0]) * grad
+            square = BETAS[1] * square + (1 - BETAS[1]) * grad.square()
+            adam = mean / (1 - BETAS[0] ** step) / (square / (1 - BETAS[1] ** step)).sqrt().clamp(min=1e-8)
+            unit = rms(threat.steepest(adam, x))
+            delta = threat.project(x + delta + self.lr * per_sample(unit) * adam, x) - x
+            ask(delta)
+        return ask.best.x
