@@ -1,12 +1,14 @@
 """Entropy models of CompressAI with a gradient through the rounding, and their symbols as bytes and back.
 
 CompressAI's own eval-mode ``forward`` rounds with zero gradient; here the rounding is :func:`round_latent`.
-Symbols and probabilities are the same: the streams come from CompressAI's coder and tables.
+Symbols and probabilities are the same: the streams come from CompressAI's coder and tables. Its estimate differs from
+its coder on rare symbols, which rate attacks look for: see :func:`escape_bits`.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
@@ -14,10 +16,31 @@ from torch import Tensor
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
 
+LEAST = 1e-30  # likelihood; keeps its logarithm finite where escape_bits is less anyway
+
+
+def escape_bits(symbols: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The most that the coder spends on each of ``symbols`` under a table from ``-low`` to ``high``; shaped alike.
+
+    A frequency is at least 1 of 2^16, so what the table holds costs up to 16 bits, and what it does not hold costs an
+    escape of about 16 bits, 4 for the number of groups, and 4 for each group of 4 binary digits of twice the distance
+    to the table. Groups are steps without a slope; this is a curve through them, off by half a bit inside and two
+    outside. (Tables of scales beyond 16 have more left for the escape, which may then cost up to 7 bits less.)
+    """
+    reach = torch.where(symbols < 0, low, high)
+    beyond = symbols.abs() - reach
+    inside = 14 + 2.5 * (symbols.abs() / reach).clamp(max=1)
+    return inside + 6.5 * beyond.clamp(0, 1) + beyond.clamp(min=1).log2()
+
 
 def _bits(likelihood: Tensor) -> Tensor:
     """``(B,)`` information of ``(B, …)`` likelihoods."""
     return -likelihood.log2().flatten(1).sum(1)
+
+
+def _coded_bits(likelihood: Tensor, most: Tensor) -> Tensor:
+    """``(B,)`` bits of ``(B, …)`` likelihoods: each its information, but no more than ``most``, by a smooth minimum."""
+    return (most - F.softplus(most + likelihood.clamp(min=LEAST).log2())).flatten(1).sum(1)
 
 
 def medians(model: EntropyBottleneck, z: Tensor) -> Tensor:
@@ -32,20 +55,37 @@ def bottleneck_round(model: EntropyBottleneck, z: Tensor) -> Tensor:
 
 
 def bottleneck_bits(model: EntropyBottleneck, z_hat: Tensor, step: Tensor | None = None) -> Tensor:
-    """``(B,)`` bits of ``z_hat`` (B, C, H, W) under the factorised prior; ``step``: of a variable-rate grid."""
+    """``(B,)`` bits of ``z_hat`` (B, C, H, W) under the factorised prior; ``step``: of a variable-rate grid.
+
+    In training mode the bare information, which CompressAI's likelihood bound keeps finite.
+    """
     with torch.autocast(z_hat.device.type, enabled=False):
         values = z_hat.float().transpose(0, 1)
         rows = values.reshape(values.shape[0], 1, -1)
         likelihood, _, _ = model._likelihood(rows) if step is None else model._likelihood_variable(rows, qs=step)
-        likelihood = model.likelihood_lower_bound(likelihood)
-        return _bits(likelihood.view(values.shape).transpose(0, 1))
+        if model.training:
+            return _bits(model.likelihood_lower_bound(likelihood).view(values.shape).transpose(0, 1))
+        below, centre, above = model.quantiles.detach().unbind(-1)  # (C, 1) each
+        unit = 1.0 if step is None else step
+        low, high = (((end - centre).abs() / unit).ceil().clamp(min=1) for end in (below, above))
+        most = escape_bits((rows - centre[..., None]) / unit, low[..., None], high[..., None])
+        return _coded_bits(likelihood.view(values.shape).transpose(0, 1), most.view(values.shape).transpose(0, 1))
 
 
 def gaussian_bits(model: GaussianConditional, y_hat: Tensor, scales: Tensor, means: Tensor | None) -> Tensor:
-    """``(B,)`` bits of ``y_hat`` under N(means, scales) integrated over the unit bin."""
+    """``(B,)`` bits of ``y_hat`` under N(means, scales) integrated over the unit bin.
+
+    In training mode the bare information, which CompressAI's likelihood bound keeps finite.
+    """
     with torch.autocast(y_hat.device.type, enabled=False):
-        likelihood = model._likelihood(y_hat.float(), scales.float(), None if means is None else means.float())
-        return _bits(model.likelihood_lower_bound(likelihood))
+        symbols = y_hat.float() if means is None else y_hat.float() - means.float()
+        likelihood = model._likelihood(symbols, scales.float())
+        if model.training:
+            return _bits(model.likelihood_lower_bound(likelihood))
+        bounded = model.lower_bound_scale(scales.float())
+        table = torch.bucketize(bounded.detach().contiguous(), model.scale_table).clamp(max=len(model.scale_table) - 1)
+        end = -model.offset[table] * (bounded / bounded.detach())  # of the table in use, with the slope of all of them
+        return _coded_bits(likelihood, escape_bits(symbols, end, end))
 
 
 def _crc(y_hat: Tensor, means: Tensor | None) -> int:

@@ -105,7 +105,7 @@ def test_frames_and_bits_are_compressais() -> None:
         rates = [like for frame in theirs["likelihoods"] for like in frame.values()]
         expected = torch.stack([-r[part].log2().flatten(1).sum(1) for r in rates for part in "yz"])
         assert (ours.x_hat - x_hat).abs().max() <= 1e-4
-        assert torch.allclose(ours.bits - codec._overhead(list(expected), (2, 3, SIDE, SIDE)), expected.sum(0), 1e-4)
+        assert torch.allclose(ours.bits - codec._overhead(list(expected), (2, 3, SIDE, SIDE)), expected.sum(0), 1e-3)
         assert expected[0::2].min() > 1000 and expected[1::2].min() > 50  # not degenerate
         gaps = (x_hat[:, 1:] - x_hat[:, :-1]).abs().mean((0, 2, 3, 4))
         assert gaps.min() > 0.01
