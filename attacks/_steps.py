@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from robustcodec.interfaces import Oracle, Threat
+from robustcodec.rounding import Crafting
 
 
 class Best:
@@ -42,3 +43,52 @@ def due(step: int, steps: int, every: int) -> bool:
 def per_sample(values: Tensor) -> Tensor:
     """``(N,)`` shaped to multiply a clip ``(N, T, 3, H, W)``."""
     return values[:, None, None, None, None]
+
+
+def normalised(grad: Tensor) -> Tensor:
+    """Mean absolute value 1 per sample; zero stays zero."""
+    size = per_sample(grad.abs().flatten(1).mean(1))
+    return grad / torch.where(size > 0, size, 1.0)
+
+
+def ascend(
+    oracle: Oracle,
+    x: Tensor,
+    threat: Threat,
+    start: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    momentum: float,
+    judge: int,
+    surrogate: Crafting,
+    look_ahead: bool = False,
+) -> Best:
+    """The best judged of ``steps`` projected steepest steps of ``step_size`` radii from ``start``.
+
+    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1; without it a step follows the
+    gradient alone. ``look_ahead``: gradients are taken where that sum alone would lead (Nesterov), inside or not.
+    """
+    best, x_adv, total = Best(x), start, torch.zeros_like(x)
+    for step in range(steps):
+        where = x_adv
+        if look_ahead:  # for L∞ the published x + α·μ·g: the mean step is α
+            length = per_sample(threat.steepest(total, x).abs().flatten(1).mean(1))
+            where = x_adv + step_size * momentum * length * total
+        _, grad = oracle.gradient(where, surrogate)
+        total = momentum * total + normalised(threat.confine(grad, x)) if momentum else grad
+        x_adv = threat.project(x_adv + step_size * threat.steepest(total, x), x)
+        if due(step, steps, judge):
+            best.judge(x_adv, x, oracle, threat)
+    return best
+
+
+def best_of(oracle: Oracle, runs: list[Best]) -> Tensor:
+    """For each sample the best of several restarts; a remark where they are more than 1 dB of damage apart."""
+    best = Best(runs[0].x)
+    for run in runs:
+        best.see(run.x, run.damage)
+    damage = torch.stack([run.damage for run in runs])
+    low, high = damage.amin(0), damage.amax(0)
+    oracle.remark("random restarts disagree", (low > 0) & (10 * torch.log10(high / low) > 1))
+    return best.x

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from robustcodec.attacks._steps import Best, due, per_sample
+from robustcodec.attacks._steps import Best, ascend, best_of
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
@@ -50,20 +49,18 @@ class PGD(Attack):
             raise ValueError(f"restarts={self.restarts} would all be the same; use random_start=true or restarts=1")
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        best = Best(x)
-        for _ in range(self.restarts):
-            x_adv = threat.random_start(x, rng.child()) if self.random_start else x
-            direction = torch.zeros_like(x)
-            for step in range(self.steps):
-                _, grad = oracle.gradient(x_adv, self.surrogate)
-                direction = self.momentum * direction + _normalised(grad) if self.momentum else grad
-                x_adv = threat.project(x_adv + self.step_size * threat.steepest(direction, x), x)
-                if due(step, self.steps, self.judge):
-                    best.judge(x_adv, x, oracle, threat)
-        return best.x
+        return best_of(oracle, [self._once(oracle, x, threat, rng) for _ in range(self.restarts)])
 
-
-def _normalised(grad: Tensor) -> Tensor:
-    """Mean absolute value 1 per sample; zero stays zero."""
-    size = per_sample(grad.abs().flatten(1).mean(1))
-    return grad / torch.where(size > 0, size, 1.0)
+    def _once(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Best:
+        start = threat.random_start(x, rng.child()) if self.random_start else x
+        return ascend(
+            oracle,
+            x,
+            threat,
+            start,
+            steps=self.steps,
+            step_size=self.step_size,
+            momentum=self.momentum,
+            judge=self.judge,
+            surrogate=self.surrogate,
+        )

@@ -91,7 +91,7 @@ def worst_linf(eps: float, matrix: Tensor) -> Tensor:
 
 
 def test_pgd_finds_the_top_singular_vector() -> None:
-    matrix, x, threat = spectrum(), grey(), Psnr(40)
+    matrix, x, threat = spectrum(), grey(), Psnr(30)  # at 40 dB so few values lose 2 % to the rounding to 8 bits
     assert (damage(PGD(steps=50), Linear(matrix), threat, x) >= 0.99 * worst_l2(threat, matrix, x)).all()
 
 
@@ -179,9 +179,9 @@ def test_more_restarts_never_do_less_damage() -> None:
 
 
 @pytest.mark.parametrize("threat", [Psnr(40), Linf(8 / 255)], ids=repr)
-def test_more_steps_never_do_less_damage(threat: Threat) -> None:
+def test_more_steps_never_do_less_damage_if_all_are_judged(threat: Threat) -> None:
     matrix, x = torch.randn(VALUES, VALUES, generator=torch.Generator().manual_seed(8)), grey()
-    reached = [damage(PGD(steps=s), Linear(matrix), threat, x) for s in (1, 2, 5, 10, 20)]
+    reached = [damage(PGD(steps=s, judge=1), Linear(matrix), threat, x) for s in (1, 2, 5, 10, 20)]
     assert all((b >= a).all() for a, b in zip(reached, reached[1:], strict=False))
     assert (reached[-1] > reached[0]).all()
 
@@ -206,7 +206,7 @@ def test_pgd_from_the_clean_clip() -> None:
     assert (seeds[0] > SourceDistortion()(x, codec(x), codec(x), x)).all()
 
 
-@pytest.mark.parametrize("threat", [Psnr(40), Linf(8 / 255)], ids=repr)
+@pytest.mark.parametrize("threat", [Psnr(30), Linf(8 / 255)], ids=repr)
 def test_order_of_strength(threat: Threat) -> None:
     x, codec = grey(), Linear(spectrum())
     noise, fgsm, pgd = (damage(a, codec, threat, x) for a in (Noise(), FGSM(), PGD()))
@@ -237,7 +237,13 @@ def test_noise_uses_the_budget_and_asks_nothing() -> None:
 
 def test_queries_are_what_they_say() -> None:
     x = grey()
-    for attack, expected in ((PGD(steps=5, restarts=2), 20), (FGSM(), 1), (ChenMa(steps=5, restarts=2), 12)):
+    counted: list[tuple[Attack, int]] = [
+        (PGD(steps=5, restarts=2), 12),
+        (PGD(steps=5, judge=1), 10),
+        (FGSM(), 1),
+        (ChenMa(steps=5, restarts=2), 12),
+    ]
+    for attack, expected in counted:
         oracle = Oracle(Linear(positive()), Distortion(), x, "white")
         attack.run(oracle, x, Linf(8 / 255), Draws(range(2)))
         assert oracle.queries == expected, attack

@@ -1,0 +1,83 @@
+"""APGD: ascent whose step halves where it stops paying (Croce & Hein, 2020, https://arxiv.org/abs/2003.01690)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustcodec.attacks._steps import Best, best_of, due, per_sample
+from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.registry import attacks
+from robustcodec.rounding import Crafting
+
+ALPHA = 0.75  # weight of the new step against the last one
+RHO = 0.75  # share of steps that must rise between two checkpoints
+FIRST_STEP = 2.0  # in radii
+
+
+@attacks.register("apgd")
+@dataclass(frozen=True)
+class APGD(Attack):
+    """Algorithm 1 of the paper, ``steps`` gradients from each of ``restarts`` random starts; the best is returned.
+
+    The first step is two radii. At each checkpoint a sample halves its step and goes back to its best iterate if fewer
+    than three quarters of the steps since the last one raised the damage, or if neither step nor best damage
+    changed. Rises and the best are those of the crafting, under ``surrogate``: how the gradient passes the rounding of
+    latents. Of what it finds, the best at every ``judge``-th step, the best at the end and the last iterate are judged
+    by what the codec really does with their 8-bit version. The paper runs 100 steps, AutoAttack's code the
+    same; for L2 both normalise the gradient.
+    """
+
+    steps: int = 100
+    restarts: int = 1
+    judge: int = 10
+    surrogate: Crafting = "none"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.restarts, self.judge) < 1:
+            raise ValueError(
+                f"steps={self.steps}, restarts={self.restarts}, judge={self.judge}; expected at least 1 of each"
+            )
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        return best_of(oracle, [self._once(oracle, x, threat, rng.child()) for _ in range(self.restarts)])
+
+    def _once(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Best:
+        judged, top = Best(x), Best(x)
+        here = before = threat.random_start(x, rng)
+        step_size = torch.full((len(x),), FIRST_STEP, device=x.device)
+        last, rises = torch.full_like(step_size, math.inf), torch.zeros_like(step_size)
+        halved = torch.zeros_like(step_size, dtype=torch.bool)
+        checkpoint, reached, top_grad = 0, top.damage.clone(), torch.zeros_like(x)
+        for step in range(self.steps):
+            damage, grad = oracle.gradient(here, self.surrogate)
+            top_grad = torch.where(per_sample(damage > top.damage), grad, top_grad)
+            top.see(here, damage)
+            rises += damage > last
+            last = damage
+            if step in checkpoints(self.steps):
+                halved = (rises < RHO * (step - checkpoint)) | (~halved & (top.damage <= reached))
+                step_size = torch.where(halved, step_size / 2, step_size)
+                here, grad = (torch.where(per_sample(halved), a, b) for a, b in ((top.x, here), (top_grad, grad)))
+                checkpoint, reached, rises = step, top.damage.clone(), torch.zeros_like(rises)
+            if due(step, self.steps, self.judge):
+                judged.judge(top.x, x, oracle, threat)
+            uphill = threat.project(here + per_sample(step_size) * threat.steepest(grad, x), x)
+            alpha = ALPHA if step else 1.0
+            ahead = threat.project(here + alpha * (uphill - here) + (1 - alpha) * (here - before), x)
+            before, here = here, ahead
+        judged.judge(here, x, oracle, threat)
+        return judged
+
+
+def checkpoints(steps: int) -> set[int]:
+    """Numbers of steps after which they may halve: 22 % of all, then in gaps of 19 %, 16 % … and not under 6 %."""
+    share, gap, out = 22, 22, set[int]()
+    while share < 100:
+        out.add(-(-share * steps // 100))
+        gap = max(gap - 3, 6)
+        share += gap
+    return out
