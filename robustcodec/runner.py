@@ -114,7 +114,7 @@ class Runner:
         for metric in built:  # a metric that cannot be computed here says so now, not after an hour of crafting
             metric.fn(probe, probe)
         self._codecs: dict[tuple[str, str], Codec] = {}
-        self.queries = 0  # of all crafting so far, per sample
+        self.crafted, self.queries = 0, 0  # clips made by this runner, and what they took; what is shared counts once
         self._clean: dict[str, Clean] = {}  # by sample, of the codec and defense in hand
         self._clean_of: tuple[str, str, str] | None = None
 
@@ -249,6 +249,7 @@ class Runner:
                 oracle.blind, budget, findings, oracle.remarks, suspicions, strict=True
             )
         ]
+        self.crafted += len(batch)
         self.queries += oracle.queries * len(batch)
         return to_uint8(x_adv).cpu(), infos
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
 
+SHARP = 1.5  # of the bend between the two ways to spend bits: at most half a bit is cut off
 LEAST = 1e-30  # likelihood; keeps its logarithm finite where escape_bits is less anyway
 
 
@@ -40,7 +41,7 @@ def _bits(likelihood: Tensor) -> Tensor:
 
 def _coded_bits(likelihood: Tensor, most: Tensor) -> Tensor:
     """``(B,)`` bits of ``(B, …)`` likelihoods: each its information, but no more than ``most``, by a smooth minimum."""
-    return (most - F.softplus(most + likelihood.clamp(min=LEAST).log2())).flatten(1).sum(1)
+    return (most - F.softplus(most + likelihood.clamp(min=LEAST).log2(), beta=SHARP)).flatten(1).sum(1)
 
 
 def medians(model: EntropyBottleneck, z: Tensor) -> Tensor:

@@ -96,7 +96,11 @@ def command(
     from robustcodec.cli.report import publish
 
     publish(store, cells, console, as_json=json)
-    console.print(f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed", style="dim")
+    console.print(
+        f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
+        f"{runner.queries} queries to craft {runner.crafted} clips",
+        style="dim",
+    )
     for cell, error in tally.errors.items():
         console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
     if tally.failed:

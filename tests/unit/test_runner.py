@@ -67,6 +67,16 @@ class Scale(Codec):
         return torch.stack(out).detach()
 
 
+@codecs.register("test-bare")
+class Bare(Scale):
+    """The same with a rounding that has no gradient: ``torch.round`` alone."""
+
+    def forward(self, x: Tensor) -> Output:
+        y = (x * self.weight).round()
+        bits = torch.full((len(x),), 8.0 * (8 + x[0].numel()))
+        return Output(lambda: (y / self.weight).clamp(0, 1), lambda: bits + 0 * y.flatten(1).sum(1))
+
+
 def stolen_codec(oracle: Oracle) -> Scale:
     """What a determined attack digs out of its oracle."""
     damage: Any = oracle._damage
@@ -342,8 +352,29 @@ def test_adversarial_clips_are_shared_by_cells_that_only_evaluate_them(tmp_path:
     sample = bare.samples()[0]
     assert bare.craft_id(sample) == oblivious.craft_id(sample) == transfer.craft_id(sample)
     assert adaptive.craft_id(sample) != bare.craft_id(sample)
-    Runner(Store(tmp_path)).run([bare, oblivious, transfer])
-    assert len(list(tmp_path.glob("crafted/*/*.safetensors"))) == 2
+    runner = Runner(Store(tmp_path))
+    runner.run([bare, oblivious, transfer])
+    assert len(list(tmp_path.glob("crafted/*/*.safetensors"))) == 2 == runner.crafted
+
+
+def test_defenses_and_transfer_targets_cost_no_query(tmp_path: Path) -> None:
+    """A grid of D oblivious defenses and T transfer targets asks the victim as often as the bare codec alone."""
+    bare = Cell("test-scale", "pgd:steps=3", **PIXELS)  # type: ignore[arg-type]
+    defended = [Cell("test-scale", "pgd:steps=3", defense=d, **PIXELS) for d in ("self-ensemble", "resize")]  # type: ignore[arg-type]
+    targets = [Cell(f"jpeg:quality={q}", "pgd:steps=3", access="transfer:test-scale", **PIXELS) for q in (40, 50, 60)]  # type: ignore[arg-type]
+    alone, grid = Runner(Store(tmp_path / "alone")), Runner(Store(tmp_path / "grid"))
+    assert not alone.run([bare]).errors and not grid.run([bare, *defended, *targets]).errors
+    assert alone.queries == grid.queries == 2 * (3 + 1)
+    assert grid.run([bare, *defended, *targets]).ran == 0 and grid.queries == alone.queries
+
+
+def test_a_codec_that_rounds_without_a_surrogate_is_flagged(tmp_path: Path) -> None:
+    """Its gradient is zero: an attack that fails proves nothing."""
+    cell = Cell("test-bare", "pgd:steps=3", objective="source-distortion", **PIXELS)  # type: ignore[arg-type]
+    result = run(cell, tmp_path)
+    assert any("zero gradient: the attack was blind: 2 of 2" in w for w in result.warnings), result.warnings
+    honest = run(Cell("test-scale", "pgd:steps=3", objective="source-distortion", **PIXELS), tmp_path)  # type: ignore[arg-type]
+    assert not any("zero gradient" in w for w in honest.warnings)
 
 
 def test_a_white_box_attack_on_a_codec_without_gradient_says_what_to_do(tmp_path: Path) -> None:
