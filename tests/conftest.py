@@ -4,24 +4,23 @@ case is known in closed form."""
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import toys
 from torch import Tensor
 
-from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.interfaces import Codec
 
 ROOT = Path(__file__).parent.parent
 TRAINED = "bmshj2018-factorized.tiny-q1"  # the smallest bundled codec
 SHAPE = (1, 3, 12, 12)  # of a clip of the linear codec
-VALUES = math.prod(SHAPE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,50 +63,22 @@ def plugins(plugin_site: Path) -> None:
     importlib.import_module("robustcodec_example.plugins")
 
 
-class Linear(Codec):
-    """``x_hat = A x`` without rounding or clamping, for clips of one size; coded as raw float32."""
-
-    card = Card("linear", "linear")
-
-    def __init__(self, matrix: Tensor) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, x: Tensor) -> Output:
-        x_hat = (x.flatten(1) @ self.matrix.T).view_as(x)
-        return Output(lambda: x_hat, lambda: torch.full((len(x),), 32.0 * x[0].numel()))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [c.numpy().tobytes() for c in self(x).x_hat]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        return torch.stack([torch.frombuffer(bytearray(s), dtype=torch.float32).view(SHAPE) for s in streams])
-
-
 @pytest.fixture
 def linear() -> Callable[[Tensor], Codec]:
-    """The codec of a matrix."""
-    return Linear
+    """The linear codec of a matrix."""
+    return toys.Linear
 
 
 @pytest.fixture
 def grey() -> Tensor:
-    """Two 8-bit clips ``(2, 1, 3, 12, 12)`` far from the faces of the box."""
-    return torch.randint(100, 156, (2, *SHAPE), generator=torch.Generator().manual_seed(7)) / 255
+    return toys.grey(SHAPE)
 
 
 @pytest.fixture
 def spectrum() -> Tensor:
-    """A matrix with singular values 2, 1.4, 1.4/2, 1.4/3 … in random directions."""
-    rng = torch.Generator().manual_seed(5)
-    u, v = (torch.linalg.qr(torch.randn(VALUES, VALUES, generator=rng)).Q for _ in range(2))
-    s = 1.4 / torch.arange(VALUES).clamp(min=1)
-    s[0] = 2
-    matrix: Tensor = u @ torch.diag(s) @ v.T
-    return matrix
+    return toys.spectrum(SHAPE)
 
 
 @pytest.fixture
 def positive() -> Tensor:
-    """A matrix without negative entries: under L∞ the worst case moves every value up."""
-    return torch.rand(VALUES, VALUES, generator=torch.Generator().manual_seed(6)) / VALUES
+    return toys.positive(SHAPE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-KINDS = ("codecs", "attacks", "objectives", "threats", "defenses", "data", "metrics")
+KINDS = ("codecs", "attacks", "suites", "objectives", "threats", "defenses", "data", "metrics")
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class Entry:
     summary: str
     parameters: dict[str, str | None]
     tags: list[str]  # of weights that ship
+    members: list[str] = field(default_factory=list)  # attacks (objectives) of a suite
 
 
 def command(
     kind: Annotated[Optional[str], typer.Argument(help=f"One of {', '.join(KINDS)}. Default: all.")] = None,  # noqa: UP045
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
 ) -> None:
-    """List codecs, attacks, objectives, threats, defenses, data sets and metrics with their parameters.
+    """List codecs, attacks, suites, objectives, threats, defenses, data sets and metrics with their parameters.
 
     Parameters follow the name: pgd:steps=50,step_size=0.2. Tags of trained weights follow a dot:
     bmshj2018-hyperprior.tiny-q2.
@@ -69,8 +70,10 @@ def command(
 
 def entries(kind: str) -> list[Entry]:
     """All plugins of a kind, by name."""
-    from robustcodec import registry, weights
+    from robustcodec import registry, suites, weights
 
+    if kind == "suites":
+        return [Entry(str(s), s.about, {}, [], [f"{a} ({o})" for a, o in s.members]) for s in suites.bundled()]
     plugins = registry.KINDS[kind]
     return [
         Entry(
@@ -121,11 +124,11 @@ def _table(kind: str, listed: list[Entry]) -> Table:
     table = Table(title=Text(kind, style="bold"), title_justify="left", box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("what it is", ratio=3)
-    table.add_column("parameters", ratio=2, overflow="fold")
+    table.add_column("attacks (objectives)" if kind == "suites" else "parameters", ratio=2, overflow="fold")
     if kind == "codecs":
         table.add_column("weights that ship", ratio=1)
     for entry in listed:
         settings = [f"{key}={'…' if value is None else value}" for key, value in entry.parameters.items()]
-        row = [entry.name, entry.summary, ", ".join(settings)]
+        row = [entry.name, entry.summary, ", ".join(settings) or "\n".join(entry.members)]
         table.add_row(*(Text(cell) for cell in [*row, " ".join(entry.tags)][: len(table.columns)]))
     return table

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 import robustcodec
-from robustcodec import registry, weights
+from robustcodec import registry, suites, weights
 from robustcodec.cli import main
 from robustcodec.data import read_image, to_float, to_uint8, write_image
 from robustcodec.video import read_video, write_y4m
@@ -276,6 +276,7 @@ def test_check_needs_a_codec(robust: Type) -> None:
 
 def test_list_knows_every_name_and_default(robust: Type) -> None:
     listed = json.loads(robust("list", "--json").out)
+    assert [e["name"] for e in listed.pop("suites")] == [str(suite) for suite in suites.bundled()]
     assert {kind: [e["name"] for e in entries] for kind, entries in listed.items()} == {
         kind: plugins.names() for kind, plugins in registry.KINDS.items()
     }

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
+import toys
 from torch import Tensor
+from toys import Linear
 
 from robustcodec.attacks.chen_ma import ChenMa
 from robustcodec.attacks.fgsm import FGSM
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.pgd import PGD
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Objective, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
 from robustcodec.objectives import Distortion, SourceDistortion
 from robustcodec.rounding import round_latent
 from robustcodec.threats import Linf, Mse, Psnr
 
 SHAPE = (1, 3, 4, 4)
 VALUES = math.prod(SHAPE)
-
-
-class Linear(Codec):
-    """``x_hat = A x`` without rounding or clamping, for clips of one size; coded as raw float32."""
-
-    card = Card("linear", "linear")
-
-    def __init__(self, matrix: Tensor) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, x: Tensor) -> Output:
-        x_hat = (x.flatten(1) @ self.matrix.T).view_as(x)
-        return Output(lambda: x_hat, lambda: torch.full((len(x),), 32.0 * VALUES))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [c.numpy().tobytes() for c in self(x).x_hat]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        return torch.stack([torch.frombuffer(bytearray(s), dtype=torch.float32).view(SHAPE) for s in streams])
 
 
 class Stairs(Linear):
@@ -49,23 +31,7 @@ class Stairs(Linear):
         return super().forward(round_latent(4 * x - 0.25) / 4)
 
 
-def spectrum() -> Tensor:
-    """A matrix with singular values 2, 1.4, 1.4/2, 1.4/3 … in random directions."""
-    rng = torch.Generator().manual_seed(5)
-    u, v = (torch.linalg.qr(torch.randn(VALUES, VALUES, generator=rng)).Q for _ in range(2))
-    s = 1.4 / torch.arange(VALUES).clamp(min=1)
-    s[0] = 2
-    matrix: Tensor = u @ torch.diag(s) @ v.T
-    return matrix
-
-
-def positive() -> Tensor:
-    return torch.rand(VALUES, VALUES, generator=torch.Generator().manual_seed(6)) / VALUES
-
-
-def grey(n: int = 2) -> Tensor:
-    """Clips far from the faces of the box."""
-    return torch.randint(100, 156, (n, *SHAPE), generator=torch.Generator().manual_seed(7)) / 255
+spectrum, positive, grey = (partial(toys.spectrum, SHAPE), partial(toys.positive, SHAPE), partial(toys.grey, SHAPE))
 
 
 def damage(

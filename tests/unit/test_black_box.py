@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+import toys
 from scipy.fft import idctn
 from torch import Tensor
+from toys import Linear
 
 from robustcodec import registry
 from robustcodec.attacks import square
@@ -23,33 +24,13 @@ from robustcodec.attacks.spsa import SPSA
 from robustcodec.attacks.square import Square
 from robustcodec.data import Photos, to_float
 from robustcodec.errors import BadParameter
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Objective, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
 from robustcodec.objectives import Distortion, SourceDistortion
 from robustcodec.threats import Flicker, Linf, Psnr
 from robustcodec.zoo.pillow import Jpeg
 
 SHAPE = (1, 3, 4, 4)
 VALUES = math.prod(SHAPE)
-
-
-class Linear(Codec):
-    """``x_hat = A x``, for clips of one size."""
-
-    card = Card("linear", "linear")
-
-    def __init__(self, matrix: Tensor) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, x: Tensor) -> Output:
-        x_hat = (x.flatten(1) @ self.matrix.T).view_as(x)
-        return Output(lambda: x_hat, lambda: torch.full((len(x),), 8.0))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [c.numpy().tobytes() for c in x]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 class Dice(Linear):
@@ -61,23 +42,11 @@ class Dice(Linear):
         return super().forward(x + 1e-3 * torch.randn_like(x))
 
 
-def spectrum() -> Tensor:
-    """A matrix with singular values 2, 1.4, 1.4/2, 1.4/3 … in random directions."""
-    rng = torch.Generator().manual_seed(5)
-    u, v = (torch.linalg.qr(torch.randn(VALUES, VALUES, generator=rng)).Q for _ in range(2))
-    s = 1.4 / torch.arange(VALUES).clamp(min=1)
-    s[0] = 2
-    matrix: Tensor = u @ torch.diag(s) @ v.T
-    return matrix
-
-
-def positive() -> Tensor:
-    return torch.rand(VALUES, VALUES, generator=torch.Generator().manual_seed(6)) / VALUES
+spectrum, positive = partial(toys.spectrum, SHAPE), partial(toys.positive, SHAPE)
 
 
 def grey(n: int = 2, frames: int = 1) -> Tensor:
-    shape = (n, frames, *SHAPE[1:])
-    return torch.randint(100, 156, shape, generator=torch.Generator().manual_seed(7)) / 255
+    return toys.grey((frames, *SHAPE[1:]), n)
 
 
 def damage(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 import torchattacks
 from torch import Tensor
+from toys import Linear
 
 from robustcodec import load, registry
 from robustcodec.attacks import foolbox as ours_of_foolbox
@@ -26,7 +26,7 @@ from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.torchattacks import Torchattacks
 from robustcodec.data import to_float
 from robustcodec.errors import AttackError, BadParameter, MissingDependency
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Oracle, Output, Threat
 from robustcodec.objectives import Distortion, SourceDistortion
 from robustcodec.rounding import round_latent
 from robustcodec.threats import Linf, Psnr
@@ -56,26 +56,6 @@ FEW = {
     "SaltAndPepperNoiseAttack": "steps=20",
     "PointwiseAttack": "l2_binary_search=false",
 }
-
-
-class Linear(Codec):
-    """``x_hat = A x``, without rounding or clamping."""
-
-    card = Card("linear", "linear")
-
-    def __init__(self, matrix: Tensor) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, x: Tensor) -> Output:
-        x_hat = (x.flatten(1) @ self.matrix.T).view_as(x)
-        return Output(lambda: x_hat, lambda: torch.full((len(x),), 32.0 * VALUES))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [c.numpy().tobytes() for c in self(x).x_hat]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 class Stairs(Linear):

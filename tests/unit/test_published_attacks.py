@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
 import torch
+import toys
 from torch import Tensor
 from torch.nn import functional
+from toys import Linear
 
 from robustcodec.attacks import ftda, korhonen, madc, ssah
 from robustcodec.attacks._colour import to_lab, to_rgb
@@ -21,7 +22,7 @@ from robustcodec.attacks.korhonen import Korhonen, activity
 from robustcodec.attacks.madc import MADC
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.ssah import SSAH, low_band
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Draws, Oracle, Output, Threat
 from robustcodec.objectives import Distortion, SourceDistortion
 from robustcodec.registry import attacks
 from robustcodec.threats import Flicker, Linf, Mse, Psnr
@@ -32,40 +33,8 @@ ALL: list[Attack] = [FTDA(), MADC(), SSAH(), CAdv(cell=4), Korhonen()]
 THREATS: list[Threat] = [Psnr(40), Psnr(34), Linf(8 / 255)]
 
 
-class Linear(Codec):
-    """``x_hat = A x`` without rounding or clamping, for clips of ``SHAPE``."""
-
-    card = Card("linear", "linear")
-
-    def __init__(self, matrix: Tensor) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, x: Tensor) -> Output:
-        x_hat = (x.flatten(1) @ self.matrix.T).view_as(x)
-        return Output(lambda: x_hat, lambda: torch.full((len(x),), 32.0 * VALUES))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [c.numpy().tobytes() for c in self(x).x_hat]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        return torch.stack([torch.frombuffer(bytearray(s), dtype=torch.float32).view(SHAPE) for s in streams])
-
-
-@cache
-def spectrum() -> Tensor:
-    """A matrix with singular values 2, 1.4, 1.4/2, 1.4/3 … in random directions."""
-    rng = torch.Generator().manual_seed(5)
-    u, v = (torch.linalg.qr(torch.randn(VALUES, VALUES, generator=rng)).Q for _ in range(2))
-    s = 1.4 / torch.arange(VALUES).clamp(min=1)
-    s[0] = 2
-    matrix: Tensor = u @ torch.diag(s) @ v.T
-    return matrix
-
-
-def grey(n: int = 2) -> Tensor:
-    """Clips far from the faces of the box."""
-    return torch.randint(100, 156, (n, *SHAPE), generator=torch.Generator().manual_seed(7)) / 255
+spectrum = cache(partial(toys.spectrum, SHAPE))
+grey = partial(toys.grey, SHAPE)
 
 
 def run(attack: Attack, threat: Threat, x: Tensor, first_seed: int = 0, matrix: Tensor | None = None) -> Tensor:
