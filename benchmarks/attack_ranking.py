@@ -35,7 +35,7 @@ def main() -> None:
     rows["name"] = rows["attack"] + [f" ({o})" if o != "distortion" else "" for o in rows["objective"]]
     pairs = [(str(a), str(o)) for a, o in zip(rows["attack"], rows["objective"], strict=True)]
     in_suite = pd.Series([pair in suite.members for pair in pairs], index=rows.index)
-    worst = rows[in_suite].groupby(KEYS)[SCORES].max().reset_index().assign(name=f"**{suite}, worst per sample**")
+    worst = rows[in_suite].groupby(KEYS)[SCORES].max().reset_index().assign(name=f"{suite}: worst per sample")
     text = []
     for threat, group in pd.concat([rows, worst]).groupby("threat", sort=False):
         mean = group.groupby("name")[[*SCORES, "input_psnr", "queries"]].mean()

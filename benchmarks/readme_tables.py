@@ -1,7 +1,7 @@
 """The README's tables, from run folders and from the cards of the bundled codecs.
 
 robustcodec run && python benchmarks/readme_tables.py leaderboard runs/default
-robustcodec run benchmarks/kodak.toml && python benchmarks/readme_tables.py attacks runs/kodak
+robustcodec run benchmarks/attacks.toml && python benchmarks/readme_tables.py leaderboard runs/attacks
 robustcodec run benchmarks/clips.toml && python benchmarks/readme_tables.py attacks runs/clips
 python benchmarks/readme_tables.py codecs
 python benchmarks/readme_tables.py video

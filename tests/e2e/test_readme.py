@@ -79,7 +79,14 @@ def test_the_codec_tables_are_what_the_cards_say(table: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "board", "section"), [(0, "default", 2), (1, "default", 0), (2, "kodak", None), (4, "video", None)]
+    ("number", "board", "section"),
+    [
+        (0, "default", 2),
+        (1, "default", 0),
+        (2, "attacks", 0),
+        (3, "attacks", 1),
+        (7, "video", None),
+    ],  # fmt: skip
 )
 def test_result_tables_are_cut_from_the_published_ones(number: int, board: str, section: int | None) -> None:
     """Each line of the README stands in the published table with the same numbers, and none is left out."""
