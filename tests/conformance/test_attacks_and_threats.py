@@ -25,7 +25,7 @@ THREATS: dict[str, Callable[[Tensor], Tensor]] = {
     "linf:3/255,frames=first": lambda d: (d.abs().amax() <= 3) & ~d[1:].any(),
     "flicker:3/255": lambda d: d.abs().amax() <= 3,
 }
-SHORT = {"steps": "3", "restarts": "1", "queries": "8", "samples": "2", "size": "8", "clips": "2", "binary_search": "2"}
+SHORT = {"steps": "2", "restarts": "1", "queries": "8", "samples": "2", "size": "4", "clips": "2", "binary_search": "2"}
 FOREIGN = {
     "torchattacks": ["torchattacks:MIFGSM,options=steps=2", "torchattacks:PGDL2,options=steps=2"],
     "foolbox": ["foolbox:LinfPGD,options=steps=2", "foolbox:L2DeepFool,options=steps=2"],
@@ -60,7 +60,7 @@ def own() -> list[str]:
             continue
         known = registry.attacks.resolve(name)
         short = [f"{k}={v}" for k, v in SHORT.items() if k in known]
-        data = ["data=photos:size=16"] if "data" in known else []
+        data = ["data=photos:size=8"] if "data" in known else []
         specs.append(f"{name}:{','.join(data + short)}" if data or short else name)
     return specs
 
@@ -68,9 +68,9 @@ def own() -> list[str]:
 def clips(frames: int) -> Tensor:
     """Two 8-bit clips, with black and white where the box binds."""
     rng = torch.Generator().manual_seed(3)
-    x = torch.randint(0, 256, (2, frames, 3, 16, 16), generator=rng)
-    x[:, :, :, :4] = 0
-    x[:, :, :, 4:6] = 255
+    x = torch.randint(0, 256, (2, frames, 3, 8, 8), generator=rng)
+    x[:, :, :, :2] = 0
+    x[:, :, :, 2] = 255
     return x / 255
 
 
@@ -108,8 +108,8 @@ def test_budgets_hold_exactly_and_seeds_decide(name: str, threat: str) -> None:
 
 
 def test_a_mask_file_is_kept_to_the_pixel(tmp_path: Path) -> None:
-    mask = torch.zeros(16, 16, dtype=torch.uint8)
-    mask[3:9, 5:12] = 255
+    mask = torch.zeros(8, 8, dtype=torch.uint8)
+    mask[3:7, 2:6] = 255
     Image.fromarray(mask.numpy()).save(tmp_path / "m.png")
     attack = registry.attacks.build(f"patch:where=mask,mask={tmp_path / 'm.png'},steps=3")
     x = clips(1)

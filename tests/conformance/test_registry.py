@@ -16,7 +16,13 @@ from robustcodec.spec import parameters
 
 CODEC = "bmshj2018-hyperprior.tiny-q1"
 NAMED = {"torchattacks": "torchattacks:MIFGSM,options=steps=3", "foolbox": "foolbox:LinfPGD,options=steps=3"}
-FEW = {"steps": "3", "restarts": "1"}  # whatever takes these takes few of them here
+FEW = {
+    "steps": "3",
+    "restarts": "1",
+    "queries": "12",
+    "samples": "2",
+    "binary_search": "2",
+}  # whatever takes these takes few
 
 
 def own(kind: registry.Registry[object]) -> list[str]:
