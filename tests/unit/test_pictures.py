@@ -157,6 +157,7 @@ def rows() -> pd.DataFrame:
             for sample in "12":
                 lines.append(
                     dict.fromkeys(["ms_ssim", "delta_psnr", "delta_own_psnr", "rate_ratio", "decode_failed"], 0.0)
+                    | {"damage": 0.01, "broken": 1.0, "break_db": 36.0, "queries": 9}
                     | {"input_psnr": 36.0, "input_linf": 8.0, "objective": "distortion", "data": "photos", "seed": 0}
                     | {"cell": f"{codec}{defense}{attack}", "codec": codec, "defense": defense, "access": access}
                     | {"attack": attack, "sample": sample, "threat": "linf:8/255", "warnings": "", "vi_db": vi}
