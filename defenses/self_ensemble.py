@@ -6,129 +6,75 @@ the decoder turns it back. The published code did not count the view's 3 bits; h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustcodec.errors import StreamError
-from robustcodec.interfaces import Codec, Defense, Output, StreamPart
+from robustcodec.defenses._criterion import LMBDA, Criterion, Rule, cheapest
+from robustcodec.defenses._moves import View, read_index
+from robustcodec.defenses._wrapping import Change, Step, StepwiseCodec
+from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import defenses
-from robustcodec.rounding import rounding
-
-CODE = 36  # a view is written as a multiple of this: a byte with one wrong bit is never another view
-TIE = 1e-5  # relative; symmetric clips give equal errors up to float noise, and then the first view counts
 
 
 @defenses.register("self-ensemble")
 @dataclass(frozen=True)
 class SelfEnsemble(Defense):
-    """``views``: 1, 2 (identity, mirrored), 4 (and upside down) or 8 (and transposed)."""
+    """``views``: 1, 2 (identity, mirrored), 4 (and upside down) or 8 (and transposed), or a list such as ``0;3;5``: bit
+    0 mirrors, bit 1 turns upside down, bit 2 then transposes.
 
-    views: int = 8
+    ``criterion``: the view of the smallest MSE between itself and its reconstruction (``own-input``), of the fewest
+    ``bits``, or of the least bits per pixel + ``lmbda`` · 255² · MSE (``rd``).
+    """
+
+    views: int | str = 8
+    criterion: Rule = "own-input"
+    lmbda: float = LMBDA
 
     def __post_init__(self) -> None:
-        if self.views not in (1, 2, 4, 8):
-            raise ValueError(f"views={self.views}; expected 1, 2, 4 or 8")
+        if self.lmbda <= 0:
+            raise ValueError(f"lmbda={self.lmbda}; expected a positive weight of the distortion")
+        if self.lmbda != LMBDA and self.criterion != "rd":
+            raise ValueError(f"lmbda={self.lmbda} has no meaning for criterion={self.criterion}; use criterion=rd")
+        _ = self.indices
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The views, in the order in which they are preferred where they are equally good."""
+        if isinstance(self.views, int) and self.views in (1, 2, 4, 8):
+            return tuple(range(self.views))
+        text = str(self.views)
+        indices = tuple(map(int, text.split(";"))) if re.fullmatch(r"[0-7](;[0-7])+", text) else ()
+        if not indices or len(set(indices)) != len(indices):
+            raise ValueError(f"views={text}; expected 1, 2, 4 or 8, or different views from 0 to 7 such as 0;3;5")
+        return indices
 
     def wrap(self, codec: Codec) -> Codec:
-        return SelfEnsembleCodec(codec, self.views)
+        return SelfEnsembleCodec(codec, self.indices, Criterion(self.criterion, self.lmbda))
 
 
-class SelfEnsembleCodec(Codec):
-    """Codes each sample in its best view; one byte in front of the inner stream names it."""
+class SelfEnsembleCodec(StepwiseCodec):
+    """Codes each sample in its best view; one byte in front of the inner stream names it. Gradients go through the
+    chosen view only; the choice itself has none.
+    """
 
-    def __init__(self, inner: Codec, views: int) -> None:
-        super().__init__()
-        self.inner, self.views = inner, views
-        self.card = replace(inner.card, name=f"{inner.card.name}+self-ensemble")
-        self.differentiable = inner.differentiable
-        self.exact_forward = inner.exact_forward
-        self.randomised = inner.randomised
-        self.train(inner.training)
+    side = "view"
 
-    def forward(self, x: Tensor) -> Output:
-        """Gradients go through the chosen view only; the choice itself has none."""
-        chosen = self.choose(x, self._forward)
-        rows = [(chosen == k).nonzero().flatten() for k in range(self.views)]
-        outputs = [(k, self.inner(view(x[r], k))) for k, r in enumerate(rows) if len(r)]
-        order = torch.cat(rows).argsort()
+    def __init__(self, inner: Codec, views: Sequence[int], criterion: Criterion) -> None:
+        super().__init__(inner, "self-ensemble", fixed=len(views) == 1)
+        self.views, self.criterion = [View(k) for k in views], criterion
 
-        def x_hat() -> Tensor:
-            return torch.cat([unview(out.x_hat, k) for k, out in outputs])[order]
+    def steps(self, x: Tensor, real: bool) -> list[Step]:
+        chosen = [self.views[i] for i in self.choose(x, real)]
+        return [Step(rows, view.apply, view.undo, view.pack()) for view, rows in self.alike(chosen)]
 
-        def bits() -> Tensor:
-            return torch.cat([out.bits for _, out in outputs])[order] + 8
+    def read(self, stream: bytes) -> tuple[int, Change]:
+        return 1, View(read_index(stream, [view.k for view in self.views], "view")).undo
 
-        return Output(x_hat, bits)
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        chosen = self.choose(x, self._forward if self.exact_forward else self._decode).tolist()
-        return [bytes([CODE * k]) + self.inner.compress(view(x[i : i + 1], k))[0] for i, k in enumerate(chosen)]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        clips = [self._decompress_clip(s) for s in streams]
-        if len({c.shape for c in clips}) != 1:
-            raise StreamError("the streams hold clips of different sizes; decode them one at a time")
-        return torch.cat(clips)
-
-    def anatomy(self, stream: bytes) -> list[StreamPart]:
-        return [StreamPart("view", 0, 0, 8), *self.inner.anatomy(stream[1:])]
-
-    def choose(self, x: Tensor, reconstruct: Callable[[Tensor], Tensor]) -> Tensor:
-        """``(N,)`` index of the view with the smallest MSE between itself and its reconstruction."""
-        errors = []
-        # the encoder's own choice, whatever precision and rounding an attacker assumes around this call
-        with torch.no_grad(), rounding("straight-through"), torch.autocast(x.device.type, enabled=False):
-            for k in range(self.views):
-                v = view(x, k)
-                errors.append((reconstruct(v) - v).square().flatten(1).mean(1))
-        error = torch.stack(errors, dim=1)
-        return (error <= (1 + TIE) * error.amin(1, keepdim=True)).int().argmax(1)
-
-    def aux_loss(self) -> Tensor | None:
-        return self.inner.aux_loss()
-
-    def aux_parameters(self) -> list[nn.Parameter]:
-        return self.inner.aux_parameters()
-
-    def state(self) -> dict[str, Tensor]:
-        return self.inner.state()
-
-    def refresh(self) -> None:
-        self.inner.refresh()
-
-    def _forward(self, v: Tensor) -> Tensor:
-        out: Output = self.inner(v)
-        return out.x_hat
-
-    def _decode(self, v: Tensor) -> Tensor:
-        return self.inner.decompress(self.inner.compress(v))
-
-    def _decompress_clip(self, data: bytes) -> Tensor:
-        if not data:
-            raise StreamError("an empty stream; expected a view and the stream of a codec")
-        k, rest = divmod(data[0], CODE)
-        if rest or k >= self.views:
-            raise StreamError(
-                f"the stream begins with {data[0]}, which names no view; expected a multiple of {CODE} "
-                f"up to {CODE * (self.views - 1)}: it is damaged, or not of {self.card.name}"
-            )
-        return unview(self.inner.decompress([data[1:]]), k)
-
-
-def view(x: Tensor, k: int) -> Tensor:
-    """View ``k`` of 8: bit 0 mirrors, bit 1 turns upside down, bit 2 then transposes all frames."""
-    flipped = _flip(x, k)
-    return flipped.transpose(-1, -2) if k & 4 else flipped
-
-
-def unview(y: Tensor, k: int) -> Tensor:
-    """The clip of which ``y`` is view ``k``."""
-    return _flip(y.transpose(-1, -2) if k & 4 else y, k)
-
-
-def _flip(x: Tensor, k: int) -> Tensor:
-    dims = [dim for bit, dim in ((1, -1), (2, -2)) if k & bit]
-    return x.flip(dims) if dims else x
+    def choose(self, x: Tensor, real: bool) -> list[int]:
+        """The best view of each sample of ``x`` ``(N, T, 3, H, W)``, by its place in the list of views."""
+        costs = [self.criterion.cost(self.inner, view.apply(x), 1, real) for view in self.views]
+        return cheapest(torch.stack(costs, dim=1))

@@ -110,7 +110,7 @@ def compare(
         try:
             clips[sample.id] = checksum(sample.load())
         except Exception as error:  # one bad file must not cost the others
-            failures.append(Failure("all", sample.id, _reason(error)))
+            failures.append(Failure("all", sample.id, reason_of(error)))
     points: dict[str, list[dict[str, Any]]] = {codec: [] for codec in codecs}
     names = [metric.name for metric in metrics]
     for codec in codecs:
@@ -119,14 +119,14 @@ def compare(
             watch(f"{codec}, {sample.id}")
             if sample.id not in clips:
                 continue
-            path = folder / "points" / f"{_digest([identities[codec], clips[sample.id]])}.json"
-            point = _read(path)
+            path = folder / "points" / f"{digest([identities[codec], clips[sample.id]])}.json"
+            point = read_point(path)
             if not set(names) <= set(point):
                 try:
                     built = built or build(codec, device)
                     point |= _point(built, sample.load(), metrics, device)
                 except Exception as error:  # codecs are anyone's code
-                    failures.append(Failure(codec, sample.id if built else "all", _reason(error)))
+                    failures.append(Failure(codec, sample.id if built else "all", reason_of(error)))
                     if built is None:
                         break
                     continue
@@ -164,11 +164,11 @@ def _identity(codec: str) -> list[Any]:
     return [VERSION, spec.name, params, builder.fingerprint(**params)]
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_point(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
@@ -177,6 +177,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is not a measured point ({error}); remove it and run again") from None
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
     return lines[-1] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[-1]}"

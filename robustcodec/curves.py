@@ -119,7 +119,7 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
             [row["codec"], f"{row['bpp']:.4f}", *(number(row[metric.name], metric) for metric in metrics)]
             for row in group.to_dict("records")
         ]
-        parts += [f"## {escape(str(ladder))}", _table(["codec", "bpp", *map(label, metrics)], lines)]
+        parts += [f"## {escape(str(ladder))}", markdown_rows(["codec", "bpp", *map(label, metrics)], lines)]
     if points["ladder"].nunique() > 1:
         table, notes = bd_rates(points, metrics)
         anchor = escape(points["ladder"].iloc[0])
@@ -131,7 +131,7 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
             f"## BD-rate against {anchor}",
             "Mean difference of rate at equal quality, over the qualities that both curves reach; negative: fewer "
             f"bits than {anchor}. Curves of means over clips, PCHIP interpolation of log-rate.",
-            _table(["ladder", *map(label, metrics)], gains),
+            markdown_rows(["ladder", *map(label, metrics)], gains),
             *(["\n".join(f"* {escape(note)}" for note in notes)] if notes else []),
         ]
     if failures:
@@ -139,12 +139,12 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
         parts += [
             "## Not measured",
             "A codec that lacks a clip which another one has is in no mean and no curve.",
-            _table(["codec", "clip", "why"], lines, numbers=False),
+            markdown_rows(["codec", "clip", "why"], lines, numbers=False),
         ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: bool = True) -> str:
+def markdown_rows(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: bool = True) -> str:
     ruler = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
     body = [[escape(cell) for cell in line] for line in (head, *lines)]
     return "".join(f"| {' | '.join(line)} |\n" for line in (body[0], ruler, *body[1:]))

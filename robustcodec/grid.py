@@ -41,7 +41,10 @@ from robustcodec.weights import dump_toml, sha256
 CELL_VERSION = 2  # raise it whenever the same cell would give other numbers than before
 
 # Parameters younger than the first results: where they change nothing, cells keep the identity they had.
-NEUTRAL: dict[str, dict[str, Any]] = {"threat": {"frames": "all", "per": "clip"}}
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "threat": {"frames": "all", "per": "clip"},
+    "defense self-ensemble": {"criterion": "own-input", "lmbda": 0.01},
+}
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,11 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """Every field resolved: defaults filled in, weights and data by their checksums."""
         others = [kind for kind in _AXIS_REGISTRY if kind != "attack"]
-        named = {"attack": self._attack, **{kind: _resolved(kind, getattr(self, kind)) for kind in others}}
+        named = {"attack": self._attack, **{kind: resolved(kind, getattr(self, kind)) for kind in others}}
         kind, _, codec = self.access.partition(":")
         access = self.access
         if kind in ("transfer", "bpda"):
-            access = f"{kind}:{_canonical(_resolved('codec', codec))}"
+            access = f"{kind}:{_canonical(resolved('codec', codec))}"
         samples = [[s.id, fingerprint(s)] for s in self.samples()]
         return {"version": CELL_VERSION, **named, "access": access, "seed": self.seed, "samples": samples} | self._fast
 
@@ -92,19 +95,19 @@ class Cell:
     @cached_property
     def _attack(self) -> dict[str, Any]:
         """Kept, for an attack may have to load all it is made on to be identified."""
-        return _resolved("attack", self.attack)
+        return resolved("attack", self.attack)
 
     def craft_id(self, sample: Sample) -> str:
         """Identity of one adversarial clip: what it was crafted with, on and from."""
         on = self.victim
         others = ("objective", "threat")
-        named = {"attack": self._attack, **{kind: _resolved(kind, getattr(self, kind)) for kind in others}}
-        victim: list[dict[str, Any]] = [_resolved("codec", on.codec), _resolved("defense", on.defense)]
+        named = {"attack": self._attack, **{kind: resolved(kind, getattr(self, kind)) for kind in others}}
+        victim: list[dict[str, Any]] = [resolved("codec", on.codec), resolved("defense", on.defense)]
         if on.guide is not None:
-            victim.append(_resolved("codec", on.guide))
+            victim.append(resolved("codec", on.guide))
         if on.draws != DRAWS:
             victim.append({"draws": on.draws})
-        clip = [sample.id, fingerprint(sample), _resolved("data", self.data)]
+        clip = [sample.id, fingerprint(sample), resolved("data", self.data)]
         on_what = {"version": CELL_VERSION, "victim": victim, "clip": clip, "seed": self.seed}
         return _digest(named | on_what | self._fast)
 
@@ -232,8 +235,10 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
     return out
 
 
-def _resolved(kind: str, text: str) -> dict[str, Any]:
+def resolved(kind: str, text: str) -> dict[str, Any]:
     """Name, all parameters, and for a codec its weights, of an axis value. Not cached: files behind it may change."""
+    if kind == "defense" and len(layers := registry.defenses.layers(text)) > 1:
+        return {"name": "+".join(each.name for each in layers), "layers": [resolved(kind, str(s)) for s in layers]}
     reg, spec = _AXIS_REGISTRY[kind], Spec.parse(text)
     params = reg.resolve(spec)
     out: dict[str, Any] = {"name": spec.name}
@@ -245,10 +250,14 @@ def _resolved(kind: str, text: str) -> dict[str, Any]:
         params = {k: v for k, v in params.items() if k != "path"}
     else:
         built = reg.build(spec)  # values are checked by the plugin itself
-        params = {k: v for k, v in params.items() if (k, v) not in NEUTRAL.get(kind, {}).items()}
-        if kind in ("attack", "objective") and (samples := built.made_on()):
+        neutral = NEUTRAL.get(kind, {}) | NEUTRAL.get(f"{kind} {spec.name}", {})
+        params = {k: v for k, v in params.items() if (k, v) not in neutral.items()}
+        if kind != "threat" and (samples := built.made_on()):
             out["made_on"] = [[s.id, fingerprint(s)] for s in samples]
             params = {k: v for k, v in params.items() if k != "path"}  # its bytes say all that a path can say
+        if kind == "defense" and (made_by := built.fingerprint()):
+            out["fingerprint"] = made_by
+            params = {k: v for k, v in params.items() if k != "weights"}
     return out | {"params": params}
 
 

@@ -388,6 +388,14 @@ class Defense(ABC):
     @abstractmethod
     def wrap(self, codec: Codec) -> Codec: ...
 
+    def made_on(self) -> list[Sample]:
+        """The samples that it is made of, beside its parameters."""
+        return []
+
+    def fingerprint(self) -> str:
+        """What identifies weights and libraries that its result depends on."""
+        return ""
+
 
 @dataclass(frozen=True)
 class Metric:

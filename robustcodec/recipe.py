@@ -2,7 +2,8 @@
 
 The loss is ``beta · rate + lmbda · distortion + gamma · features + rho · adversarial``. With the defaults that is
 bpp + λ·255²·MSE (Ballé et al., 2018, https://arxiv.org/abs/1802.01436); with the last two terms it is Eq. 5 of
-"Adversarial Distortion for Learned Video Compression" (https://arxiv.org/abs/2004.09508).
+"Adversarial Distortion for Learned Video Compression" (https://arxiv.org/abs/2004.09508). A finetune adds what makes
+a codec robust: see :class:`FinetuneRecipe`.
 
 A recipe file is TOML with the names below; options of the command line come before it. ``[[variant]]`` tables, each
 with a ``name``, make one training run per variant: an ablation.
@@ -11,15 +12,19 @@ with a ``name``, make one training run per variant: an ablation.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Generic, Literal, TypeVar
 
 from robustcodec.crops import Sampling
 from robustcodec.errors import UserError
 
 Distortion = Literal["mse", "l1", "ms-ssim"]
+Freeze = Literal["none", "encoder", "decoder", "prior"]
+R = TypeVar("R", bound="Recipe")
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,77 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class RecipeFile:
-    """Settings of a recipe, some or all, and the variants of an ablation."""
+class FinetuneRecipe(Recipe):
+    """How a trained codec is made robust. With x* what ``attack`` makes of x, and C the codec, the loss is
+
+    ``(1 − adversarial)·[λ·D(C(x), x) + β·R(x)] + adversarial·[λ·D(C(x*), target) + β·R(x*)]`` plus
+
+    ======================  =========================================================================================
+    ``consistency``         · λ·D(C(x*), C(x)), after TRADES (Zhang et al., 2019, https://arxiv.org/abs/1901.08573)
+    ``gradient_penalty``    · λ·first-order rise of D(C(x*), x) over the threat, the dual norm of its gradient
+                            (Ross & Doshi-Velez, 2018, https://arxiv.org/abs/1711.09404)
+    ``lipschitz``           · ‖y(x*) − y(x)‖² / ‖x* − x‖² of the latents
+    ``rate_robustness``     · β·max(0, R(x*) − R(x))
+    ======================  =========================================================================================
+
+    The recipe of Chen & Ma, 2023 (https://arxiv.org/abs/2112.08691) is ``adversarial=1, target="own"`` with a ``ramp``.
+    """
+
+    steps: int = 2000
+    lr: float = 1e-4
+    ema: float = 0.99
+    attack: str = "pgd:steps=3,step_size=0.5"
+    objective: str = "source-distortion"
+    threat: str = "psnr:40"
+    ramp: float = 0.0  # share of the steps over which the budget grows from 0
+    free: int = 0  # replays of every batch, perturbed along the updates' own gradients; 0: ``attack`` crafts
+    adversarial: float = 0.5
+    target: Literal["clean", "own"] = "clean"  # what C(x*) is compared with: x, or x*
+    consistency: float = 0.0
+    gradient_penalty: float = 0.0
+    lipschitz: float = 0.0
+    rate_robustness: float = 0.0
+    freeze: Freeze = "none"  # decoder: all that decoding needs, so that an encoder is trained for the old decoder
+    validate_every: int = 100  # steps
+    validate_attack: str = "pgd:steps=20"
+    validate_threat: str | None = None  # None: ``threat``
+    attacked: int = 4  # of the validation clips
+    balance: float = 0.5  # share of the attacked clips in the score that chooses the best weights
+    patience: int = 0  # validations without a better score before stopping; 0: never
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("ramp", "adversarial", "balance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name}={getattr(self, name)}; expected a share in [0, 1]")
+        for name in ("consistency", "gradient_penalty", "lipschitz", "rate_robustness", "free", "patience"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}={getattr(self, name)}; expected a number of at least 0")
+        if self.validate_every < 1 or self.attacked < 1:
+            raise UserError(
+                f"validate_every={self.validate_every}, attacked={self.attacked}; expected at least 1 of each"
+            )
+        if not (self.adversarial or self.compares or self.gradient_penalty):
+            raise UserError(
+                "no term of this loss sees an attacked clip; give --adversarial, --consistency or a penalty"
+            )
+
+    @property
+    def compares(self) -> bool:
+        """Whether a term needs both C(x) and C(x*)."""
+        return bool(self.consistency or self.lipschitz or self.rate_robustness)
+
+
+@dataclass(frozen=True)
+class RecipeFile(Generic[R]):
+    """Settings of a recipe of one ``kind``, some or all, and the variants of an ablation."""
 
     settings: dict[str, Any]
     variants: tuple[dict[str, Any], ...] = ()
+    kind: type[R] = Recipe  # type: ignore[assignment]
 
     @classmethod
-    def read(cls, name: str) -> RecipeFile:
+    def read(cls, name: str, kind: type[R] = Recipe) -> RecipeFile[R]:  # type: ignore[assignment]
         """A TOML file by path, or one that ships by name; raises :class:`UserError` for anything else."""
         shipped = files("robustcodec.zoo") / "recipes"
         path = Path(name)
@@ -98,38 +166,40 @@ class RecipeFile:
             raise UserError(f"{path} is not a TOML file: {error}") from None
         variants = tuple(table.pop("variant", ()))
         for part in (table, *variants):
-            if unknown := set(part) - {f.name for f in fields(Recipe)}:
+            if unknown := set(part) - {f.name for f in fields(kind)}:
+                finetune = unknown <= {f.name for f in fields(FinetuneRecipe)}
                 raise UserError(
                     f"{path} sets {', '.join(sorted(unknown))}, which no recipe has; "
-                    f"expected {', '.join(f.name for f in fields(Recipe))}"
+                    f"expected {', '.join(f.name for f in fields(kind))}"
+                    + (" (robustcodec finetune takes this recipe)" if finetune else "")
                 )
         if any("name" not in v for v in variants):
             raise UserError(f"{path} has a [[variant]] without a name")
-        return cls(table, variants)
+        return cls(table, variants, kind)
 
-    def recipes(self, given: dict[str, Any]) -> list[Recipe]:
+    def recipes(self, given: dict[str, Any]) -> list[R]:
         """One recipe per variant (or the only one); ``given`` comes before the file. A variant's name is appended.
 
         Raises :class:`UserError` for settings that are still missing or of the wrong kind.
         """
         settings = {**self.settings, **given}
-        missing = [f.name for f in fields(Recipe) if f.default is MISSING and f.name not in settings]
+        missing = [f.name for f in fields(self.kind) if f.default is MISSING and f.name not in settings]
         if missing:
             raise UserError(
                 f"the recipe lacks {', '.join(missing)}; give --{' --'.join(missing)} or put it in the file"
             )
         settings["data"] = tuple(settings["data"])
-        base = Recipe(**settings)
+        base = self.kind(**settings)
         return [replace(base, **{**v, "name": f"{base.name}-{v['name']}"}) for v in self.variants] or [base]
 
 
-def command(recipe: Recipe) -> str:
-    """The command line that trains ``recipe``."""
-    words = ["robustcodec train", recipe.codec]
-    defaults = {f.name: f.default for f in fields(Recipe)}
+def command(recipe: Recipe, inherited: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The command line that trains ``recipe``; ``inherited``: settings that its codec's card gives to a finetune."""
+    words = [f"robustcodec {'finetune' if isinstance(recipe, FinetuneRecipe) else 'train'}", recipe.codec]
+    usual = {f.name: f.default for f in fields(recipe)} | dict(inherited)
     for key, value in asdict(recipe).items():
-        if key == "codec" or value == defaults[key]:
+        if key == "codec" or value == usual[key]:
             continue
         for item in value if isinstance(value, (list, tuple)) else (value,):
-            words.append(f"--{key.replace('_', '-')} {item}")
+            words.append(f"--{key.replace('_', '-')} {'none' if item is None else item}")
     return " ".join(words)

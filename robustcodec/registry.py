@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -31,7 +32,13 @@ class Registry(Generic[T]):
         self._scanned = False
 
     def register(self, name: str) -> Callable[[B], B]:
-        """Decorator: ``@attacks.register("pgd")``. A name taken by another definition raises."""
+        """Decorator: ``@attacks.register("pgd")``. A name taken by another definition, or that no spec can hold,
+        raises.
+        """
+        if not re.fullmatch(r"[A-Za-z_][\w-]*", name):
+            raise RobustCodecError(
+                f"{self.kind} {name!r} cannot be a name; expected a letter or _, then also digits or -"
+            )
 
         def add(builder: B) -> B:
             old = self._builders.get(name)
@@ -89,9 +96,33 @@ class Registry(Generic[T]):
         self._scanned = True  # last: a failed import is met again, and named, by the next lookup
 
 
+class DefenseRegistry(Registry[Any]):
+    """Defenses, which may be stacked: ``a+b:x=1`` is ``a`` around a codec that is behind ``b`` already."""
+
+    def layers(self, text: str) -> list[Spec]:
+        """The defenses of a stack, the outermost first; of a single one, itself.
+
+        A ``+`` in front of a letter or ``_`` joins two of them, so no parameter can hold that. Raises
+        :class:`BadParameter` for what is no spec, and for ``none`` in a stack.
+        """
+        specs = [Spec.parse(part) for part in re.split(r"\+(?=[A-Za-z_])", text)]
+        if len(specs) > 1 and any(spec.name == "none" for spec in specs):
+            raise BadParameter(f"{self.kind} {text!r}: none does nothing in a stack; drop it")
+        return specs
+
+    def build(self, spec: Spec | str) -> Any:
+        """Build the defense, or the stack of them, that a text names."""
+        specs = self.layers(spec) if isinstance(spec, str) else [spec]
+        if len(specs) == 1:
+            return super().build(specs[0])
+        from robustcodec.stack import Stack  # needs torch; names do not
+
+        return Stack(tuple(super(DefenseRegistry, self).build(s) for s in specs), tuple(s.name for s in specs))
+
+
 codecs: Registry[Any] = Registry("codec", "robustcodec.zoo", "robustcodec.codecs")
 attacks: Registry[Any] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
-defenses: Registry[Any] = Registry("defense", "robustcodec.defenses", "robustcodec.defenses")
+defenses = DefenseRegistry("defense", "robustcodec.defenses", "robustcodec.defenses")
 objectives: Registry[Any] = Registry(
     "objective", "robustcodec.objectives", "robustcodec.objectives", also=("robustcodec.targets",)
 )

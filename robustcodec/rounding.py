@@ -69,6 +69,18 @@ def rounding(surrogate: Surrogate) -> Iterator[_State]:
         _state.reset(token)
 
 
+def is_frozen() -> bool:
+    """Whether this forward repeats what the first one rounded and chose."""
+    state = _state.get()
+    return state is not None and state.surrogate == "frozen"
+
+
+def kept(value: Tensor) -> Tensor:
+    """``value`` without gradient; under ``frozen`` that of the first forward. For choices other than rounding."""
+    state = _state.get()
+    return value.detach() if state is None else state.residual(torch.zeros_like(value), value)
+
+
 def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
     """``y`` rounded about ``mean`` (default 0): same shape, gradient by the chosen surrogate."""
     state = _state.get() or _State("straight-through")

@@ -214,7 +214,7 @@ class Runner:
                 "or a black-box attack"
             )
         x = to_float(torch.stack([s.load() for s in batch])).to(self.device)
-        seeds = [_seed(s, cell.seed) for s in batch]
+        seeds = [sample_seed(s, cell.seed) for s in batch]
 
         ask = partial(
             Oracle,
@@ -347,7 +347,7 @@ class Runner:
     @torch.no_grad()
     def code(self, codec: Codec, clip: Tensor, sample: Sample) -> Coded:
         """Real bytes and back. A random codec meets all versions of a sample with one draw, which no attack saw."""
-        x, seed = self._on(clip), _seed(sample, EVALUATION)
+        x, seed = self._on(clip), sample_seed(sample, EVALUATION)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             (stream,) = codec.compress(x)
@@ -385,7 +385,7 @@ def _batches(samples: list[Sample], size: int) -> Iterator[list[Sample]]:
         yield batch
 
 
-def _seed(sample: Sample, seed: int) -> int:
+def sample_seed(sample: Sample, seed: int) -> int:
     """Of sample and seed alone: attacks share their draws, so four restarts begin with the two of a shorter run."""
     return int.from_bytes(hashlib.sha256(f"{sample.id}\n{fingerprint(sample)}\n{seed}".encode()).digest()[:7], "little")
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,17 +68,21 @@ def distortion(metric: Distortion, x: Tensor, x_hat: Tensor) -> Tensor:
     return 1 - ms_ssim(x_hat.flatten(0, 1), x.flatten(0, 1), data_range=1.0)  # type: ignore[no-any-return]
 
 
+class Diverged(RobustCodecError):
+    """Too many steps in a row gave no finite gradient."""
+
+
 class Trainer:
     """One training run in ``out``: ``checkpoint.pt`` (to resume), ``logs/`` (TensorBoard), then weights and card."""
+
+    max_skipped = MAX_SKIPPED
 
     def __init__(self, recipe: Recipe, out: Path, device: str = "cpu") -> None:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
         torch.manual_seed(recipe.seed)
-        self.codec: Codec = codecs.build(recipe.codec).to(self.device)
-        if not self.codec.differentiable:
-            raise UserError(f"{recipe.codec} has nothing to train; give a learned codec")
-        aux = self.codec.aux_parameters()
-        main = [p for p in self.codec.parameters() if all(p is not a for a in aux)]
+        self.codec: Codec = self._build().to(self.device)
+        aux = [p for p in self.codec.aux_parameters() if p.requires_grad]
+        main = [p for p in self.codec.parameters() if p.requires_grad and all(p is not a for a in aux)]
         self.optimiser = torch.optim.Adam(main, lr=recipe.lr)
         self.aux_optimiser = torch.optim.Adam(aux, lr=recipe.aux_lr) if aux else None
         self.main = main
@@ -88,6 +93,13 @@ class Trainer:
         self.step, self.skipped = 0, 0
         self.validation: dict[str, float] = {}
         self._resume()
+
+    def _build(self) -> Codec:
+        """The codec to train; parameters without ``requires_grad`` stay as they are."""
+        codec: Codec = codecs.build(self.recipe.codec)
+        if not codec.differentiable:
+            raise UserError(f"{self.recipe.codec} has nothing to train; give a learned codec")
+        return codec
 
     @property
     def weights_path(self) -> Path:
@@ -147,12 +159,18 @@ class Trainer:
 
     def export(self) -> Path:
         """Write the averaged weights (float16) and their card; returns the weights' path."""
+        with self._averaged(half=True):
+            weights.save(self.weights_path, self.codec.state(), self._facts())
+        return self.weights_path
+
+    def _facts(self) -> dict[str, Any]:
+        """The card of what is exported."""
         from importlib.metadata import version
 
         recipe = {k: v for k, v in asdict(self.recipe).items() if k != "name"}
         card = self.codec.card
         before = [*card.training.get("parents", ()), *filter(None, [card.training.get("command")])]
-        facts = {
+        return {
             "name": f"{card.family}.{self.recipe.name}",
             "family": card.family,
             "licence": "BSD-3-Clause",
@@ -167,17 +185,12 @@ class Trainer:
                 "validation": {k: round(v, 4) for k, v in self.validation.items()},
             },
         }
-        with self._averaged(half=True):
-            weights.save(self.weights_path, self.codec.state(), facts)
-        return self.weights_path
 
     def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
         """One step on clips ``x``; returns what to log, the norms of the terms' gradients only if ``detailed``."""
         r = self.recipe
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
-        seen = {"lr": r.lr * (_cosine(self.step, r.steps) if r.schedule == "cosine" else 1.0)}
-        for group in self.optimiser.param_groups:
-            group["lr"] = seen["lr"]
+        seen = self._set_rate(r.lr)
         self.codec.train()
         turn = self.adversary is None or self.adversary.decoder_turn(self.step)
         with torch.set_grad_enabled(turn), rounding(self.codec.training_surrogate), half:
@@ -189,42 +202,61 @@ class Trainer:
             seen |= self._update_codec(x, x_hat, bits, half, detailed)
         return seen
 
+    def _set_rate(self, peak: float) -> dict[str, float]:
+        """The learning rate of this step, set and to be logged."""
+        r = self.recipe
+        lr = peak * (_cosine(self.step, r.steps) if r.schedule == "cosine" else 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        return {"lr": lr}
+
     def _update_codec(
         self, x: Tensor, x_hat: Tensor, bits: Tensor, half: torch.autocast, detailed: bool
     ) -> dict[str, float]:
         r = self.recipe
         bpp = bits.sum() / (x.numel() / 3)
         dist = distortion(r.metric, x, x_hat)  # in float32: MS-SSIM subtracts squares that nearly cancel
-        terms = {"pixel": r.lmbda * dist}
-        if self.features is not None:
-            terms["feature"] = r.gamma * self.features(x, x_hat)  # bfloat16 would move it by several percent
-        if self.adversary is not None:
-            terms["adversarial"] = r.rho * self.adversary.loss(x, x_hat, half)
+        terms = {"pixel": r.lmbda * dist, **self._other_terms(x, x_hat, half)}
         seen = {}
         if detailed and len(terms) > 1:
             for name, term in terms.items():
                 (slope,) = torch.autograd.grad(term, x_hat, retain_graph=True)
                 seen[f"gradient_{name}"] = float(slope.norm())
         warm = min(1.0, self.step / (r.rate_warmup * r.steps)) if r.rate_warmup else 1.0
-        rate = bpp if r.rate_unit == "bpp" else bpp / self._symbols_per_pixel
-        loss = warm * r.beta * rate + torch.stack(list(terms.values())).sum()
+        loss = warm * r.beta * self._rate(bpp) + torch.stack(list(terms.values())).sum()
+        return seen | self._descend(loss, {"bpp": bpp, "distortion": dist}, terms)
+
+    def _other_terms(self, x: Tensor, x_hat: Tensor, half: torch.autocast) -> dict[str, Tensor]:
+        """Weighted feature and adversarial losses of a reconstruction ``x_hat`` of ``x``, those that the recipe has."""
+        terms = {}
+        if self.features is not None:
+            terms["feature"] = self.recipe.gamma * self.features(x, x_hat)  # bfloat16 would move it by several percent
+        if self.adversary is not None:
+            terms["adversarial"] = self.recipe.rho * self.adversary.loss(x, x_hat, half)
+        return terms
+
+    def _rate(self, bpp: Tensor) -> Tensor:
+        """The rate in the recipe's unit."""
+        return bpp if self.recipe.rate_unit == "bpp" else bpp / self._symbols_per_pixel
+
+    def _descend(self, loss: Tensor, measured: dict[str, Tensor], terms: dict[str, Tensor]) -> dict[str, float]:
+        """One step of the optimisers down ``loss``; returns it, the gradient's norm and the other two for the log."""
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.main, r.clip)
-        losses = {"loss": loss, "bpp": bpp, "distortion": dist, "gradient": norm}
-        losses |= {f"loss_{name}": term for name, term in terms.items()}
-        seen |= {name: float(value.detach()) for name, value in losses.items()}
+        norm = torch.nn.utils.clip_grad_norm_(self.main, self.recipe.clip)
+        losses = {"loss": loss, **measured, "gradient": norm} | {f"loss_{name}": term for name, term in terms.items()}
+        seen = {name: float(value.detach()) for name, value in losses.items()}
         if not all(map(math.isfinite, seen.values())):
             self.skipped += 1
-            if self.skipped >= MAX_SKIPPED:
-                raise RobustCodecError(
-                    f"training diverged: {MAX_SKIPPED} steps in a row gave no finite gradient, the last at step "
+            if self.skipped >= self.max_skipped:
+                raise Diverged(
+                    f"training diverged: {self.max_skipped} steps in a row gave no finite gradient, the last at step "
                     f"{self.step}; a checkpoint in {self.out} is from before. Try a smaller --lr or --precision float32"
                 )
             return seen
         self.skipped = 0
         self.optimiser.step()
-        decay = min(r.ema, (1 + self.step) / (10 + self.step))
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.main], 1 - decay)
         if self.aux_optimiser is not None and (aux := self.codec.aux_loss()) is not None:
             self.aux_optimiser.zero_grad()
@@ -301,7 +333,12 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        state = {
+        with whole(self.out / "checkpoint.pt") as partial:
+            torch.save(self._state(), partial)
+
+    def _state(self) -> dict[str, Any]:
+        """Everything that resuming needs."""
+        return {
             "recipe": _as_json(self.recipe),
             "step": self.step,
             "codec": self._network_state(),
@@ -311,14 +348,14 @@ class Trainer:
             "aux_optimiser": self.aux_optimiser.state_dict() if self.aux_optimiser else None,
             "rng": torch.get_rng_state(),
         }
-        with whole(self.out / "checkpoint.pt") as partial:
-            torch.save(state, partial)
 
     def _resume(self) -> None:
         path = self.out / "checkpoint.pt"
-        if not path.is_file():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        if path.is_file():
+            self._restore(torch.load(path, map_location=self.device, weights_only=True))
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`_state` gave; raises :class:`UserError` if that was another run."""
         old, new = ({**asdict(self.recipe), **json.loads(text)} for text in (state["recipe"], _as_json(self.recipe)))
         if changed := ", ".join(f"{k}: {old[k]} → {new[k]}" for k in new if old[k] != new[k]):
             raise UserError(f"{self.out} holds another training run ({changed}); give another --out or remove it")

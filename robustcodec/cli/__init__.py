@@ -9,7 +9,21 @@ import typer
 
 from robustcodec.errors import RobustCodecError, UserError
 
-COMMANDS = ("run", "attack", "list", "show", "check", "compare", "train", "compress", "decompress", "report", "doctor")
+COMMANDS = (
+    "run",
+    "attack",
+    "list",
+    "show",
+    "check",
+    "compare",
+    "recompress",
+    "train",
+    "finetune",
+    "compress",
+    "decompress",
+    "report",
+    "doctor",
+)
 
 app = typer.Typer(
     name="robustcodec",

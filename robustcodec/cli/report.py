@@ -39,7 +39,7 @@ def command(
 
 def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool) -> None:
     """Write tables and pictures of ``cells`` into the run folder and print the leaderboard."""
-    from robustcodec import checks, pictures, report, security
+    from robustcodec import checks, defended, pictures, report, security
 
     rows = store.frame(cells)
     report.write(rows, store.root)
@@ -55,4 +55,5 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
     folder = store.root / "pictures"
     pictures.write_all(store, cells, rows, folder)
     security.write(rows, folder)
+    defended.write(rows, store.root)
     console.print(f"tables: {store.root / 'leaderboard.md'}   pictures: {folder}", style="dim", markup=False)

@@ -180,7 +180,7 @@ def command(
     from robustcodec.recipe import RecipeFile
     from robustcodec.train import Trainer
 
-    file = RecipeFile.read(recipe) if recipe else RecipeFile({})
+    file: RecipeFile[Recipe] = RecipeFile.read(recipe) if recipe else RecipeFile({})
     recipes = file.recipes({k: v for k, v in given.items() if v not in (None, [])})
     console, validations = Console(), {}
     for each in recipes:

@@ -134,7 +134,8 @@ SHIPPED = ["rdae-ablation", "rdae-gan-paper", "rdae-gan-tiny", "rdae-paper", "rd
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes_make_recipes(name: str) -> None:
     given = {"codec": "rdae-gan:weights=random", "name": "x", "data": ["clips"], "lmbda": 0.1}
-    recipes = RecipeFile.read(name).recipes({k: v for k, v in given.items() if k not in RecipeFile.read(name).settings})
+    file: RecipeFile[Recipe] = RecipeFile.read(name)
+    recipes = file.recipes({k: v for k, v in given.items() if k not in file.settings})
     assert len(recipes) == (6 if name == "rdae-ablation" else 1)
     if "paper" in name:
         assert (recipes[0].lmbda, recipes[0].frames, recipes[0].crop, recipes[0].batch) == (0.005, 16, 160, 37)

@@ -16,15 +16,18 @@ CORE = {p.stem for p in (ROOT / "robustcodec").glob("*.py")} - {"__init__", "__m
 LAYERS = [
     {"errors", "allocator", "files"},
     {"spec", "stream", "rounding", "gan", "access", "suites"},
-    {"interfaces", "registry", "images", "guided"},
+    {"interfaces", "registry", "stack", "images", "guided"},
     {"weights", "metrics", "objectives", "threats", "rate", "video"},
     {"data", "lossless", "targets", "motion", "videosets", "temporal", "perception", "features", "discriminators"},
     {"crops", "adversary", "recipe"},
     {"grid", "robustness", "checks", "conformance"},
     {"store"},
     {"runner", "report", "train", "ladders", "drawing"},
+    {"examination", "robust_terms"},
+    {"finetune"},
     {"pictures", "curves", "closeups", "side_by_side", "comparison", "security"},
-    {"outcome", "single"},
+    {"outcome", "single", "recompression", "defended"},
+    {"generations"},
     {"cli"},
 ]
 PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "interfaces", "registry", "weights"}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
 import torch
 from torch import Tensor
 
+from robustcodec.defenses._moves import View
 from robustcodec.defenses.none import NoDefense
-from robustcodec.defenses.self_ensemble import SelfEnsembleCodec, unview, view
-from robustcodec.errors import BadParameter, StreamError
-from robustcodec.interfaces import Codec
+from robustcodec.defenses.self_ensemble import SelfEnsembleCodec
+from robustcodec.errors import AttackError, BadParameter, StreamError
+from robustcodec.interfaces import Card, Codec, Output
 from robustcodec.objectives import Distortion
 from robustcodec.registry import codecs, defenses
 from robustcodec.rounding import rounding
@@ -19,18 +21,36 @@ from robustcodec.rounding import rounding
 
 @cache
 def inner() -> Codec:
-    """Random weights, with latents large enough that rounding leaves a picture of their input."""
-    codec: Codec = codecs.build("bmshj2018-factorized:weights=random")
-    state = codec.state_dict()
-    for name in ("net.g_a.6.weight", "net.g_s.6.weight"):
-        state[name] *= 12
-    codec.load_state_dict(state)
-    codec.refresh()
+    codec: Codec = codecs.build("bmshj2018-factorized.tiny-q1")
     return codec.requires_grad_(False).eval()
 
 
-def wrapped(views: int = 8) -> SelfEnsembleCodec:
-    codec = defenses.build(f"self-ensemble:views={views}").wrap(inner())
+class Surrogate(Codec):
+    """Bytes of :func:`inner`, and a ``forward`` for which all views cost the same."""
+
+    card = Card("surrogate", "surrogate")
+    exact_forward = False
+
+    def forward(self, x: Tensor) -> Output:
+        return Output(lambda: x, lambda: torch.full((len(x),), 80.0))
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        return inner().compress(x)
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        return inner().decompress(streams)
+
+
+def view(x: Tensor, k: int) -> Tensor:
+    return View(k).apply(x)
+
+
+def unview(y: Tensor, k: int) -> Tensor:
+    return View(k).undo(y)
+
+
+def wrapped(views: int | str = 8, criterion: str = "own-input", codec: Codec | None = None) -> SelfEnsembleCodec:
+    codec = defenses.build(f"self-ensemble:views={views},criterion={criterion}").wrap(codec or inner())
     assert isinstance(codec, SelfEnsembleCodec)
     return codec
 
@@ -101,8 +121,62 @@ def test_fewer_views_are_a_prefix() -> None:
     error = errors()
     for n in (2, 4):
         codec = wrapped(views=n)
-        chosen = codec.choose(x, lambda v: inner()(v).x_hat)
-        assert torch.equal(chosen, error[:, :n].argmin(1))
+        assert codec.choose(x, real=False) == error[:, :n].argmin(1).tolist()
+
+
+@cache
+def sizes() -> Tensor:
+    """``(N, 8)`` bits of each view's real bytes, one clip at a time, with the byte that names it."""
+    x = clips()
+    views = [[view(x[i : i + 1], k) for k in range(8)] for i in range(len(x))]
+    return torch.tensor([[8.0 * (1 + len(inner().compress(v)[0])) for v in row] for row in views])
+
+
+@pytest.mark.parametrize("lmbda", [None, 1e-4, 0.05])
+def test_other_criteria_choose_what_costs_least(lmbda: float | None) -> None:
+    x = clips()
+    pixels = x[0, :, 0].numel()
+    if lmbda is None:
+        codec, cost, slack = wrapped(criterion="bits"), sizes(), 0.01 * sizes() + 64
+    else:
+        codec = wrapped(criterion=f"rd,lmbda={lmbda}")
+        cost = sizes() / pixels + lmbda * 255**2 * errors()
+        slack = (0.01 * sizes() + 64) / pixels
+    chosen = torch.tensor(codec.choose(x, real=True))[:, None]
+    assert (cost.gather(1, chosen) <= cost.amin(1, keepdim=True) + slack.gather(1, chosen)).all()
+    streams = codec.compress(x)
+    assert [s[0] for s in streams] == [36 * int(k) for k in chosen]
+    torch.testing.assert_close(codec.decompress(streams), codec(x).x_hat, rtol=0, atol=1e-4)
+
+
+def test_criteria_differ() -> None:
+    x = clips()
+    made = [wrapped(criterion=c).choose(x, real=False) for c in ("own-input", "bits", "rd,lmbda=10")]
+    assert made[0] != made[1] and made[0] == made[2]
+
+
+def test_a_codec_without_exact_forward_is_judged_by_its_bytes() -> None:
+    x = clips()[:3]
+    for criterion, cost in (("own-input", errors()), ("bits", sizes())):
+        codec = wrapped(criterion=criterion, codec=Surrogate())
+        assert codec.choose(x, real=False) == [0] * 3
+        assert [s[0] for s in codec.compress(x)] == [36 * int(k) for k in cost[:3].argmin(1)]
+
+
+def test_a_list_of_views() -> None:
+    x, codec = clips(), wrapped(views="5;0;3")
+    best = errors()[:, [5, 0, 3]].argmin(1).tolist()
+    streams = codec.compress(x)
+    assert [s[0] for s in streams] == [36 * (5, 0, 3)[i] for i in best]
+    with pytest.raises(StreamError, match="180, 0, 108"):
+        codec.decompress([bytes([36]) + streams[0][1:]])
+
+
+def test_only_a_single_view_shows_latents() -> None:
+    x = clips()[:1]
+    assert torch.equal(wrapped(views=1)(x).latents[0], inner()(x).latents[0])
+    with pytest.raises(AttackError, match="no latents"):
+        _ = wrapped(views=2)(x).latents
 
 
 def test_a_symmetric_clip_is_sent_as_it_is() -> None:
@@ -115,7 +189,7 @@ def test_gradient_goes_through_the_chosen_view() -> None:
     target = clips()[3:]
     leaf = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad((codec(leaf).x_hat - target).square().sum(), leaf)
-    for i, k in enumerate(codec.choose(x, lambda v: inner()(v).x_hat).tolist()):
+    for i, k in enumerate(codec.choose(x, real=False)):
         alone = x[i : i + 1].clone().requires_grad_()
         x_hat = unview(inner()(view(alone, k)).x_hat, k)
         (expected,) = torch.autograd.grad((x_hat - target[i : i + 1]).square().sum(), alone)
@@ -125,9 +199,9 @@ def test_gradient_goes_through_the_chosen_view() -> None:
 
 def test_the_choice_does_not_depend_on_the_attackers_rounding() -> None:
     x, codec = clips()[:3], wrapped()
-    expected = codec.choose(x, lambda v: inner()(v).x_hat)
+    expected = codec.choose(x, real=False)
     with rounding("noise"):
-        assert torch.equal(codec.choose(x, lambda v: inner()(v).x_hat), expected)
+        assert codec.choose(x, real=False) == expected
 
 
 def test_damage_is_seen_through_the_defense() -> None:
@@ -158,5 +232,22 @@ def test_the_card_says_what_it_is() -> None:
     assert codec.card.name == f"{inner().card.name}+self-ensemble"
     assert (codec.differentiable, codec.exact_forward) == (inner().differentiable, inner().exact_forward)
     assert NoDefense().wrap(inner()) is inner()
-    with pytest.raises(BadParameter, match="expected 1, 2, 4 or 8"):
-        defenses.build("self-ensemble:views=3")
+
+
+@pytest.mark.parametrize("views", ["3", "0", "0;8", "0;0", "1;", "0,1"])
+def test_views_are_checked(views: str) -> None:
+    with pytest.raises(BadParameter, match="expected 1, 2, 4 or 8, or different views from 0 to 7 such as 0;3;5"):
+        defenses.build(f"self-ensemble:views={views}")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ("criterion=best", "expected one of own-input, bits, rd"),
+        ("criterion=rd,lmbda=0", "a positive weight"),
+        ("lmbda=0.1", "no meaning for criterion=own-input"),
+    ],
+)
+def test_criteria_are_checked(params: str, message: str) -> None:
+    with pytest.raises(BadParameter, match=message):
+        defenses.build(f"self-ensemble:{params}")

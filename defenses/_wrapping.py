@@ -1,0 +1,145 @@
+"""What codecs around codecs share: they code another clip in the place of the one they are given, and undo that.
+
+Side information (the "head") is bytes in front of the inner codec's stream.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from robustcodec.errors import StreamError
+from robustcodec.interfaces import Codec, Output, StreamPart
+
+Change = Callable[[Tensor], Tensor]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done alike to the samples ``rows`` of a batch: the inner codec codes ``apply(x[rows])``, behind ``head``;
+    ``undo`` makes of what it decodes the clips that are shown.
+    """
+
+    rows: Sequence[int]
+    apply: Change
+    undo: Change
+    head: bytes
+
+
+class Wrapping(Codec):
+    """``inner`` behind a defense ``name``: all that a wrapped codec keeps of it, decoder included. Subclasses give
+    ``forward`` and ``compress``; ``random``: these draw from torch's global random state.
+    """
+
+    def __init__(self, inner: Codec, name: str, *, random: bool = False) -> None:
+        super().__init__()
+        self.inner: Codec = inner
+        self.card = replace(inner.card, name=f"{inner.card.name}+{name}")
+        self.differentiable = inner.differentiable
+        self.exact_forward = inner.exact_forward
+        self.randomised = random or inner.randomised
+        self.symbols_per_pixel = inner.symbols_per_pixel
+        self.training_surrogate = inner.training_surrogate  # type: ignore[misc]  # the inner codec's, not this class's
+        self.train(inner.training)
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        return self.inner.decompress(streams)
+
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        return self.inner.anatomy(stream)
+
+    def aux_loss(self) -> Tensor | None:
+        return self.inner.aux_loss()
+
+    def aux_parameters(self) -> list[nn.Parameter]:
+        return self.inner.aux_parameters()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.inner.state()
+
+    def refresh(self) -> None:
+        self.inner.refresh()
+
+
+class StepwiseCodec(Wrapping):
+    """Does in front of ``inner`` what :meth:`steps` says, and undoes behind it what :meth:`read` finds in the bytes.
+
+    ``random``: steps are drawn in :meth:`steps`, so that after the same seed ``forward`` and ``compress`` do the same.
+    ``fixed``: every clip of a size meets the same step, so that the inner codec's latents say all that its stream
+    does; others show none.
+    """
+
+    side = "side information"  # what an anatomy calls the head
+
+    def __init__(self, inner: Codec, name: str, *, random: bool = False, fixed: bool = False) -> None:
+        super().__init__(inner, name, random=random)
+        self.fixed = fixed
+
+    @abstractmethod
+    def steps(self, x: Tensor, real: bool) -> list[Step]:
+        """What is done to ``x`` ``(N, T, 3, H, W)``, every sample in one step.
+
+        ``real``: for bytes; where ``forward`` of the inner codec is a surrogate, a choice then asks its bytes instead.
+        """
+
+    @abstractmethod
+    def read(self, stream: bytes) -> tuple[int, Change]:
+        """The length of the head of ``stream``, and what undoes the step that it names.
+
+        Raises :class:`StreamError` for a head that this codec does not write; so may what undoes it, for a clip that
+        does not belong to the head.
+        """
+
+    def alike(self, keys: Sequence[Key]) -> list[tuple[Key, list[int]]]:
+        """Each different key of a batch with the samples that have it; one by one, in order, where the inner codec
+        draws random numbers, so that it draws the same for every sample in ``forward`` and ``compress``.
+        """
+        if self.inner.randomised:
+            return [(key, [i]) for i, key in enumerate(keys)]
+        groups: dict[Key, list[int]] = {}
+        for i, key in enumerate(keys):
+            groups.setdefault(key, []).append(i)
+        return list(groups.items())
+
+    def forward(self, x: Tensor) -> Output:
+        steps = self.steps(x, real=False)
+        coded: list[tuple[Step, Output]] = [(step, self.inner(step.apply(x[list(step.rows)]))) for step in steps]
+        order = torch.tensor([i for step in steps for i in step.rows], device=x.device).argsort()
+
+        def x_hat() -> Tensor:
+            return torch.cat([step.undo(out.x_hat) for step, out in coded])[order]
+
+        def bits() -> Tensor:
+            return torch.cat([out.bits + 8 * len(step.head) for step, out in coded])[order]
+
+        def latents() -> list[Tensor]:
+            return [torch.cat(same)[order] for same in zip(*(out.latents for _, out in coded), strict=True)]
+
+        return Output(x_hat, bits, latents if self.fixed else None)
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        streams = [b""] * len(x)
+        for step in self.steps(x, real=True):
+            for i in step.rows:
+                streams[i] = step.head + self.inner.compress(step.apply(x[i : i + 1]))[0]
+        return streams
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        clips = [self._decompress_clip(s) for s in streams]
+        if len({c.shape for c in clips}) != 1:
+            raise StreamError("the streams hold clips of different sizes; decode them one at a time")
+        return torch.cat(clips)
+
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        length, _ = self.read(stream)
+        return [StreamPart(self.side, 0, 0, 8 * length), *self.inner.anatomy(stream[length:])]
+
+    def _decompress_clip(self, data: bytes) -> Tensor:
+        length, undo = self.read(data)
+        return undo(self.inner.decompress([data[length:]]))

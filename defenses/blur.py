@@ -1,0 +1,43 @@
+"""Gaussian blur before coding: a low-pass filter, the plainest of input transformations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustcodec.defenses._preprocessing import PreprocessedCodec, reflected
+from robustcodec.interfaces import Codec, Defense
+from robustcodec.registry import defenses
+
+REACH = 4.0  # standard deviations after which the kernel ends, as in scipy.ndimage
+
+
+@defenses.register("blur")
+@dataclass(frozen=True)
+class Blur(Defense):
+    """Blurs every frame with a standard deviation of ``sigma`` pixels; the gradient is its own."""
+
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma={self.sigma}; expected a positive number of pixels")
+
+    def wrap(self, codec: Codec) -> Codec:
+        return PreprocessedCodec(codec, "blur", partial(blurred, sigma=self.sigma))
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """Clips ``(N, T, 3, H, W)`` under a Gaussian of ``sigma`` pixels, cut off at four and mirrored at the edges:
+    scipy.ndimage.gaussian_filter of each plane.
+    """
+    margin = int(REACH * sigma + 0.5)
+    taps = torch.exp(-(torch.arange(-margin, margin + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
+    kernel = (taps / taps.sum()).to(x)
+    planes = reflected(x.reshape(-1, 1, *x.shape[-2:]), margin)
+    return F.conv2d(F.conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1)).view(x.shape)

@@ -1,0 +1,33 @@
+"""Reversible permutation of colours: the codec sees red, green and blue in another order, and the decoder sorts them.
+
+A learned codec is trained on one order and spends more bits on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from robustcodec.defenses._moves import ORDERS, ColourOrder, Move, MovingBy
+from robustcodec.registry import defenses
+
+
+@defenses.register("colour-order")
+@dataclass(frozen=True)
+class OrderOfColours(MovingBy):
+    """``order``: of the channels that are coded, such as ``bgr``; ``random`` draws one of all six for each sample and
+    call.
+    """
+
+    name, kind = "colour-order", ColourOrder
+
+    order: Literal["rbg", "grb", "gbr", "brg", "bgr", "random"] = "random"
+
+    @property
+    def moves(self) -> Sequence[Move]:
+        return [
+            ColourOrder(k)
+            for k, order in enumerate(ORDERS)
+            if self.order in ("".join("rgb"[colour] for colour in order), "random")
+        ]

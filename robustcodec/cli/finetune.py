@@ -1,0 +1,360 @@
+"""``robustcodec finetune``: make a trained codec robust by training on attacks against it; resumes when run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from robustcodec.finetune import Finetuner
+
+ATTACK, LOSS, GAN, LOOP = "What is learned from", "Loss", "Feature and adversarial terms", "Optimisation"
+MEASURE = "Validation"
+Gan = Literal["none", "dcgan", "dcgan-ns", "wgan-clip", "wgan-gp", "lsgan", "ragan"]
+
+
+def command(
+    codec: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A trained codec: FAMILY.TAG, FAMILY:weights=FILE, or the path of a .safetensors file."),
+    ] = None,
+    recipe: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="TOML file, or the name of one that ships (at-…), with any of the settings below."),
+    ] = None,
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Training data, such as folder:photos. Repeatable."),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Tag of the result: FAMILY.NAME.safetensors. Default: TAG-at."),
+    ] = None,
+    attack: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Inner attack. Fast ones: fgsm, pgd:steps=3,step_size=0.5.", rich_help_panel=ATTACK),
+    ] = None,
+    objective: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What it maximises.", rich_help_panel=ATTACK),
+    ] = None,
+    threat: Annotated[Optional[str], typer.Option(help="Its budget.", rich_help_panel=ATTACK)] = None,  # noqa: UP045
+    ramp: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Share of the steps over which the budget grows from 0.", rich_help_panel=ATTACK),
+    ] = None,
+    free: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Replays of every batch, attacked with the updates' own gradients (free training).",
+            rich_help_panel=ATTACK,
+        ),
+    ] = None,
+    freeze: Annotated[
+        Optional[Literal["none", "encoder", "decoder", "prior"]],  # noqa: UP045
+        typer.Option(help="What stays; decoder: streams still decode in the old decoder.", rich_help_panel=ATTACK),
+    ] = None,
+    adversarial: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Weight of attacked samples in rate and distortion; clean ones have 1 − this.", rich_help_panel=LOSS
+        ),
+    ] = None,
+    target: Annotated[
+        Optional[Literal["clean", "own"]],  # noqa: UP045
+        typer.Option(
+            help="What an attacked reconstruction is compared with: the source, or its own input.", rich_help_panel=LOSS
+        ),
+    ] = None,
+    consistency: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight of λ·D(C(x*), C(x)), as in TRADES.", rich_help_panel=LOSS),
+    ] = None,
+    gradient_penalty: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight of the first-order rise of the distortion over the budget.", rich_help_panel=LOSS),
+    ] = None,
+    lipschitz: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight of ‖y(x*) − y(x)‖² / ‖x* − x‖² of the latents.", rich_help_panel=LOSS),
+    ] = None,
+    rate_robustness: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight of the bits that an attack adds.", rich_help_panel=LOSS),
+    ] = None,
+    lmbda: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight λ of the distortion. Default: the codec's own.", rich_help_panel=LOSS),
+    ] = None,
+    metric: Annotated[
+        Optional[Literal["mse", "l1", "ms-ssim"]],  # noqa: UP045
+        typer.Option(help="Distortion D. Default: the codec's own.", rich_help_panel=LOSS),
+    ] = None,
+    beta: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight β of the rate.", rich_help_panel=LOSS),
+    ] = None,
+    rate_unit: Annotated[
+        Optional[Literal["bpp", "symbol"]],  # noqa: UP045
+        typer.Option(help="The rate in bits per pixel or per latent symbol.", rich_help_panel=LOSS),
+    ] = None,
+    gan: Annotated[
+        Optional[Gan],  # noqa: UP045
+        typer.Option(
+            help="Form of the adversarial distortion. Default: the codec's own; none: without, give --rho 0 too.",
+            rich_help_panel=GAN,
+        ),
+    ] = None,
+    rho: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight ρ of the adversarial distortion.", rich_help_panel=GAN),
+    ] = None,
+    discriminators: Annotated[
+        Optional[Literal["tiny", "paper"]],  # noqa: UP045
+        typer.Option(help="Size of the pair.", rich_help_panel=GAN),
+    ] = None,
+    discriminator_lr: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Learning rate of the discriminators.", rich_help_panel=GAN),
+    ] = None,
+    discriminator_steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="First steps, which train the discriminators alone.", rich_help_panel=GAN),
+    ] = None,
+    n_critic: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Steps of the discriminators per step of the codec.", rich_help_panel=GAN),
+    ] = None,
+    resnet34_weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="PATH, download or scratch.", rich_help_panel=GAN),
+    ] = None,
+    gamma: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight γ of the feature distance.", rich_help_panel=GAN),
+    ] = None,
+    feature: Annotated[
+        Optional[Literal["vgg19", "lpips-alex", "lpips-vgg", "lpips-squeeze"]],  # noqa: UP045
+        typer.Option(help="Which features.", rich_help_panel=GAN),
+    ] = None,
+    vgg_weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="PATH, download, required or random.", rich_help_panel=GAN),
+    ] = None,
+    feature_layer: Annotated[
+        Optional[Literal["conv5_4", "relu5_4"]],  # noqa: UP045
+        typer.Option(help="VGG-19 features before or after the activation.", rich_help_panel=GAN),
+    ] = None,
+    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps.", rich_help_panel=LOOP)] = None,  # noqa: UP045
+    batch: Annotated[Optional[int], typer.Option(help="Crops per step.", rich_help_panel=LOOP)] = None,  # noqa: UP045
+    crop: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Side of a crop in pixels.", rich_help_panel=LOOP),
+    ] = None,
+    frames: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Frames of a crop. Default: the codec's own.", rich_help_panel=LOOP),
+    ] = None,
+    sampling: Annotated[
+        Optional[Literal["area", "uniform"]],  # noqa: UP045
+        typer.Option(help="area: all data in memory. uniform: read when needed.", rich_help_panel=LOOP),
+    ] = None,
+    lr: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Peak learning rate of Adam.", rich_help_panel=LOOP),
+    ] = None,
+    aux_lr: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Learning rate of the bottleneck's quantiles.", rich_help_panel=LOOP),
+    ] = None,
+    schedule: Annotated[
+        Optional[Literal["cosine", "constant"]],  # noqa: UP045
+        typer.Option(help="Course of the learning rate.", rich_help_panel=LOOP),
+    ] = None,
+    clip: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Largest gradient norm.", rich_help_panel=LOOP),
+    ] = None,
+    ema: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Decay of the weights' moving average.", rich_help_panel=LOOP),
+    ] = None,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Seed of crops, noise and attacks.", rich_help_panel=LOOP),
+    ] = None,
+    precision: Annotated[
+        Optional[Literal["float32", "bfloat16"]],  # noqa: UP045
+        typer.Option(help="Precision of the convolutions (bfloat16: AMP).", rich_help_panel=LOOP),
+    ] = None,
+    validate: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Data set; its first 8 clips count. Default: photos, or clips for video.", rich_help_panel=MEASURE
+        ),
+    ] = None,
+    validate_every: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Steps between validations, which are also checkpoints.", rich_help_panel=MEASURE),
+    ] = None,
+    validate_attack: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Attack on the validation clips.", rich_help_panel=MEASURE),
+    ] = None,
+    validate_threat: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Its budget. Default: --threat.", rich_help_panel=MEASURE),
+    ] = None,
+    attacked: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="How many of the validation clips are attacked.", rich_help_panel=MEASURE),
+    ] = None,
+    balance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Share of attacked clips in the score that chooses the best weights.", rich_help_panel=MEASURE
+        ),
+    ] = None,
+    patience: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Validations without a better score before stopping; 0: never.", rich_help_panel=MEASURE),
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder. Default: training/FAMILY.NAME.")] = None,  # noqa: UP045
+    workers: Annotated[int, typer.Option(help="Processes that read data, with --sampling uniform.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda … or auto.")] = "auto",
+) -> None:
+    """Finetune a trained codec on attacks against it; the same command resumes after an interruption.
+
+    Every step attacks the codec as it is and trains on what it finds. λ, metric and adversarial distortion are the
+    codec's own unless given. Every so often the codec is validated on real bytes, clean and under attack: the best
+    weights are kept. Writes FAMILY.NAME.safetensors and its card, which `robustcodec run --codec FAMILY:weights=FILE`
+    uses.
+
+    Examples:
+
+        robustcodec finetune bmshj2018-hyperprior.tiny-q2 --recipe at-mix --data folder:photos
+
+        robustcodec finetune bmshj2018-hyperprior.tiny-q2 --recipe at-chen-ma --threat psnr:34 --data folder:photos
+
+        robustcodec finetune mbt2018-mean.tiny-q3 --freeze decoder --consistency 1 --attack fgsm --data folder:photos
+
+        robustcodec finetune rdae-gan.tiny-q2 --recipe at-mix --data folder:clips,frames=16 --validate clips:frames=8
+    """
+    given = {
+        "codec": codec,
+        "data": data,
+        "name": name,
+        "attack": attack,
+        "objective": objective,
+        "threat": threat,
+        "ramp": ramp,
+        "free": free,
+        "freeze": freeze,
+        "adversarial": adversarial,
+        "target": target,
+        "consistency": consistency,
+        "gradient_penalty": gradient_penalty,
+        "lipschitz": lipschitz,
+        "rate_robustness": rate_robustness,
+        "lmbda": lmbda,
+        "metric": metric,
+        "beta": beta,
+        "rate_unit": rate_unit,
+        "gan": gan,
+        "rho": rho,
+        "discriminators": discriminators,
+        "discriminator_lr": discriminator_lr,
+        "discriminator_steps": discriminator_steps,
+        "n_critic": n_critic,
+        "resnet34_weights": resnet34_weights,
+        "gamma": gamma,
+        "feature": feature,
+        "vgg_weights": vgg_weights,
+        "feature_layer": feature_layer,
+        "steps": steps,
+        "batch": batch,
+        "crop": crop,
+        "frames": frames,
+        "sampling": sampling,
+        "lr": lr,
+        "aux_lr": aux_lr,
+        "schedule": schedule,
+        "clip": clip,
+        "ema": ema,
+        "seed": seed,
+        "precision": precision,
+        "validate": validate,
+        "validate_every": validate_every,
+        "validate_attack": validate_attack,
+        "validate_threat": validate_threat,
+        "attacked": attacked,
+        "balance": balance,
+        "patience": patience,
+    }
+    from robustcodec.allocator import keep_memory
+
+    keep_memory()
+    from rich.console import Console
+
+    from robustcodec.cli._display import choose_device
+    from robustcodec.finetune import Finetuner, read_recipes
+    from robustcodec.recipe import FinetuneRecipe, RecipeFile
+
+    file = RecipeFile.read(recipe, FinetuneRecipe) if recipe else RecipeFile({}, kind=FinetuneRecipe)
+    settings: dict[str, Any] = {k: v for k, v in given.items() if v not in (None, [])}
+    if gan == "none":
+        settings["gan"] = None
+    recipes = read_recipes(file, settings)
+    console = Console()
+    for each in recipes:
+        folder = out or Path("training")
+        folder = folder / each.folder if len(recipes) > 1 or out is None else folder
+        finetuner = Finetuner(each, folder, choose_device(device))
+        path = _finetune(finetuner, console, workers)
+        console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", markup=False, highlight=False)
+        _compare(finetuner, console)
+
+
+def _finetune(finetuner: Finetuner, console: Console, workers: int) -> Path:
+    from robustcodec.cli._display import progress_bar
+    from robustcodec.train import Progress
+
+    recipe = finetuner.recipe
+    for note in [*finetuner.notes, *finetuner.rollbacks]:
+        console.print(note, style="yellow", markup=False)
+    if finetuner.step:
+        console.print(f"resuming at step {finetuner.step}", style="dim")
+    with progress_bar(console) as progress:
+        task = progress.add_task(
+            recipe.name, total=recipe.steps, completed=finetuner.step, note="" if finetuner.before else "validating"
+        )
+
+        def show(moment: Progress) -> None:
+            note = f"loss {moment.loss:.3f}, {moment.steps_per_second:.1f} steps/s"
+            shown = {k: moment.validation[k] for k in ("bpp", "psnr", "adv_psnr", "vi_db")}
+            note += " | " + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
+            progress.update(task, completed=moment.step, note=note)
+
+        def tell(note: str) -> None:
+            progress.console.print(note, style="yellow", markup=False)
+
+        try:
+            return finetuner.run(show, tell, workers=workers)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on from the last checkpoint")
+            raise typer.Exit(130) from None
+
+
+def _compare(finetuner: Finetuner, console: Console) -> None:
+    """How the codec validated before, and how its best weights do."""
+    from rich.table import Table
+
+    before, after = finetuner.before, finetuner.best_scores
+    table = Table("", *before, title=f"validation, best at step {finetuner.best_step} of {finetuner.step}")
+    for what, scores in (("before", before), ("finetuned", after)):
+        table.add_row(what, *(f"{scores[key]:.3f}" for key in before))
+    console.print(table)

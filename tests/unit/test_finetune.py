@@ -1,0 +1,419 @@
+"""Finetuning: terms by hand, attacks on the weights of the step, what is frozen stays, resume, rollback, the card."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import robustcodec
+from robustcodec import weights
+from robustcodec.conformance import check
+from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.examination import craft
+from robustcodec.finetune import Finetuner, inherited, read_recipes
+from robustcodec.interfaces import Card, Draws
+from robustcodec.objectives import SourceDistortion
+from robustcodec.recipe import FinetuneRecipe, Freeze, RecipeFile, command
+from robustcodec.registry import attacks, codecs, data, threats
+from robustcodec.robust_terms import Coded, Shrunk, first_order_rise, latent_stretch, loss_terms, part_of
+from robustcodec.rounding import rounding
+from robustcodec.train import Progress, Trainer
+
+RECIPE = FinetuneRecipe(
+    "bmshj2018-factorized.tiny-q1", "at", ("photos:size=64",), 0.0025, steps=4, batch=2, crop=32, lr=1e-3, ema=0.5,
+    attack="fgsm", validate="photos:size=40", validate_every=2, validate_attack="fgsm", attacked=1,
+)  # fmt: skip
+HYPERPRIOR = replace(RECIPE, codec="bmshj2018-hyperprior.tiny-q1", crop=64, validate="photos:size=64")
+VIDEO = replace(
+    RECIPE, codec="rdae:config=tiny,weights=random", data=("clips:frames=2,size=40",), frames=2, steps=2,
+    validate="clips:frames=2,size=32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Finetuner(RECIPE, tmp_path_factory.mktemp("finetuned")).run(every=1)
+
+
+def clip(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# -- terms ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_term_by_hand() -> None:
+    x = torch.full((2, 1, 3, 4, 4), 0.5)
+    x_adv = x + 2 / 255
+    clean = Coded(x + 1 / 255, torch.tensor([10.0, 20.0]), [torch.zeros(2, 3)])
+    attacked = Coded(x + 5 / 255, torch.tensor([16.0, 12.0]), [torch.full((2, 3), 2.0)])
+    recipe = replace(
+        RECIPE, lmbda=0.1, adversarial=0.25, consistency=2, lipschitz=3, rate_robustness=4, gradient_penalty=0
+    )
+
+    def of(recipe: FinetuneRecipe, without: bool = False) -> dict[str, float]:
+        terms = loss_terms(
+            recipe, x, x_adv, None if without else clean, attacked, threats.build("psnr:40"),
+            lambda bits: bits.sum() / 32, lambda target, x_hat: torch.tensor(7.0),
+        )  # fmt: skip
+        return {name: float(value) for name, value in terms.items()}
+
+    stretch = 3 * 2.0**2 / (48 * (2 / 255) ** 2)
+    assert of(recipe) == pytest.approx(
+        {
+            "attacked": 0.25 * (0.1 * 5**2 + 28 / 32 + 7),
+            "clean": 0.75 * (0.1 * 1**2 + 30 / 32 + 7),
+            "consistency": 2 * 0.1 * 4**2,
+            "lipschitz": 3 * stretch,
+            "rate_robustness": 4 * 6 / 32,  # the second sample got cheaper, which is no fault
+        },
+        rel=1e-4,
+    )
+    own = replace(RECIPE, lmbda=0.1, adversarial=1, target="own")
+    assert of(own, without=True) == pytest.approx({"attacked": 0.1 * 3**2 + 28 / 32 + 7}, rel=1e-4)
+
+
+def test_the_stretch_of_a_linear_map_is_its_gain_and_zero_where_nothing_moved() -> None:
+    x, moved = clip(3, 1, 3, 4, 4), clip(3, 1, 3, 4, 4, seed=1)
+    moved[2] = x[2]
+    latents, attacked = [5 * x[:, :, :1], 5 * x[:, :, 1:]], [5 * moved[:, :, :1], 5 * moved[:, :, 1:]]
+    assert float(latent_stretch(latents, attacked, x, moved)) == pytest.approx(25 * 2 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("threat", ["l2:0.5", "linf:4/255"])
+def test_the_first_order_rise_is_the_radius_times_the_dual_norm(threat: str) -> None:
+    ball, x = threats.build(threat), clip(2, 1, 3, 4, 4)
+    weight = clip(1, 1, 3, 4, 4, seed=1).double() - 0.5
+
+    def rise(scale: Tensor) -> Tensor:
+        at = x.double().requires_grad_(True)
+        return first_order_rise((scale * weight * at.square()).flatten(1).sum(1).mean(), at, x.double(), ball)
+
+    slope = 2 * weight * x.double()
+    order = 2 if threat.startswith("l2") else 1
+    norm = torch.linalg.vector_norm(slope.flatten(1), order, dim=1)
+    scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    by_hand = float(ball.eps * 1.5 * norm.mean())
+    found = rise(scale)
+    (grad,) = torch.autograd.grad(found, scale)
+    step = 1e-4
+    numeric = float((rise(scale.detach() + step) - rise(scale.detach() - step)).detach()) / (2 * step)
+    assert float(found.detach()) == pytest.approx(by_hand, rel=1e-6)
+    assert float(grad) == pytest.approx(numeric, rel=1e-6)
+
+
+@pytest.mark.parametrize("threat", ["psnr:30", "linf:8/255"])
+def test_a_ramp_grows_the_published_budget_linearly(threat: str) -> None:
+    whole, x = threats.build(threat), 0.25 + 0.5 * clip(2, 1, 3, 8, 8)
+    part = Shrunk.ramp(whole, 0.25)
+    ratio = part.radius(x) / whole.radius(x)
+    assert torch.allclose(ratio if whole.norm == "linf" else ratio.square(), torch.tensor(0.25, dtype=torch.float64))
+    order = math.inf if whole.norm == "linf" else 2
+    for found in (
+        part.project(clip(2, 1, 3, 8, 8, seed=1), x),
+        x + part.steepest(clip(2, 1, 3, 8, 8, seed=2) - 0.5, x),
+        part.random_start(x, Draws([1, 2])),
+    ):
+        size = torch.linalg.vector_norm((found - x).flatten(1), order, dim=1).double()
+        assert (size <= part.radius(x) * (1 + 1e-4)).all() and (size > 0.5 * part.radius(x)).all()
+    assert Shrunk.ramp(whole, 1.0) is whole
+
+
+# -- one step ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_step_trains_on_hurts_the_weights_of_that_step(tmp_path: Path) -> None:
+    """Against random noise of the same size; on other weights the same attack finds other clips."""
+    tuner = Finetuner(replace(RECIPE, attack="pgd:steps=4", threat="psnr:34"), tmp_path)
+    x = torch.stack([s.load() for s in data.build("photos:size=64").samples()[:2]]).float() / 255
+    tuner.codec.train()
+    x_adv = tuner._crafted(x, tuner.threat)
+    assert tuner.codec.training and all(p.requires_grad and p.grad is None for p in tuner.codec.parameters())
+    noisy = tuner.threat.random_start(x, Draws([1, 2]))
+    frozen = copy.deepcopy(tuner.codec).eval()
+
+    @torch.no_grad()
+    def damage(at: Tensor) -> Tensor:
+        x_hat: Tensor = frozen(at).x_hat
+        return (x_hat - x).square().flatten(1).mean(1)
+
+    assert (damage(x_adv) > 1.15 * damage(noisy)).all()
+    assert (10 * (x_adv - x).square().flatten(1).mean(1).log10() <= -34 + 1e-3).all()
+    by_hand = craft(
+        codecs.build(RECIPE.codec).eval().requires_grad_(False),
+        attacks.build("pgd:steps=4"), SourceDistortion(), tuner.threat, x, (0, 0),
+    )  # fmt: skip
+    assert torch.equal(by_hand, x_adv)
+    with torch.no_grad():
+        tuner.codec.net.g_a[0].weight.mul_(1.2)  # type: ignore[union-attr, index]
+    assert not torch.equal(tuner._crafted(x, tuner.threat), x_adv)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"adversarial": 0.0, "gradient_penalty": 0.1},
+        {"adversarial": 1.0, "target": "own", "ramp": 0.5},
+        {"adversarial": 0.0, "consistency": 1.0, "lipschitz": 1e-4, "rate_robustness": 1.0, "objective": "rate"},
+    ],
+)
+def test_every_loss_moves_the_codec(terms: dict[str, Any], tmp_path: Path) -> None:
+    tuner = Finetuner(replace(RECIPE, **terms), tmp_path)
+    before = [p.clone() for p in tuner.main]
+    seen = tuner._update(clip(2, 1, 3, 32, 32), detailed=False)
+    assert all(not torch.equal(a, b) for a, b in zip(before, tuner.main, strict=True))
+    wanted = {"attacked", *terms} - {"adversarial", "target", "ramp", "objective"}
+    wanted = wanted - {"attacked"} if not terms["adversarial"] else wanted
+    wanted |= {"clean"} if terms["adversarial"] < 1 else set()
+    assert {k.removeprefix("loss_") for k in seen if k.startswith("loss_")} == wanted
+    assert seen["loss"] == pytest.approx(sum(v for k, v in seen.items() if k.startswith("loss_")), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("what", "stays"),
+    [("encoder", {"encoder"}), ("decoder", {"synthesis", "prior"}), ("prior", {"prior"}), ("none", set())],
+)
+def test_freezing_changes_only_what_it_should(what: Freeze, stays: set[str], tmp_path: Path) -> None:
+    tuner = Finetuner(replace(HYPERPRIOR, freeze=what, rate_robustness=1.0), tmp_path)
+    before = {name: p.clone() for name, p in tuner.codec.named_parameters()}
+    tuner._update(clip(2, 1, 3, 64, 64), detailed=False)
+    moved = {part_of(n) for n, p in tuner.codec.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {"encoder", "synthesis", "prior"} - stays
+
+
+def test_free_training_replays_a_batch_along_the_gradient_of_its_updates(tmp_path: Path) -> None:
+    tuner = Finetuner(replace(RECIPE, free=2, adversarial=1.0, lr=1e-9), tmp_path)
+    x, made = 0.25 + 0.5 * clip(2, 1, 3, 32, 32), []
+    original = tuner._replayed
+    tuner._replayed = lambda *given: made.append(original(*given).clone()) or made[-1].clone()  # type: ignore[method-assign, func-returns-value]
+    losses = [tuner._update(x, detailed=False)["distortion"] for _ in range(3)]
+    assert losses[2] > losses[0]  # the weights hardly move, so the perturbation did it
+    tuner.codec.train()
+    leaf = made[1].clone().requires_grad_(True)
+    with rounding("none"):  # the slope of the surrogate, without its noise
+        (255**2 * RECIPE.lmbda * (tuner.codec(leaf).x_hat - x).square().mean()).backward()
+    went = (made[2] - made[1]).flatten()
+    assert leaf.grad is not None and torch.dot(went, leaf.grad.flatten()) > 0
+    assert ((made[2] - x).square().flatten(1).mean(1) <= 1e-4 * (1 + 1e-4)).all()
+
+
+def test_free_training_sees_every_batch_so_often(tmp_path: Path) -> None:
+    tuner = Finetuner(replace(RECIPE, free=2, steps=4, validate_every=3), tmp_path)
+    seen: list[Tensor] = []
+    update = tuner._update
+    tuner._update = lambda x, detailed: seen.append(x) or update(x, detailed)  # type: ignore[method-assign, func-returns-value]
+    tuner.run()
+    assert [torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False)] == [True, False, True]
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------
+
+
+class Stop(Exception): ...
+
+
+@pytest.mark.parametrize("change", [{}, {"free": 3, "adversarial": 1.0}])
+def test_an_interrupted_run_ends_with_the_same_bytes(change: dict[str, Any], finetuned: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, **change)
+    whole = Finetuner(recipe, tmp_path / "whole").run() if change else finetuned
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        Finetuner(recipe, tmp_path / "cut").run(stop, every=1)
+    resumed = Finetuner(recipe, tmp_path / "cut")
+    assert resumed.step == 2 and resumed.before
+    path = resumed.run(every=1)
+    assert path.read_bytes() == whole.read_bytes()
+    assert path.with_suffix(".toml").read_bytes() == whole.with_suffix(".toml").read_bytes()
+
+
+def test_not_a_number_is_rolled_back_and_reported(finetuned: Path, tmp_path: Path) -> None:
+    tuner = Finetuner(replace(RECIPE, steps=10, validate_every=6), tmp_path)
+    rates: dict[int, float] = {}
+    notes: list[str] = []
+
+    def poison(progress: Progress) -> None:
+        rates[progress.step] = progress.lr
+        if progress.step == 7 and not tuner.rollbacks:
+            with torch.no_grad():
+                tuner.main[0].fill_(math.nan)
+
+    tuner.max_skipped = 2
+    path = tuner.run(poison, notes.append, every=1)
+    assert len(notes) == 1 and "rolled back from step 8 to 6, learning rate × 0.5" in notes[0]
+    untouched = Finetuner(replace(RECIPE, steps=10, validate_every=6), tmp_path / "other")
+    untouched.step = 9
+    assert rates[10] == pytest.approx(0.5 * untouched._set_rate(RECIPE.lr)["lr"])
+    state, card = weights.load(path)
+    assert all(bool(v.isfinite().all()) for v in state.values() if v.is_floating_point())
+    assert card["training"]["notes"] == notes
+
+
+def test_scores_that_are_ruined_are_rolled_back_too_and_in_the_end_refused(tmp_path: Path) -> None:
+    notes: list[str] = []
+    tuner = Finetuner(replace(RECIPE, steps=2, lr=3.0, schedule="constant", ema=0.0, clip=1e9), tmp_path)
+    with pytest.raises(RobustCodecError, match=r"rolled back from step 2 to 0.*no weights are worth keeping"):
+        tuner.run(on_note=notes.append)
+    assert len(notes) == 5 and notes[1].endswith("learning rate × 0.25")
+
+
+def test_the_best_weights_are_kept_and_patience_ends(tmp_path: Path) -> None:
+    tuner = Finetuner(replace(RECIPE, patience=2, steps=100), tmp_path)
+    first = next(i for i, p in enumerate(tuner.main) if p is tuner.codec.net.g_a[0].weight)  # type: ignore[union-attr, index]
+    for step, score in enumerate([3.0, 2.0, 2.5, 2.0]):
+        assert not tuner.stopped
+        tuner.step = step
+        with torch.no_grad():
+            tuner.average[first].fill_(step)
+        tuner._keep({"score": score})
+    assert tuner.stopped and tuner.best_step == 1 and tuner.best is not None
+    assert torch.equal(tuner.best["g_a.0.weight"], torch.ones_like(tuner.average[first]))
+    notes: list[str] = []
+    card = weights.read_card(tuner.run(on_note=notes.append))
+    assert card["training"]["best_step"] == 1
+    assert notes == ["stopped at step 3; the best weights are those of step 1"]
+
+
+def test_the_result_codes_conforms_and_says_where_it_comes_from(finetuned: Path) -> None:
+    name = f"bmshj2018-factorized:weights={finetuned}"
+    codec = robustcodec.load(name)
+    clips = [s.load()[None].float() / 255 for s in data.build("photos:size=64").samples()[:2]]
+    assert [c for c in check(codec, clips, lambda: codecs.build(name)) if not c.passed] == []
+    training, parent = codec.card.training, codecs.build(RECIPE.codec).card
+    assert training["parent"]["name"] == "bmshj2018-factorized.tiny-q1"
+    assert training["parent"]["sha256"] == parent.sha256 == weights.sha256(weights.find(parent.family, "tiny-q1"))
+    assert training["parents"][-1] == parent.training["command"]
+    scores = {"bpp", "psnr", "ms_ssim", "adv_bpp", "adv_psnr", "vi_db", "score"}
+    assert set(training["validation"]) == set(training["parent"]["validation"]) == scores
+    assert training["attack"] == "fgsm" and training["best_step"] in (2, 4)
+
+
+def test_what_was_validated_is_what_was_written(finetuned: Path) -> None:
+    tuner = Finetuner(RECIPE, finetuned.parent)
+    again = tuner.examination.scores(
+        robustcodec.load(f"bmshj2018-factorized:weights={finetuned}").requires_grad_(False)
+    )
+    for key, value in tuner.best_scores.items():
+        assert again[key] == pytest.approx(value, rel=2e-3), key
+
+
+def test_an_encoder_alone_writes_streams_for_the_old_decoder(tmp_path: Path) -> None:
+    tuner = Finetuner(replace(HYPERPRIOR, freeze="decoder", steps=2), tmp_path)
+    new = robustcodec.load(f"bmshj2018-hyperprior:weights={tuner.run()}")
+    old = robustcodec.load(HYPERPRIOR.codec)
+    parameters = {name.removeprefix("net.") for name, _ in old.named_parameters()}
+    for key, tensor in old.state().items():
+        moved = key in parameters and key.startswith(("g_a.", "h_a."))
+        assert torch.equal(tensor, new.state()[key]) != moved, key
+    x = clip(1, 1, 3, 70, 90)
+    (stream,) = new.compress(x)
+    assert stream != old.compress(x)[0]
+    assert torch.equal(old.decompress([stream]), new.decompress([stream]))
+
+
+# -- video ------------------------------------------------------------------------------------------------------------
+
+
+def test_video_is_finetuned_and_codes(tmp_path: Path) -> None:
+    tuner = Finetuner(replace(VIDEO, lipschitz=1e-4, rate_robustness=1.0), tmp_path)
+    codec = robustcodec.load(f"rdae:weights={tuner.run()}")
+    x = clip(1, 3, 3, 33, 40)
+    assert torch.allclose(codec.decompress(codec.compress(x)), codec(x).x_hat, atol=1e-4)
+
+
+def test_adversarial_distortion_is_kept(tmp_path: Path) -> None:
+    recipe = replace(VIDEO, codec="rdae-gan:config=tiny,weights=random", rho=0.1, gan="lsgan", n_critic=2)
+    tuner = Finetuner(recipe, tmp_path)
+    assert tuner.adversary is not None
+    pair, main = ([p.clone() for p in of] for of in (tuner.adversary.pair.parameters(), tuner.main))
+    x = clip(2, 2, 3, 32, 32)
+    seen = tuner._update(x, detailed=False)  # the discriminators' turn
+    assert "D_real_frames" in seen and "loss" not in seen
+    assert any(not torch.equal(a, b) for a, b in zip(pair, tuner.adversary.pair.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(main, tuner.main, strict=True))
+    tuner.step = 1
+    assert {"D_decoded_clips", "loss_clean", "loss_attacked"} <= set(tuner._update(x, detailed=False))
+    assert any(not torch.equal(a, b) for a, b in zip(main, tuner.main, strict=True))
+
+
+# -- recipes ----------------------------------------------------------------------------------------------------------
+
+SHIPPED = (
+    "at-chen-ma", "at-clean-target", "at-encoder", "at-free", "at-gradient", "at-lipschitz", "at-mix", "at-rate",
+    "at-trades",
+)  # fmt: skip
+
+
+def test_settings_come_from_the_card_the_file_and_the_command_line_in_that_order(finetuned: Path) -> None:
+    file = RecipeFile.read("at-chen-ma", FinetuneRecipe)
+    (recipe,) = read_recipes(file, {"codec": "bmshj2018-hyperprior.tiny-q2", "data": ["photos"], "threat": "psnr:34"})
+    assert (recipe.lmbda, recipe.metric, recipe.name, recipe.validate) == (0.0075, "mse", "tiny-q2-at", "photos")
+    assert (recipe.target, recipe.adversarial, recipe.threat) == ("own", 1.0, "psnr:34")
+    (perceptual,) = read_recipes(file, {"codec": "bmshj2018-hyperprior.tiny-msssim-q1", "data": ["x"], "crop": 192})
+    assert perceptual.metric == "ms-ssim"
+    (again,) = read_recipes(file, {"codec": str(finetuned), "data": ["photos"]})
+    assert (again.codec, again.name, again.lmbda) == (f"bmshj2018-factorized:weights={finetuned}", "at-at", 0.0025)
+
+
+def test_a_gan_is_inherited() -> None:
+    card = weights.read_card(weights.find("rdae-gan", "tiny-q2"))
+    settings = inherited(Card(card["name"], "rdae-gan", "video", training=card["training"]))
+    assert (settings["gan"], settings["rho"], settings["feature"], settings["frames"]) == (
+        "lsgan",
+        0.2,
+        "lpips-squeeze",
+        8,
+    )
+    recipe = FinetuneRecipe("rdae-gan.tiny-q2", data=("clips",), **settings)
+    assert command(recipe, settings) == "robustcodec finetune rdae-gan.tiny-q2 --data clips"
+    assert command(replace(recipe, gan=None, rho=0.0), settings).endswith("--rho 0.0 --gan none")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_build_what_they_name(name: str, tmp_path: Path) -> None:
+    file = RecipeFile.read(name, FinetuneRecipe)
+    (recipe,) = read_recipes(file, {"codec": "bmshj2018-factorized.tiny-q1", "data": ["photos"]})
+    assert Finetuner(recipe, tmp_path).threat.db == 40  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="robustcodec finetune takes this recipe"):
+        RecipeFile.read(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"adversarial": 1.5}, r"adversarial=1.5; expected a share in \[0, 1\]"),
+        ({"lipschitz": -1.0}, "lipschitz=-1.0; expected a number of at least 0"),
+        ({"adversarial": 0.0}, "no term of this loss sees an attacked clip"),
+        ({"attacked": 0}, "attacked=0; expected at least 1 of each"),
+    ],
+)
+def test_impossible_recipes(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(RECIPE, **change)
+
+
+def test_what_cannot_be_finetuned_is_said(tmp_path: Path) -> None:
+    empty: RecipeFile[FinetuneRecipe] = RecipeFile({}, kind=FinetuneRecipe)
+    with pytest.raises(UserError, match="no codec to start from"):
+        read_recipes(empty, {})
+    with pytest.raises(UserError, match="does not say for which λ it was trained; give --lmbda"):
+        read_recipes(empty, {"codec": "bmshj2018-factorized:weights=random", "data": ["photos"]})
+    with pytest.raises(UserError, match="has nothing to train"):
+        Finetuner(replace(RECIPE, codec="jpeg:30"), tmp_path)
+    with pytest.raises(UserError, match="checkpoints are float16"):
+        Finetuner(replace(RECIPE, codec="bmshj2018-factorized:weights=random", freeze="decoder"), tmp_path)
+    with pytest.raises(UserError, match="give --validate a data set"):
+        Finetuner(replace(RECIPE, validate=None), tmp_path).run()
+    Trainer(replace(RECIPE, steps=1), tmp_path / "train")._checkpoint()
+    with pytest.raises(UserError, match="consistency: 0.0 → 1.0"):
+        Trainer(replace(RECIPE, steps=1, consistency=1.0), tmp_path / "train")
