@@ -40,7 +40,7 @@ DEFENSES = {
     "oblivious_low": "lower end of the paired bootstrap 95 % interval over samples",
     "oblivious_high": "upper end of it",
     "oblivious_attacks": "over how many attacks (attack × objective × seed) the worst case was taken, the same ones on "
-    "both sides",
+    "both sides; codecs that met fewer do not count",
     "adaptive": "the same gain under attacks crafted through the defense (access adaptive or bpda), those on the bare "
     "codec on itself",
     "adaptive_low": "lower end of its interval",
@@ -162,18 +162,20 @@ def _cost(group: pd.DataFrame, defense: str) -> tuple[dict[str, Any], list[str]]
 
 
 def _gain(group: pd.DataFrame, defense: str, knowledge: str) -> _Gain:
-    """How much more robust a ladder is with a defense, under the attacks that met it and the bare codec."""
-    gains: dict[str, pd.Series[float]] = {}
-    attacks: list[int] = []
+    """How much more robust a ladder is with a defense, under the attacks that met it and the bare codec; the mean over
+    the codecs that met most of them, for others may be there for the clean curve alone.
+    """
+    found: dict[str, tuple[int, pd.Series[float]]] = {}
     for codec, one in group.groupby("codec"):
         bare = one[one["knowledge"] == "bare"]
         defended = one[(one["defense"] == defense) & (one["knowledge"] == knowledge)]
         common = set(bare["run"]) & set(defended["run"])
         if common:
             worst = [_worst(side[side["run"].isin(common)]) for side in (defended, bare)]
-            gains[str(codec)] = worst[0] - worst[1]
-            attacks.append(len(common))
-    return _Gain(interval(pd.DataFrame(gains).dropna().mean(axis=1)), len(gains), min(attacks, default=0))
+            found[str(codec)] = len(common), worst[0] - worst[1]
+    attacks = max((count for count, _ in found.values()), default=0)
+    gains = {codec: gain for codec, (count, gain) in found.items() if count == attacks}
+    return _Gain(interval(pd.DataFrame(gains).dropna().mean(axis=1)), len(gains), attacks)
 
 
 def _verdict(adaptive: Interval) -> str:

@@ -267,7 +267,7 @@ class Finetuner(Trainer):
         means = {id(p): mean for p, mean in zip(self.main, self.average, strict=True)}
         with torch.no_grad():
             for p, own in zip(codec.parameters(), self.codec.parameters(), strict=True):
-                p.copy_(means.get(id(own), own).half())
+                p.copy_(weights.rounded(means.get(id(own), own), self.recipe.storage))
         codec.eval().requires_grad_(False)
         if self.before:
             errors = [distortion(self.recipe.metric, x, codec(x).x_hat) for x in self.examination.clips]
@@ -299,7 +299,7 @@ class Finetuner(Trainer):
     def export(self) -> Path:
         """Write the best weights and their card; returns the weights' path."""
         assert self.best is not None, "run() validates before it exports"
-        weights.save(self.weights_path, self.best, self._facts())
+        weights.save(self.weights_path, self.best, self._facts(), self.recipe.storage)
         return self.weights_path
 
     def _facts(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Trained weights: a ``.safetensors`` file and a TOML card of the same stem beside it.
 
-Bundled checkpoints live in ``robustcodec/zoo/weights`` and their cards in ``robustcodec/zoo/cards``.
+Bundled checkpoints live in ``robustcodec/zoo/weights``; cards of codecs in ``robustcodec/zoo/cards``, cards of other
+networks beside them.
 Downloads go to ``cache_dir()`` and are kept only if their sha256 matches.
 """
 
@@ -9,19 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tomllib
 import urllib.request
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustcodec.errors import WeightsError
 from robustcodec.files import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Storage = Literal["float16", "int8"]
+KERNEL = 4  # dimensions of what int8 is for: kernels of convolutions
+ROWS = ".rows"  # after the name of a kernel: the scales of its rows
 
 
 def cache_dir() -> Path:
@@ -65,8 +71,8 @@ def fetch(url: str, digest: str, path: Path) -> Path:
 
 def bundled_tags(family: str) -> list[str]:
     """Tags of the checkpoints that ship for ``family``, sorted."""
-    cards = files("robustcodec.zoo") / "cards"
-    names = [entry.name for entry in cards.iterdir() if entry.name.startswith(f"{family}.")]
+    folders = [files("robustcodec.zoo") / name for name in ("cards", "weights")]
+    names = [e.name for folder in folders for e in folder.iterdir() if e.name.startswith(f"{family}.")]
     return sorted(n.removeprefix(f"{family}.").removesuffix(".toml") for n in names if n.endswith(".toml"))
 
 
@@ -111,18 +117,45 @@ def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = load_file(weights)
     except SafetensorError as error:
         raise WeightsError(f"{weights} is not a safetensors file: {error}") from None
-    return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, card
+    rows = {k: state.pop(f"{k}{ROWS}") for k in [*state] if f"{k}{ROWS}" in state}
+    wide = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+    return wide | {k: _of_rows(wide[k], scale) for k, scale in rows.items()}, card
 
 
-def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any]) -> None:
-    """Write ``state`` (floats as float16) and then its card, each whole or not at all."""
+def rounded(tensor: Tensor, storage: Storage) -> Tensor:
+    """A parameter as a checkpoint gives it back, in its own precision: float16; with ``int8``, kernels of convolutions
+    as 8-bit integers times one float16 scale per row of their first dimension. Rounding twice changes nothing.
+    """
+    if storage == "int8" and tensor.ndim >= KERNEL:
+        return _of_rows(*_rows(tensor)).to(tensor.dtype)
+    return tensor.half().to(tensor.dtype)
+
+
+def _rows(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    wide = tensor.detach().float()
+    scale = (wide.flatten(1).abs().amax(1) / 127).clamp_min(2.0**-14).half()
+    integers = (wide / scale.float().view(-1, *[1] * (tensor.ndim - 1))).round().clamp(-127, 127)
+    return integers.char(), scale
+
+
+def _of_rows(integers: Tensor, scale: Tensor) -> Tensor:
+    return integers.float() * scale.float().view(-1, *[1] * (integers.ndim - 1))
+
+
+def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any], storage: Storage = "float16") -> None:
+    """Write ``state`` (floats as :func:`rounded` has them) and then its card, each whole or not at all."""
     import torch
     from safetensors.torch import save_file
 
-    floats = {torch.float32, torch.float64}
-    stored = {
-        k: v.detach().cpu().to(torch.float16 if v.dtype in floats else v.dtype).contiguous() for k, v in state.items()
-    }
+    stored: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if value.dtype not in (torch.float32, torch.float64):
+            stored[key] = value.detach().cpu().contiguous()
+        elif storage == "int8" and value.ndim >= KERNEL:
+            integers, scale = _rows(value)
+            stored |= {key: integers.cpu().contiguous(), f"{key}{ROWS}": scale.cpu().contiguous()}
+        else:
+            stored[key] = value.detach().cpu().half().contiguous()
     weights.parent.mkdir(parents=True, exist_ok=True)
     with whole(weights) as partial:
         save_file(stored, partial)
@@ -134,8 +167,9 @@ def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any]) -> None:
 
 def dump_toml(table: dict[str, Any], prefix: str = "") -> str:
     """``table`` as TOML: scalars, lists and nested tables; ``None`` is left out."""
-    lines = [f"{k} = {_toml(v)}" for k, v in table.items() if not isinstance(v, dict) and v is not None]
-    for key, value in table.items():
+    named = {k if re.fullmatch(r"[\w-]+", k, re.ASCII) else _toml(k): v for k, v in table.items() if v is not None}
+    lines = [f"{k} = {_toml(v)}" for k, v in named.items() if not isinstance(v, dict)]
+    for key, value in named.items():
         if isinstance(value, dict):
             lines += ["", f"[{prefix}{key}]", dump_toml(value, f"{prefix}{key}.").rstrip()]
     return "\n".join(lines) + "\n"

@@ -25,6 +25,7 @@ from robustcodec.interfaces import Codec, Output, StreamPart
 from robustcodec.zoo import _pretrained
 from robustcodec.zoo._gdn import steady
 
+ENCODER = ("g_a.", "h_a.")  # networks that decoding does not need
 CODER_BITS = 48.0  # what a rANS part costs beyond its information: 32 to 64, for it is written in words of 32
 
 
@@ -158,10 +159,12 @@ class LatentCodec(Codec):
 
     @property
     def model_id(self) -> bytes:
-        """First 4 bytes of the sha256 of class and parameters."""
+        """First 4 bytes of the sha256 of class and all parameters that decoding needs: encoders may differ."""
         if self._model_id is None:
             digest = hashlib.sha256(f"{self.card.family}".encode())
             for name, p in self.net.named_parameters():
+                if name.startswith(ENCODER):
+                    continue
                 digest.update(name.encode())
                 digest.update(p.detach().float().cpu().contiguous().numpy().tobytes())
             self._model_id = digest.digest()[:4]

@@ -171,10 +171,12 @@ class Rdae(Codec):
 
     @property
     def model_id(self) -> bytes:
-        """First 4 bytes of the sha256 of architecture and weights."""
+        """First 4 bytes of the sha256 of architecture and all weights that decoding needs: encoders may differ."""
         if self._model_id is None:
             digest = hashlib.sha256(repr(self.architecture).encode())
             for name, tensor in self.state().items():
+                if name.startswith("encoder."):
+                    continue
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
             self._model_id = digest.digest()[:4]

@@ -58,6 +58,10 @@ def command(
         Optional[Literal["none", "encoder", "decoder", "prior"]],  # noqa: UP045
         typer.Option(help="What stays; decoder: streams still decode in the old decoder.", rich_help_panel=ATTACK),
     ] = None,
+    storage: Annotated[
+        Optional[Literal["float16", "int8"]],  # noqa: UP045
+        typer.Option(help="Of the result; int8: kernels in 8 bits, half the size."),
+    ] = None,
     adversarial: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
@@ -254,6 +258,7 @@ def command(
         "ramp": ramp,
         "free": free,
         "freeze": freeze,
+        "storage": storage,
         "adversarial": adversarial,
         "target": target,
         "consistency": consistency,
@@ -333,10 +338,17 @@ def _finetune(finetuner: Finetuner, console: Console, workers: int) -> Path:
             recipe.name, total=recipe.steps, completed=finetuner.step, note="" if finetuner.before else "validating"
         )
 
+        told: dict[str, float] = {}
+
         def show(moment: Progress) -> None:
+            nonlocal told
             note = f"loss {moment.loss:.3f}, {moment.steps_per_second:.1f} steps/s"
             shown = {k: moment.validation[k] for k in ("bpp", "psnr", "adv_psnr", "vi_db")}
-            note += " | " + ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
+            scores = ", ".join(f"{k} {v:.3f}" for k, v in shown.items())
+            if moment.validation != told:  # a line that stays, also where no bar is drawn
+                progress.console.print(f"step {moment.step}: {scores}", style="dim", highlight=False)
+                told = moment.validation
+            note += " | " + scores
             progress.update(task, completed=moment.step, note=note)
 
         def tell(note: str) -> None:

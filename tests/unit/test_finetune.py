@@ -307,6 +307,32 @@ def test_what_was_validated_is_what_was_written(finetuned: Path) -> None:
         assert again[key] == pytest.approx(value, rel=2e-3), key
 
 
+def test_eight_bit_kernels_are_half_as_large_and_what_was_validated(finetuned: Path, tmp_path: Path) -> None:
+    tuner = Finetuner(replace(RECIPE, storage="int8"), tmp_path)
+    path = tuner.run()
+    assert path.stat().st_size < 0.62 * finetuned.stat().st_size
+    codec = robustcodec.load(f"bmshj2018-factorized:weights={path}").requires_grad_(False)
+    again = tuner.examination.scores(codec)
+    for key, value in tuner.best_scores.items():
+        assert again[key] == pytest.approx(value, rel=2e-3), key
+    kernels = [p for p in codec.parameters() if p.ndim == 4]
+    assert kernels and all(len(p[0].unique()) <= 255 for p in kernels)
+
+
+def test_rounding_to_eight_bits_by_hand() -> None:
+    kernel = torch.tensor([[0.127, -0.0637, 0.00049], [2e-9, 0.0, 0.0]]).view(2, 3, 1, 1)
+    scale = torch.tensor([0.001, 2.0**-14]).half().float()
+    expected = torch.tensor([[127.0, -64, 0], [0, 0, 0]]) * scale[:, None]
+    found = weights.rounded(kernel, "int8")
+    assert torch.equal(found.flatten(1), expected)
+    assert torch.equal(weights.rounded(found, "int8"), found)
+    some = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    twice = weights.rounded(weights.rounded(some, "int8"), "int8")
+    assert torch.equal(twice, weights.rounded(some, "int8"))
+    assert ((twice - some).flatten(1).abs().amax(1) <= 0.51 / 127 * some.flatten(1).abs().amax(1)).all()
+    assert torch.equal(weights.rounded(some[0, 0], "int8"), some[0, 0].half().float())  # no kernel
+
+
 def test_an_encoder_alone_writes_streams_for_the_old_decoder(tmp_path: Path) -> None:
     tuner = Finetuner(replace(HYPERPRIOR, freeze="decoder", steps=2), tmp_path)
     new = robustcodec.load(f"bmshj2018-hyperprior:weights={tuner.run()}")
@@ -395,6 +421,7 @@ def test_shipped_recipes_build_what_they_name(name: str, tmp_path: Path) -> None
         ({"lipschitz": -1.0}, "lipschitz=-1.0; expected a number of at least 0"),
         ({"adversarial": 0.0}, "no term of this loss sees an attacked clip"),
         ({"attacked": 0}, "attacked=0; expected at least 1 of each"),
+        ({"storage": "int8", "freeze": "decoder"}, "storage=int8 rounds the decoder"),
     ],
 )
 def test_impossible_recipes(change: dict[str, Any], message: str) -> None:
