@@ -24,7 +24,11 @@ SHAPE = (1, 3, 12, 12)  # of a clip of the linear codec
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    """One thread per worker: as many workers as cores share the files of tests."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    os.environ.setdefault("OMP_NUM_THREADS", "2" if alone else "1")
+    if not alone:
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
