@@ -56,5 +56,5 @@ def _key_and_name(codec: str) -> tuple[str, str]:
 
 
 def _stem(text: str) -> str:
-    """A tag or a path without its point on the ladder: ``tiny-q2`` → ``tiny``, ``a-q1.safetensors`` → ``a…``."""
-    return re.sub(r"(^|[-_]|(?<=/))q\d+(?=$|/|\.\w+$)", "", text)
+    """A tag or a path without its point on the ladder: ``tiny-q2-at`` → ``tiny-at``, ``a-q1.safetensors`` → ``a…``."""
+    return re.sub(r"(^|[-_]|(?<=/))q\d+(?=$|[-_/]|\.\w+$)", "", text)

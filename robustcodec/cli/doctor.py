@@ -131,8 +131,8 @@ def _bundled_weights() -> Iterator[Finding]:
 
     from robustcodec import weights
 
-    folder = Path(str(files("robustcodec.zoo"))) / "cards"
-    names = sorted(path.stem for path in folder.glob("*.toml"))
+    zoo = Path(str(files("robustcodec.zoo")))
+    names = sorted(path.stem for folder in ("cards", "weights") for path in (zoo / folder).glob("*.toml"))
     wrong = []
     for name in names:
         family, _, tag = name.partition(".")

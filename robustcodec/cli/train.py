@@ -1,17 +1,17 @@
-"""``robustcodec train``: train a codec of the zoo on images or clips, with a display, checkpoints and resume."""
+"""``robustcodec train``: train a codec or a defense's denoiser, with a display, checkpoints and resume."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from robustcodec.loop import Loop
     from robustcodec.recipe import Recipe
-    from robustcodec.train import Trainer
 
 LOSS, GAN, LOOP = "Loss", "Feature and adversarial terms", "Optimisation"
 
@@ -19,7 +19,7 @@ LOSS, GAN, LOOP = "Loss", "Feature and adversarial terms", "Optimisation"
 def command(
     codec: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="What to train: FAMILY:weights=random, or a checkpoint to start from."),
+        typer.Argument(help="What to train: FAMILY:weights=random, a checkpoint to start from, or diffpure."),
     ] = None,
     recipe: Annotated[
         Optional[str],  # noqa: UP045
@@ -122,10 +122,11 @@ def command(
     workers: Annotated[int, typer.Option(help="Processes that read data, with --sampling uniform.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda … or auto.")] = "auto",
 ) -> None:
-    """Train a learned codec; the same command resumes after an interruption.
+    """Train a learned codec, or the denoiser of a defense; the same command resumes after an interruption.
 
-    The loss is β·rate + λ·distortion + γ·features + ρ·adversarial. Writes checkpoints and TensorBoard logs, and at
-    the end FAMILY.NAME.safetensors with its card, which `robustcodec run --codec FAMILY:weights=FILE` uses.
+    The loss is β·rate + λ·distortion + γ·features + ρ·adversarial; a denoiser has its own and no such terms. Writes
+    checkpoints and TensorBoard logs, and at the end FAMILY.NAME.safetensors with its card, which
+    `robustcodec run --codec FAMILY:weights=FILE` uses (`--defense diffpure:weights=FILE`).
 
     Examples:
 
@@ -136,6 +137,8 @@ def command(
         robustcodec train --recipe rdae-gan-tiny rdae-gan:weights=rdae.mine-q3.safetensors --data folder:clips …
 
         robustcodec train --recipe rdae-ablation --data folder:clips,frames=16 --validate clips
+
+        robustcodec train diffpure --data folder:photos --name mine
     """
     given = {
         "codec": codec,
@@ -177,16 +180,22 @@ def command(
     from rich.console import Console
 
     from robustcodec.cli._display import choose_device
-    from robustcodec.recipe import RecipeFile
+    from robustcodec.denoising import DenoiserRecipe, DenoiserTrainer, is_denoiser
+    from robustcodec.recipe import Recipe, RecipeFile
     from robustcodec.train import Trainer
 
     file: RecipeFile[Recipe] = RecipeFile.read(recipe) if recipe else RecipeFile({})
-    recipes = file.recipes({k: v for k, v in given.items() if v not in (None, [])})
+    denoiser = is_denoiser(codec or file.settings.get("codec", ""))
+    kind: type[Recipe] = DenoiserRecipe if denoiser else Recipe
+    make: type[Loop[Any]] = DenoiserTrainer if denoiser else Trainer
+    recipes = RecipeFile(file.settings, file.variants, kind).recipes(
+        {k: v for k, v in given.items() if v not in (None, [])}
+    )
     console, validations = Console(), {}
     for each in recipes:
         folder = out or Path("training")
         folder = folder / each.folder if len(recipes) > 1 or out is None else folder
-        trainer = Trainer(each, folder, choose_device(device))
+        trainer = make(each, folder, choose_device(device))
         path = _train(trainer, each, console, workers)
         console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", markup=False, highlight=False)
         validations[each.name] = trainer.validation
@@ -194,9 +203,11 @@ def command(
         _compare(recipes, validations, out or Path("training"), console)
 
 
-def _train(trainer: Trainer, recipe: Recipe, console: Console, workers: int) -> Path:
+def _train(trainer: Loop[Any], recipe: Recipe, console: Console, workers: int) -> Path:
+    import math
+
     from robustcodec.cli._display import progress_bar
-    from robustcodec.train import Progress
+    from robustcodec.loop import Progress
 
     for note in trainer.notes:
         console.print(note, style="yellow", markup=False)
@@ -206,7 +217,9 @@ def _train(trainer: Trainer, recipe: Recipe, console: Console, workers: int) -> 
         task = progress.add_task(recipe.name, total=recipe.steps, completed=trainer.step, note="")
 
         def show(moment: Progress) -> None:
-            note = f"loss {moment.loss:.3f}, {moment.bpp:.3f} bpp, distortion {moment.distortion:.4g}"
+            note = f"loss {moment.loss:.3f}"
+            if not math.isnan(moment.bpp):
+                note += f", {moment.bpp:.3f} bpp, distortion {moment.distortion:.4g}"
             note += f", {moment.steps_per_second:.1f} steps/s"
             if moment.validation:
                 note += " | " + ", ".join(f"{k} {v:.3f}" for k, v in moment.validation.items())

@@ -72,6 +72,7 @@ def test_ladders_differ_in_rate_alone() -> None:
         "jpeg:quality=10", "mbt2018-mean.tiny-q1", "jpeg:40", "bmshj2018-hyperprior.tiny-msssim-q1",
         "mbt2018-mean.tiny-q2", "webp:quality=10", "jpeg:quality=40,subsampling=4:4:4", "jpeg:subsampling=4:2:0",
         "bmshj2018-hyperprior.tiny-q1", "jpeg:quality=10", "mbt2018:quality=3,weights=random",
+        "bmshj2018-hyperprior.tiny-q1-at", "bmshj2018-hyperprior.tiny-q2-at",
         "mbt2018:quality=5,weights=random", "rdae:weights=a/x-q1.safetensors", "rdae:weights=a/x-q2.safetensors",
     ]  # fmt: skip
     assert ladders(codecs) == [
@@ -81,6 +82,7 @@ def test_ladders_differ_in_rate_alone() -> None:
         Ladder("webp", ("webp:quality=10",)),
         Ladder("jpeg subsampling=4:4:4", ("jpeg:quality=40,subsampling=4:4:4",)),
         Ladder("bmshj2018-hyperprior.tiny", ("bmshj2018-hyperprior.tiny-q1",)),
+        Ladder("bmshj2018-hyperprior.tiny-at", ("bmshj2018-hyperprior.tiny-q1-at", "bmshj2018-hyperprior.tiny-q2-at")),
         Ladder("mbt2018 weights=random", ("mbt2018:quality=3,weights=random", "mbt2018:quality=5,weights=random")),
         Ladder(
             "rdae weights=a/x.safetensors",

@@ -65,6 +65,14 @@ def test_gains_are_of_worst_cases_paired_by_sample() -> None:
     assert line["verdict"] == VANISHES and math.isnan(line["bd_rate"])
 
 
+def test_who_knows_a_defense_may_also_ignore_it() -> None:
+    masked = [met({"a": 30, "b": 22}, "blur", "adaptive"), met({"a": 29, "b": 30}, "blur", "adaptive", "cw")]
+    line = only(*BARE, *OBLIVIOUS, *masked)
+    assert (line["adaptive"], line["adaptive_low"], line["adaptive_high"]) == ((4 + 1) / 2, 1, 4)
+    both = victims(pd.concat([*BARE, *OBLIVIOUS, *masked]))
+    assert both["adaptive"].tolist() == ["20.50 (20.00 to 21.00)", "23.00 (22.00 to 24.00)"]
+
+
 def test_only_attacks_that_both_met_count() -> None:
     line = only(*BARE, *OBLIVIOUS, met({"a": 22, "b": 28}, "blur", "adaptive"))
     assert line["adaptive"] == ((22 - 20) + (28 - 25)) / 2 and line["adaptive_attacks"] == 1

@@ -22,7 +22,7 @@ LAYERS = [
     {"crops", "adversary", "recipe"},
     {"grid", "robustness", "checks", "conformance"},
     {"store"},
-    {"runner", "report", "train", "ladders", "drawing"},
+    {"runner", "report", "train", "loop", "denoising", "ladders", "drawing"},
     {"examination", "robust_terms"},
     {"finetune"},
     {"pictures", "curves", "closeups", "side_by_side", "comparison", "security"},

@@ -15,9 +15,10 @@ from robustcodec.crops import Crops, CropShape, Sampling
 from robustcodec.data import read_image
 from robustcodec.errors import BadData, RobustCodecError, UserError, WeightsError
 from robustcodec.interfaces import Sample
+from robustcodec.loop import FINAL_RATE, Progress, _cosine
 from robustcodec.recipe import Recipe, command
 from robustcodec.registry import codecs, data
-from robustcodec.train import FINAL_RATE, Progress, Trainer, _cosine
+from robustcodec.train import Trainer
 
 RECIPE = Recipe(
     codec="bmshj2018-factorized:weights=random",
