@@ -30,7 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     keep_memory()
     from robustcodec import comparison, curves, registry
-    from robustcodec.ladders import expand, ladders
+    from robustcodec.ladders import ladders
+    from robustcodec.spec import expand
     from robustcodec.weights import dump_toml
 
     cards = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(CARDS.glob("*.toml"))}

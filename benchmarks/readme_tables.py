@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec import report
+from robustcodec import defended, report
 from robustcodec.store import Store
 
 LEADERBOARD = ["rank", "codec", "defense", "access", "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"]
@@ -32,7 +32,7 @@ def codecs() -> str:
         if card["training"]["frames"] > 1:  # see video()
             continue
         kodak, gain = card["measured"]["kodak"], card["measured"]["bd_rate_against_jpeg_percent"]
-        first = path.stem.endswith("q1")
+        first = "-q1" in path.stem
         gains = f" {gain['psnr']:+.1f} % | {gain['ms_ssim']:+.1f} % |" if first else " | |"
         scores = f"{kodak['bpp']:.3f} | {kodak['psnr']:.2f} | {kodak['ms_ssim']:.4f} |"
         lines.append(f"| {path.stem} | {card['training']['lmbda']:g} | {scores}{gains}")
@@ -54,6 +54,18 @@ def video() -> str:
     return "\n".join(lines) + "\n"
 
 
+def defenses(rows: pd.DataFrame, times: pd.DataFrame | None) -> str:
+    """Every defense of the codecs that met it adaptively, a table for each threat."""
+    lines, _ = defended.table(rows, times)
+    met = defended.victims(rows)
+    shown = met[met["codec"].isin(rows[rows["access"] != "oblivious"]["codec"])].drop(columns=["data", "codec"])
+    lines = lines.rename(columns={"adaptive": "gain", "encode_factor": "encode", "bd_rate": "BD-rate %"})
+    lines["gain holds"] = ["yes" if verdict == defended.HOLDS else "no" for verdict in lines["verdict"]]
+    both = shown.merge(lines[["threat", "defense", "BD-rate %", "encode", "gain", "gain holds"]], "left")
+    tables = (f"{threat}\n\n{report.to_markdown(one.drop(columns='threat'))}" for threat, one in both.groupby("threat"))
+    return "\n".join(tables)
+
+
 def table(rows: pd.DataFrame, which: str) -> str:
     """A run's leaderboard or attacks, the columns that the README shows."""
     if which == "leaderboard":
@@ -66,7 +78,7 @@ def table(rows: pd.DataFrame, which: str) -> str:
 def main() -> None:
     """Print one table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["leaderboard", "attacks", "codecs", "video"])
+    parser.add_argument("table", choices=["leaderboard", "attacks", "codecs", "video", "defenses"])
     parser.add_argument("run", type=Path, nargs="?", help="run folder of a leaderboard or of attacks")
     options = parser.parse_args()
     if options.table in ("codecs", "video"):
@@ -75,7 +87,12 @@ def main() -> None:
     if options.run is None:
         parser.error(f"{options.table} needs a run folder, such as runs/default")
     store = Store(options.run)
-    print(table(store.frame(store.grid().cells()), options.table))
+    rows = store.frame(store.grid().cells())
+    if options.table == "defenses":
+        times = options.run / defended.TIMES
+        print(defenses(rows, pd.read_csv(times) if times.is_file() else None))
+        return
+    print(table(rows, options.table))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
         return pd.DataFrame(columns=list(DEFENSES)), []
     names = {codec: ladder.name for ladder in ladders(sorted(rows["codec"].unique())) for codec in ladder.codecs}
     lines: list[dict[str, Any]] = []
-    notes: list[str] = []
+    notes: dict[str, list[str]] = {}  # what is to be known, and of which defenses
     for (data, threat, ladder), group in rows.groupby([*BOARD, rows["codec"].map(names).rename("ladder")]):
         for defense in sorted(set(group["defense"]) - {"none"}):
             cost, said = _cost(group, defense)
@@ -84,7 +84,8 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
             for knowledge, gain in gains.items():
                 if 0 < gain.codecs < cost["codecs"]:
                     said.append(f"the {knowledge} gain is of {gain.codecs} of {cost['codecs']} codecs")
-            notes += [f"{ladder} + {defense} ({data}, {threat}): {what}" for what in said]
+            for what in said:
+                notes.setdefault(f"{ladder}, {data}, {threat}: {what}", []).append(defense)
             line = {"data": data, "threat": threat, "ladder": ladder, "defense": defense, **cost}
             for knowledge, gain in gains.items():
                 of = gain.interval
@@ -92,15 +93,19 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
                 line[f"{knowledge}_attacks"] = gain.attacks
             line |= _factors(group["codec"].unique(), defense, times)
             lines.append(line | {"verdict": _verdict(gains["adaptive"].interval)})
-    return pd.DataFrame(lines, columns=list(DEFENSES)), notes
+    return pd.DataFrame(lines, columns=list(DEFENSES)), [f"{what} ({', '.join(of)})" for what, of in notes.items()]
 
 
 def victims(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per data set, threat, codec and defense, the bare codec first: columns ``data``, ``threat`` and
-    :data:`VICTIMS`, of all attacks that each met. Raises :class:`StoreError` for rows that are not results.
+    :data:`VICTIMS`, of all attacks that each met; of the codecs that met most of them, for others may be there for the
+    clean curve alone. Raises :class:`StoreError` for rows that are not results.
     """
     lines = []
-    for (data, threat, codec, defense), group in _known(rows).groupby([*BOARD, "codec", "defense"]):
+    rows = _known(rows)
+    met_by = rows.groupby([*BOARD, "codec"])["run"].transform("nunique")
+    rows = rows[met_by == met_by.groupby([rows[column] for column in BOARD]).transform("max")]
+    for (data, threat, codec, defense), group in rows.groupby([*BOARD, "codec", "defense"]):
         line: dict[str, Any] = {"data": data, "threat": threat, "codec": codec, "defense": defense}
         clean = group.groupby("sample")[["bpp", "psnr"]].mean().mean()
         line |= {"bpp": float(clean["bpp"]), "psnr": float(clean["psnr"])}

@@ -106,6 +106,15 @@ def test_result_tables_are_cut_from_the_published_ones(number: int, board: str, 
     assert sorted(map(str, shown)) == sorted(map(str, wanted))
 
 
+def test_every_defense_of_the_readme_is_published_with_these_numbers() -> None:
+    published = (ROOT / "leaderboards" / "defenses" / "defenses.md").read_text(encoding="utf-8")
+    lines = [line for table in tables(README) if "gain holds" in table[0] for line in table]
+    assert len(lines) == 38
+    for line in lines:
+        row = " | ".join(line[column] for column in ("defense", "bpp", "psnr", "oblivious", "adaptive"))
+        assert f"| {row} |" in published
+
+
 def test_the_commands_are_the_ones_ci_runs() -> None:
     assert block("run").endswith("uv run robustcodec run\n")
     assert block("tests").endswith("uv run pytest\n")

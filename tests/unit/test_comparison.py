@@ -82,8 +82,8 @@ def test_ladders_differ_in_rate_alone() -> None:
         Ladder("webp", ("webp:quality=10",)),
         Ladder("jpeg subsampling=4:4:4", ("jpeg:quality=40,subsampling=4:4:4",)),
         Ladder("bmshj2018-hyperprior.tiny", ("bmshj2018-hyperprior.tiny-q1",)),
-        Ladder("bmshj2018-hyperprior.tiny-at", ("bmshj2018-hyperprior.tiny-q1-at", "bmshj2018-hyperprior.tiny-q2-at")),
         Ladder("mbt2018 weights=random", ("mbt2018:quality=3,weights=random", "mbt2018:quality=5,weights=random")),
+        Ladder("bmshj2018-hyperprior.tiny-at", ("bmshj2018-hyperprior.tiny-q1-at", "bmshj2018-hyperprior.tiny-q2-at")),
         Ladder(
             "rdae weights=a/x.safetensors",
             ("rdae:weights=a/x-q1.safetensors", "rdae:weights=a/x-q2.safetensors"),
