@@ -1,17 +1,20 @@
-"""What finetuning costs clean and gains under attack: ladders of a run against the first one, paired by sample.
+"""What finetuning costs clean and gains under attack: finetuned ladders of a run against their parents, by sample.
 
     robustcodec run benchmarks/finetuned.toml && python benchmarks/finetuning.py runs/finetuned
 
-Prints a line per codec, then per threat what each ladder gains over the first: BD-rate of its clean curve, and the
-differences of the worst case per sample over all attacks, means over rates, with bootstrap 95 % intervals over samples.
-With ``--picture FILE`` draws gain against cost. Ladders of a run's codecs are those of ``robustcodec compare``.
+Finetuned are tags that end in ``-at``, and codecs by path. Prints a line per codec, then per threat what each ladder
+gains: BD-rate of its clean curve, and the differences of the worst case per sample over all attacks, means over rates,
+with bootstrap 95 % intervals over samples. With ``--picture FILE`` draws gain against cost.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from robustcodec import rate
@@ -27,6 +30,27 @@ def victims(rows: pd.DataFrame) -> pd.DataFrame:
     """Worst case over attacks by threat, codec and sample, with clean bpp and PSNR."""
     rows = rows.assign(robust=rows["adv_psnr"].mask(rows["decode_failed"] == 1, FAILED_PSNR))
     return rows.groupby(["threat", "codec", "sample"]).agg({"bpp": "mean", "psnr": "mean", **WORST})  # type: ignore[arg-type]
+
+
+def _parent(codec: str, codecs: Iterable[str]) -> str:
+    """Of ``codecs`` the one that ``codec`` was made of: of its family, with the same number after q in its tag."""
+    wanted = re.split("[.:]", codec)[0], re.findall(r"q\d+", codec)[-1]
+    return next(c for c in codecs if not _finetuned(c) and (c.split(".")[0], re.findall(r"q\d+", c)[-1]) == wanted)
+
+
+def _finetuned(codec: str) -> bool:
+    return codec.endswith("-at") or "weights=" in codec
+
+
+def _cost(bare: list[pd.DataFrame], tuned: list[pd.DataFrame]) -> float:
+    """BD-rate in percent of the clean curve; of a single point, its rate against the bare curve's at its PSNR."""
+    curve, own = ([one[["bpp", "psnr"]].mean() for one in side] for side in (bare, tuned))
+    rates, qualities, bpp, psnr = ([point[key] for point in side] for side in (curve, own) for key in ("bpp", "psnr"))
+    if len(own) > 1:
+        return rate.bd_rate(rates, qualities, bpp, psnr)
+    if len(curve) == 1:
+        return float("nan")
+    return 100 * (bpp[0] / float(np.exp(np.interp(psnr[0], qualities, np.log(rates)))) - 1)
 
 
 def main() -> None:
@@ -47,37 +71,42 @@ def main() -> None:
             f"({robust.low:.2f} to {robust.high:.2f}) | {(one['psnr'] - one['robust']).mean():.2f} | "
             f"{one['vi_db'].mean():.2f} | {one['rate_ratio'].mean():.2f} |"
         )
-    first, *others = ladders(sorted(worst.index.unique("codec"), key=lambda codec: ("-at" in codec, codec)))
-    print(
-        f"\n| input | against {first.name} | clean BD-rate | robust PSNR | loss avoided | vi_db |\n"
-        "|---|---|---:|---:|---:|---:|"
-    )
+    tuned = ladders(codec for codec in worst.index.unique("codec") if _finetuned(codec))
+    print("\n| input | finetuned | clean BD-rate | robust PSNR | loss avoided | vi_db |\n|---|---|---:|---:|---:|---:|")
     points: dict[str, list[tuple[str, float, float]]] = {}
     for threat in worst.index.unique("threat"):
-        by_codec = {codec: worst.loc[threat, codec] for codec in worst.loc[threat].index.unique("codec")}
-        curve = [by_codec[codec][["bpp", "psnr"]].mean() for codec in first.codecs]
-        for ladder in others:
-            own = [by_codec[codec][["bpp", "psnr"]].mean() for codec in ladder.codecs]
-            cost = rate.bd_rate(*([point[key] for point in side] for side in (curve, own) for key in ("bpp", "psnr")))
-            pairs = [(by_codec[a], by_codec[b]) for a, b in zip(first.codecs, ladder.codecs, strict=True)]
-            gain = interval(sum(b["robust"] - a["robust"] for a, b in pairs) / len(pairs))
-            change = interval(sum(b["vi_db"] - a["vi_db"] for a, b in pairs) / len(pairs))
-            before, after = (sum((p[i]["psnr"] - p[i]["robust"]).mean() for p in pairs) for i in (0, 1))
+        met = {codec: worst.loc[threat, codec] for codec in worst.loc[threat].index.unique("codec")}
+        for ladder in tuned:
+            parents = [_parent(codec, met) for codec in ladder.codecs]
+            pairs = [(met[parent], met[codec]) for parent, codec in zip(parents, ladder.codecs, strict=True)]
+            family = {parent.split(".")[0] for parent in parents}
+            bare = sorted(codec for codec in met if not _finetuned(codec) and codec.split(".")[0] in family)
+            cost = _cost([met[codec] for codec in bare], [after for _, after in pairs])
+            gain, change = (
+                interval(sum(after[score] - before[score] for before, after in pairs) / len(pairs))
+                for score in ("robust", "vi_db")
+            )
+            lost = [sum((pair[side]["psnr"] - pair[side]["robust"]).mean() for pair in pairs) for side in (0, 1)]
             print(
-                f"| {threat} | {ladder.name} | {cost:+.1f} % | {gain.mean:+.2f} "
-                f"({gain.low:+.2f} to {gain.high:+.2f}) | "
-                f"{100 * (1 - after / before):.0f} % | {change.mean:+.2f} ({change.low:+.2f} to {change.high:+.2f}) |"
+                f"| {threat} | {ladder.name} | {'–' if np.isnan(cost) else f'{cost:+.1f} %'} | {gain.mean:+.2f} "
+                f"({gain.low:+.2f} to {gain.high:+.2f}) | {100 * (1 - lost[1] / lost[0]):.0f} % | "
+                f"{change.mean:+.2f} ({change.low:+.2f} to {change.high:+.2f}) |"
             )
             points.setdefault(str(threat), []).append((ladder.name, cost, gain.mean))
     if options.picture:
-        _draw(points, first.name, options.picture)
+        _draw(points, options.picture)
 
 
-def _draw(points: dict[str, list[tuple[str, float, float]]], first: str, path: Path) -> None:
+def _short(ladder: str) -> str:
+    """What tells it from its parent: ``family weights=…/family.tiny-mix.safetensors`` → ``mix``."""
+    return ladder.removesuffix(".safetensors").rpartition("-")[2]
+
+
+def _draw(points: dict[str, list[tuple[str, float, float]]], path: Path) -> None:
     with figure_of(6, 3.6, path) as figure:
         axis = figure.subplots()
         for number, (threat, line) in enumerate(points.items()):
-            line = sorted([(first, 0.0, 0.0), *line], key=lambda point: point[1])
+            line = sorted([("bare", 0.0, 0.0), *line], key=lambda point: point[1])
             colour, marker = COLOURS[number], MARKERS[number]
             axis.plot(
                 [p[1] for p in line], [p[2] for p in line], color=colour, marker=marker, label=f"input at {threat}"
