@@ -113,9 +113,7 @@ def _draw(points: dict[str, list[tuple[str, float, float]]], path: Path) -> None
             )
             if number == 0:
                 for name, cost, gain in line:
-                    axis.annotate(
-                        name.rpartition(".")[2], (cost, gain), (4, -11), textcoords="offset points", fontsize=8
-                    )
+                    axis.annotate(_short(name), (cost, gain), (4, -11), textcoords="offset points", fontsize=8)
         axis.axhline(0, color="0.6", lw=1)
         axis.set_xlabel("clean cost: BD-rate (%)")
         axis.set_ylabel("gain of robust PSNR (dB)")
