@@ -1,5 +1,5 @@
-"""Shared fixtures: a third-party package that is really installed, real photos, and a linear codec, of which the worst
-case is known in closed form."""
+"""Shared fixtures: a third-party package that is really installed, real photos, a linear codec, of which the worst case
+is known in closed form, and the command line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 import toys
+from terminal import Done, Type
 from torch import Tensor
 
+from robustcodec.cli import main
 from robustcodec.interfaces import Codec
 
 ROOT = Path(__file__).parent.parent
@@ -25,10 +27,11 @@ SHAPE = (1, 3, 12, 12)  # of a clip of the linear codec
 
 def pytest_configure(config: pytest.Config) -> None:
     """One thread per worker: as many workers as cores share the files of tests."""
-    alone = "PYTEST_XDIST_WORKER" not in os.environ
-    os.environ.setdefault("OMP_NUM_THREADS", "2" if alone else "1")
-    if not alone:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"  # of commands that tests start: as many threads, the same bytes
         torch.set_num_threads(1)
+    else:
+        os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,3 +89,17 @@ def spectrum() -> Tensor:
 @pytest.fixture
 def positive() -> Tensor:
     return toys.positive(SHAPE)
+
+
+@pytest.fixture
+def robust(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
+    """``robust("list", "codecs")`` runs ``robustcodec list codecs``."""
+
+    def run(*words: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["robustcodec", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return Done(int(end.value.code or 0), out, err)
+
+    return run

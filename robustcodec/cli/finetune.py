@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
+from robustcodec.cli._recipe_options import LOSS, chosen, recipe_options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from robustcodec.finetune import Finetuner
 
-ATTACK, LOSS, GAN, LOOP = "What is learned from", "Loss", "Feature and adversarial terms", "Optimisation"
-MEASURE = "Validation"
-Gan = Literal["none", "dcgan", "dcgan-ns", "wgan-clip", "wgan-gp", "lsgan", "ragan"]
+ATTACK, MEASURE = "What is learned from", "Validation"
 
 
+@recipe_options
 def command(
     codec: Annotated[
         Optional[str],  # noqa: UP045
@@ -90,111 +91,6 @@ def command(
         Optional[float],  # noqa: UP045
         typer.Option(help="Weight of the bits that an attack adds.", rich_help_panel=LOSS),
     ] = None,
-    lmbda: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Weight λ of the distortion. Default: the codec's own.", rich_help_panel=LOSS),
-    ] = None,
-    metric: Annotated[
-        Optional[Literal["mse", "l1", "ms-ssim"]],  # noqa: UP045
-        typer.Option(help="Distortion D. Default: the codec's own.", rich_help_panel=LOSS),
-    ] = None,
-    beta: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Weight β of the rate.", rich_help_panel=LOSS),
-    ] = None,
-    rate_unit: Annotated[
-        Optional[Literal["bpp", "symbol"]],  # noqa: UP045
-        typer.Option(help="The rate in bits per pixel or per latent symbol.", rich_help_panel=LOSS),
-    ] = None,
-    gan: Annotated[
-        Optional[Gan],  # noqa: UP045
-        typer.Option(
-            help="Form of the adversarial distortion. Default: the codec's own; none: without, give --rho 0 too.",
-            rich_help_panel=GAN,
-        ),
-    ] = None,
-    rho: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Weight ρ of the adversarial distortion.", rich_help_panel=GAN),
-    ] = None,
-    discriminators: Annotated[
-        Optional[Literal["tiny", "paper"]],  # noqa: UP045
-        typer.Option(help="Size of the pair.", rich_help_panel=GAN),
-    ] = None,
-    discriminator_lr: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Learning rate of the discriminators.", rich_help_panel=GAN),
-    ] = None,
-    discriminator_steps: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="First steps, which train the discriminators alone.", rich_help_panel=GAN),
-    ] = None,
-    n_critic: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Steps of the discriminators per step of the codec.", rich_help_panel=GAN),
-    ] = None,
-    resnet34_weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="PATH, download or scratch.", rich_help_panel=GAN),
-    ] = None,
-    gamma: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Weight γ of the feature distance.", rich_help_panel=GAN),
-    ] = None,
-    feature: Annotated[
-        Optional[Literal["vgg19", "lpips-alex", "lpips-vgg", "lpips-squeeze"]],  # noqa: UP045
-        typer.Option(help="Which features.", rich_help_panel=GAN),
-    ] = None,
-    vgg_weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="PATH, download, required or random.", rich_help_panel=GAN),
-    ] = None,
-    feature_layer: Annotated[
-        Optional[Literal["conv5_4", "relu5_4"]],  # noqa: UP045
-        typer.Option(help="VGG-19 features before or after the activation.", rich_help_panel=GAN),
-    ] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps.", rich_help_panel=LOOP)] = None,  # noqa: UP045
-    batch: Annotated[Optional[int], typer.Option(help="Crops per step.", rich_help_panel=LOOP)] = None,  # noqa: UP045
-    crop: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Side of a crop in pixels.", rich_help_panel=LOOP),
-    ] = None,
-    frames: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Frames of a crop. Default: the codec's own.", rich_help_panel=LOOP),
-    ] = None,
-    sampling: Annotated[
-        Optional[Literal["area", "uniform"]],  # noqa: UP045
-        typer.Option(help="area: all data in memory. uniform: read when needed.", rich_help_panel=LOOP),
-    ] = None,
-    lr: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Peak learning rate of Adam.", rich_help_panel=LOOP),
-    ] = None,
-    aux_lr: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Learning rate of the bottleneck's quantiles.", rich_help_panel=LOOP),
-    ] = None,
-    schedule: Annotated[
-        Optional[Literal["cosine", "constant"]],  # noqa: UP045
-        typer.Option(help="Course of the learning rate.", rich_help_panel=LOOP),
-    ] = None,
-    clip: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Largest gradient norm.", rich_help_panel=LOOP),
-    ] = None,
-    ema: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Decay of the weights' moving average.", rich_help_panel=LOOP),
-    ] = None,
-    seed: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Seed of crops, noise and attacks.", rich_help_panel=LOOP),
-    ] = None,
-    precision: Annotated[
-        Optional[Literal["float32", "bfloat16"]],  # noqa: UP045
-        typer.Option(help="Precision of the convolutions (bfloat16: AMP).", rich_help_panel=LOOP),
-    ] = None,
     validate: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -230,6 +126,8 @@ def command(
     out: Annotated[Optional[Path], typer.Option(help="Folder. Default: training/FAMILY.NAME.")] = None,  # noqa: UP045
     workers: Annotated[int, typer.Option(help="Processes that read data, with --sampling uniform.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda … or auto.")] = "auto",
+    *,
+    settings: dict[str, Any],
 ) -> None:
     """Finetune a trained codec on attacks against it; the same command resumes after an interruption.
 
@@ -265,33 +163,6 @@ def command(
         "gradient_penalty": gradient_penalty,
         "lipschitz": lipschitz,
         "rate_robustness": rate_robustness,
-        "lmbda": lmbda,
-        "metric": metric,
-        "beta": beta,
-        "rate_unit": rate_unit,
-        "gan": gan,
-        "rho": rho,
-        "discriminators": discriminators,
-        "discriminator_lr": discriminator_lr,
-        "discriminator_steps": discriminator_steps,
-        "n_critic": n_critic,
-        "resnet34_weights": resnet34_weights,
-        "gamma": gamma,
-        "feature": feature,
-        "vgg_weights": vgg_weights,
-        "feature_layer": feature_layer,
-        "steps": steps,
-        "batch": batch,
-        "crop": crop,
-        "frames": frames,
-        "sampling": sampling,
-        "lr": lr,
-        "aux_lr": aux_lr,
-        "schedule": schedule,
-        "clip": clip,
-        "ema": ema,
-        "seed": seed,
-        "precision": precision,
         "validate": validate,
         "validate_every": validate_every,
         "validate_attack": validate_attack,
@@ -299,6 +170,7 @@ def command(
         "attacked": attacked,
         "balance": balance,
         "patience": patience,
+        **settings,
     }
     from robustcodec.allocator import keep_memory
 
@@ -310,10 +182,7 @@ def command(
     from robustcodec.recipe import FinetuneRecipe, RecipeFile
 
     file = RecipeFile.read(recipe, FinetuneRecipe) if recipe else RecipeFile({}, kind=FinetuneRecipe)
-    settings: dict[str, Any] = {k: v for k, v in given.items() if v not in (None, [])}
-    if gan == "none":
-        settings["gan"] = None
-    recipes = read_recipes(file, settings)
+    recipes = read_recipes(file, chosen(given))
     console = Console()
     for each in recipes:
         folder = out or Path("training")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +11,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from terminal import Type
 from torch import Tensor
 
 import robustcodec
-from robustcodec.cli import main
 from robustcodec.data import to_uint8
 from robustcodec.images import read_image, write_image
 from robustcodec.interfaces import Oracle
 from robustcodec.video import frame_rate, read_video, write_y4m
 
 CODEC = "bmshj2018-factorized.tiny-q1"
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-Type = Callable[..., Done]
-
-
-@pytest.fixture
-def robust(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """``robust("attack", "photo.png", …)``: the command line, in this process."""
-
-    def run(*words: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["robustcodec", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return Done(int(end.value.code or 0), out, err)
-
-    return run
 
 
 @pytest.fixture

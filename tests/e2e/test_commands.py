@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +16,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from terminal import Done, Type
 from torch import Tensor
 
 import robustcodec
 from robustcodec import registry, suites, weights
-from robustcodec.cli import main
 from robustcodec.data import read_image, to_float, to_uint8, write_image
 from robustcodec.video import read_video, write_y4m
 
 LEARNED = "bmshj2018-factorized:weights=random"  # its latents are lively even without training
 BUNDLED = [f"{name}.{tag}" for name in registry.codecs.names() for tag in weights.bundled_tags(name)]
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-Type = Callable[..., Done]
-
-
-@pytest.fixture
-def robust(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """``robust("list", "codecs")``: the command line, in this process."""
-
-    def run(*words: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["robustcodec", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return Done(int(end.value.code or 0), out, err)
-
-    return run
 
 
 @pytest.fixture

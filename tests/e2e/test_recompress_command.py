@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
+from terminal import Type
 from torch import Tensor
 
-from robustcodec.cli import main
 from robustcodec.images import write_image
 from robustcodec.store import Store
 
 CODEC = "bmshj2018-factorized.tiny-q1"
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-Type = Callable[..., Done]
-
-
-@pytest.fixture
-def robust(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """``robust("recompress", "--data", …)``: the command line, in this process."""
-
-    def run(*words: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["robustcodec", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return Done(int(end.value.code or 0), out, err)
-
-    return run
 
 
 @pytest.fixture
