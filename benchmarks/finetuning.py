@@ -20,16 +20,15 @@ import pandas as pd
 from robustcodec import rate
 from robustcodec.ladders import ladders
 from robustcodec.pictures import COLOURS, MARKERS, figure_of
-from robustcodec.robustness import FAILED_PSNR, interval
+from robustcodec.robustness import interval, worst_case
 from robustcodec.store import Store
-
-WORST = {"robust": "min", "vi_db": "max", "rate_ratio": "max"}
 
 
 def victims(rows: pd.DataFrame) -> pd.DataFrame:
     """Worst case over attacks by threat, codec and sample, with clean bpp and PSNR."""
-    rows = rows.assign(robust=rows["adv_psnr"].mask(rows["decode_failed"] == 1, FAILED_PSNR))
-    return rows.groupby(["threat", "codec", "sample"]).agg({"bpp": "mean", "psnr": "mean", **WORST})  # type: ignore[arg-type]
+    clean = rows.groupby(["threat", "codec", "sample"])[["bpp", "psnr"]].mean()
+    worst = worst_case(rows).set_index(["threat", "codec", "sample"]).rename(columns={"robust_psnr": "robust"})
+    return clean.join(worst[["robust", "vi_db", "rate_ratio"]])
 
 
 def _parent(codec: str, codecs: Iterable[str]) -> str:

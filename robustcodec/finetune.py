@@ -128,13 +128,13 @@ class Finetuner(Trainer):
             while self.step < r.steps and not self.stopped:
                 try:
                     seen = self._stretch(crops, every, workers, tell)
-                    scores = self.validate()
+                    codec, scores = self._examined()
                 except Diverged as error:
                     on_note(self._roll_back(str(error)))
                     if len(self.rollbacks) > MAX_ROLLBACKS:
                         break
                     continue
-                self._keep(scores)
+                self._keep(codec, scores)
                 self._checkpoint()
                 for key, value in scores.items():
                     logs.add_scalar(f"validation/{key}", value, self.step)
@@ -170,15 +170,14 @@ class Finetuner(Trainer):
                     tell(seen)
         return seen
 
-    def _keep(self, scores: dict[str, float]) -> None:
-        """Remember the weights that ``scores`` belong to, if none were better."""
+    def _keep(self, codec: Codec, scores: dict[str, float]) -> None:
+        """Remember the weights of ``codec``, which ``scores`` belong to, if none were better."""
         self.validation = scores
         alone = self.recipe.discriminator_steps if self.adversary else 0
         if self.step <= alone and self.step < self.recipe.steps:
             return  # the codec is still what it was
         if scores["score"] < self.best_scores.get("score", math.inf):
-            state = self.candidate().state()
-            self.best = {k: v.detach().clone() for k, v in state.items()}
+            self.best = {k: v.detach().clone() for k, v in codec.state().items()}
             self.best_scores, self.best_step, self.stale = scores, self.step, 0
         else:
             self.stale += 1
@@ -278,15 +277,20 @@ class Finetuner(Trainer):
 
     def validate(self) -> dict[str, float]:
         """:meth:`Examination.scores` of the averaged weights; raises :class:`Diverged` if they are ruined."""
+        return self._examined()[1]
+
+    def _examined(self) -> tuple[Codec, dict[str, float]]:
+        """:meth:`candidate` and its scores."""
         with torch.random.fork_rng(devices=[]):  # the random state of training goes on as if nothing had happened
             torch.manual_seed(self.recipe.seed)
             try:
-                scores = self.examination.scores(self.candidate())
+                codec = self.candidate()
+                scores = self.examination.scores(codec)
             except StreamError as error:
                 raise Diverged(f"training diverged: at step {self.step} streams do not decode ({error})") from None
         if self.before:
             self._judge_health(scores["score"])
-        return scores
+        return codec, scores
 
     def _judge_health(self, loss: float) -> None:
         before = self.before["score"]

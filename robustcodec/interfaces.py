@@ -94,6 +94,7 @@ class Codec(nn.Module, ABC):
     randomised: bool = False  # True: what it does to a clip depends on torch's random state
     training_surrogate: ClassVar[Surrogate] = "noise"  # how latents are rounded in training
     symbols_per_pixel: float | None = None  # of a codec of discrete symbols
+    encoder_only: ClassVar[tuple[str, ...]] = ()  # how parameters that decoding does not need begin
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:

@@ -113,7 +113,7 @@ class FinetuneRecipe(Recipe):
     lipschitz: float = 0.0
     rate_robustness: float = 0.0
     freeze: Freeze = "none"  # decoder: all that decoding needs, so that an encoder is trained for the old decoder
-    storage: Storage = "float16"  # of the result; int8: half of it, at about 0.01 dB
+    storage: Storage = "float16"  # of the result; int8: kernels in half the bytes
     validate_every: int = 100  # steps
     validate_attack: str = "pgd:steps=20"
     validate_threat: str | None = None  # None: ``threat``

@@ -19,8 +19,7 @@ from robustcodec.interfaces import Codec, Draws, Threat
 from robustcodec.recipe import FinetuneRecipe, Freeze
 from robustcodec.train import distortion
 
-# how parameters of an encoder and of a synthesis are called; what is neither, the decoder needs for its probabilities
-ENCODER = ("net.g_a.", "net.h_a.", "encoder.")
+# how parameters of a synthesis begin; what is neither its nor the encoder's, the decoder needs for its probabilities
 SYNTHESIS = ("net.g_s.", "decoder.")
 
 
@@ -127,9 +126,9 @@ class Shrunk(Threat):
         return self.threat.confine(delta, x)
 
 
-def part_of(name: str) -> Literal["encoder", "synthesis", "prior"]:
-    """The part of a codec that its parameter ``name`` belongs to."""
-    if name.startswith(ENCODER):
+def part_of(codec: Codec, name: str) -> Literal["encoder", "synthesis", "prior"]:
+    """The part of ``codec`` that its parameter ``name`` belongs to."""
+    if name.startswith(codec.encoder_only):
         return "encoder"
     return "synthesis" if name.startswith(SYNTHESIS) else "prior"
 
@@ -144,12 +143,12 @@ def freeze(codec: Codec, what: Freeze) -> None:
         return
     parts = {"encoder": {"encoder"}, "decoder": {"synthesis", "prior"}, "prior": {"prior"}}[what]
     named = dict(codec.named_parameters())
-    if {part_of(name) for name in named} != {"encoder", "synthesis", "prior"}:
+    if {part_of(codec, name) for name in named} != {"encoder", "synthesis", "prior"}:
         raise UserError(
             f"freeze={what}, but {codec.card.family} does not tell its encoder from its decoder; use freeze=none"
         )
     for name, p in named.items():
-        if part_of(name) in parts:
+        if part_of(codec, name) in parts:
             p.requires_grad_(False)
             if what == "decoder" and not torch.equal(p.half().to(p.dtype), p):
                 raise UserError(

@@ -5,7 +5,7 @@ bytes   meaning
 ======  ==========================================================================
 2       magic ``rc``
 1       container version
-4       model id: first bytes of the sha256 of architecture and weights
+4       model id: first bytes of the sha256 of architecture and of the weights that decoding needs
 3 × v   frames, height, width as unsigned LEB128
 2       CRC-16 of the decoded symbols: a decoder whose probabilities drift is caught
 n × v   lengths of the parts, then the parts
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from robustcodec.errors import StreamError
 
-MAGIC, VERSION = b"rc", 1
+MAGIC, VERSION = b"rc", 2
 MAX_PIXELS = 1 << 30  # frames × height × width a header may ask for
 
 

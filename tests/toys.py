@@ -1,19 +1,47 @@
-"""A linear codec, of which the worst case is known in closed form, with matrices and clips for it."""
+"""Small codecs and clips that several tests share: a linear codec, of which the worst case is known in closed form,
+with matrices and clips for it; crops of a photo; a small purifier."""
 
 from __future__ import annotations
 
 import math
+import struct
+from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from robustcodec import weights
+from robustcodec.defenses._purifier import Architecture, Purifier
 from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.registry import data
 
 Shape = tuple[int, int, int, int]  # (T, 3, H, W)
+SIZES = struct.Struct("<4H")
+SMALL = Architecture(widths=(8, 8), groups=4, levels=20)
 
 
-class Linear(Codec):
+class Shown(Codec):
+    """A codec by its ``forward`` alone: its bytes are what that shows, as float32 behind the shape."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Output: ...
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        with torch.no_grad():
+            return [SIZES.pack(*clip.shape) + clip.float().numpy().tobytes() for clip in self(x).x_hat]
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        return torch.stack(
+            [
+                torch.frombuffer(bytearray(s[SIZES.size :]), dtype=torch.float32).view(SIZES.unpack_from(s))
+                for s in streams
+            ]
+        )
+
+
+class Linear(Shown):
     """``x_hat = A x`` without rounding or clamping, for clips of one size, each value of the input 32 bits."""
 
     card = Card("linear", "linear")
@@ -25,12 +53,6 @@ class Linear(Codec):
     def forward(self, x: Tensor) -> Output:
         x_hat = (x.flatten(1) @ self.matrix.T).view_as(x)
         return Output(lambda: x_hat, lambda: torch.full((len(x),), 32.0 * x[0].numel()))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        raise NotImplementedError
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 def spectrum(shape: Shape) -> Tensor:
@@ -52,3 +74,25 @@ def positive(shape: Shape) -> Tensor:
 def grey(shape: Shape, n: int = 2) -> Tensor:
     """8-bit clips ``(n, T, 3, H, W)`` far from the faces of the box."""
     return torch.randint(100, 156, (n, *shape), generator=torch.Generator().manual_seed(7)) / 255
+
+
+def clips(n: int = 2, t: int = 1, height: int = 33, width: int = 47) -> Tensor:
+    """Crops of a photo that move by a pixel from frame to frame and a few from clip to clip."""
+    photo: Tensor = data.build("photos:size=96").samples()[0].load().float() / 255
+    return torch.stack(
+        [torch.cat([photo[..., 3 * i + k :, 5 * i + k :][..., :height, :width] for k in range(t)]) for i in range(n)]
+    )
+
+
+def small(seed: int = 0) -> Purifier:
+    """Ours, smaller, with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Purifier.of(SMALL).eval().requires_grad_(False)
+
+
+def stored_purifier(folder: Path) -> Path:
+    """A file of :func:`small`."""
+    network, path = small(), folder / "diffpure.small.safetensors"
+    weights.save(path, network.state(), {"name": "diffpure.small", **network.facts})
+    return path

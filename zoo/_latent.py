@@ -25,7 +25,6 @@ from robustcodec.interfaces import Codec, Output, StreamPart
 from robustcodec.zoo import _pretrained
 from robustcodec.zoo._gdn import steady
 
-ENCODER = ("g_a.", "h_a.")  # networks that decoding does not need
 CODER_BITS = 48.0  # what a rANS part costs beyond its information: 32 to 64, for it is written in words of 32
 
 
@@ -56,6 +55,7 @@ class LatentCodec(Codec):
     architecture: ClassVar[Callable[..., CompressionModel]]
     widths: ClassVar[dict[int, dict[str, int]]]
     stride: ClassVar[int] = 64
+    encoder_only = ("net.g_a.", "net.h_a.")
     parts: ClassVar[int] = 2
     part_names: ClassVar[tuple[str, ...]] = ("y", "z")
 
@@ -163,7 +163,7 @@ class LatentCodec(Codec):
         if self._model_id is None:
             digest = hashlib.sha256(f"{self.card.family}".encode())
             for name, p in self.net.named_parameters():
-                if name.startswith(ENCODER):
+                if f"net.{name}".startswith(self.encoder_only):
                     continue
                 digest.update(name.encode())
                 digest.update(p.detach().float().cpu().contiguous().numpy().tobytes())

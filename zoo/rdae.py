@@ -45,6 +45,7 @@ class Rdae(Codec):
     paper: ClassVar[str] = "https://arxiv.org/abs/1908.05717"
     compatible: ClassVar[tuple[str, ...]] = ("rdae",)  # families whose weights load
     training_surrogate: ClassVar[Surrogate] = "straight-through"
+    encoder_only = ("encoder.",)
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ class Rdae(Codec):
         if self._model_id is None:
             digest = hashlib.sha256(repr(self.architecture).encode())
             for name, tensor in self.state().items():
-                if name.startswith("encoder."):
+                if name.startswith(self.encoder_only):
                     continue
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

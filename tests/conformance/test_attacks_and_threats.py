@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from toys import Shown
 
 from robustcodec import registry
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Card, Draws, Oracle, Output, Threat
 from robustcodec.rounding import round_latent
 
 # What decides about the budget of 8-bit inputs is counted in whole grey levels, so that nothing is left to float noise.
@@ -32,7 +33,7 @@ FOREIGN = {
 }
 
 
-class Means(Codec):
+class Means(Shown):
     """Means of 2 × 2 pixels on 64 levels: nothing in it depends on a batch."""
 
     card = Card("means", "means")
@@ -41,12 +42,6 @@ class Means(Codec):
         y = round_latent(63 * torch.nn.functional.avg_pool3d(x, (1, 2, 2)))
         up = (y / 63).repeat_interleave(2, -1).repeat_interleave(2, -2)
         return Output(lambda: up, lambda: (1 + y.abs()).log2().flatten(1).sum(1))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        raise NotImplementedError
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 def own() -> list[str]:

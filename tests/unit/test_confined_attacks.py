@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from toys import Shown
 
 from robustcodec import registry
 from robustcodec.attacks._bands import band_pass
@@ -26,7 +26,7 @@ from robustcodec.threats import Flicker, Linf, Psnr
 HEIGHT, WIDTH = 12, 20
 
 
-class Weighted(Codec):
+class Weighted(Shown):
     """``x_hat`` is the input times a weight per pixel: the worst case is at the heaviest pixels."""
 
     card = Card("weighted", "weighted")
@@ -37,12 +37,6 @@ class Weighted(Codec):
 
     def forward(self, x: Tensor) -> Output:
         return Output(lambda: x * self.weight, lambda: torch.full((len(x),), 8.0))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [c.numpy().tobytes() for c in x]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 class Filter(Weighted):

@@ -136,6 +136,14 @@ def test_what_cannot_be_said_is_noted() -> None:
     assert lines["verdict"].tolist() == [UNKNOWN] and "no sample was coded both" in notes[0]
 
 
+def test_codecs_that_are_there_for_the_clean_curve_alone_gain_nothing() -> None:
+    other = [met({"a": 10, "b": 10}, d, codec="jpeg:quality=40", psnr=40, bpp=1) for d in ("none", "blur")]
+    lines, notes = table(pd.concat([*BARE, *OBLIVIOUS, *other]))
+    assert lines["oblivious"].tolist() == [(4 + 8) / 2] and lines["codecs"].tolist() == [2]
+    assert notes[-1].startswith("jpeg, d, psnr:40: the oblivious gain is of 1 of 2 codecs (blur)")
+    assert set(victims(pd.concat([*BARE, *OBLIVIOUS, *other]))["codec"]) == {"jpeg:quality=10"}
+
+
 def test_victims_side_by_side() -> None:
     found = victims(pd.concat([*BARE, *OBLIVIOUS, met({"a": 19, "b": 22}, "blur", "adaptive", bpp=0.5)]))
     assert found["defense"].tolist() == ["none", "blur"]

@@ -1,14 +1,12 @@
-"""Diffusion purification against its formulas, finite differences and diffusers' own files; its training."""
+"""Diffusion purification against its formulas, finite differences and diffusers' own files."""
 
 from __future__ import annotations
 
 import json
 import math
-import shlex
 import shutil
 import sys
 import tomllib
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,40 +18,24 @@ import torch
 import torch.nn.functional as F
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor, nn
+from toys import SMALL, clips, small, stored_purifier
 
-from robustcodec import cli, weights
+from robustcodec import weights
 from robustcodec.conformance import check
-from robustcodec.data import to_float, to_uint8, write_image
+from robustcodec.data import to_float
 from robustcodec.defenses._preprocessing import PreprocessedCodec
 from robustcodec.defenses._purifier import Architecture, Purifier, Sampler
 from robustcodec.defenses._purifier_weights import purifier
 from robustcodec.defenses.diffpure import DiffPure, Purification
-from robustcodec.denoising import DenoiserRecipe, DenoiserTrainer, is_denoiser
-from robustcodec.errors import BadParameter, MissingDependency, UserError, WeightsError
+from robustcodec.errors import BadParameter, MissingDependency, WeightsError
 from robustcodec.interfaces import Codec
-from robustcodec.loop import Progress
-from robustcodec.recipe import Recipe, command
 from robustcodec.registry import codecs, data, defenses
-
-SMALL = Architecture(widths=(8, 8), groups=4, levels=20)
-RECIPE = DenoiserRecipe(
-    codec="diffpure", name="test", data=("photos:size=64",), steps=4, batch=2, crop=16, lr=1e-3, seed=3
-)
-
-
-def small(seed: int = 0) -> Purifier:
-    """Ours, smaller, with random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Purifier.of(SMALL).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of ours with the small network."""
-    network, path = small(), tmp_path_factory.mktemp("weights") / "diffpure.small.safetensors"
-    weights.save(path, network.state(), {"name": "diffpure.small", **network.facts})
-    return path
+    return stored_purifier(tmp_path_factory.mktemp("weights"))
 
 
 @cache
@@ -66,14 +48,6 @@ def wrapped(spec: str) -> PreprocessedCodec:
     made = defenses.build(spec).wrap(inner())
     assert isinstance(made, PreprocessedCodec)
     return made
-
-
-def clips(n: int = 2, t: int = 1, height: int = 33, width: int = 47) -> Tensor:
-    """Crops of a photo that move by a pixel from frame to frame and a few from clip to clip."""
-    photo = data.build("photos:size=96").samples()[0].load().float() / 255
-    return torch.stack(
-        [torch.cat([photo[..., 3 * i + k :, 5 * i + k :][..., :height, :width] for k in range(t)]) for i in range(n)]
-    )
 
 
 def draws(shape: torch.Size, times: int, seed: int = 0) -> list[Tensor]:
@@ -397,72 +371,6 @@ def test_an_incomplete_model_says_which_file_is_missing(tmp_path: Path) -> None:
     official(tmp_path / "latent", 4, 4)
     with pytest.raises(WeightsError, match="takes 4 channels and gives 4"):
         wrapped(f"diffpure:weights={tmp_path}/latent")
-
-
-# -- training ----------------------------------------------------------------------------------------------------------
-
-
-def test_an_interrupted_run_ends_with_the_same_weights(stored: Path, tmp_path: Path) -> None:
-    class Stop(Exception): ...
-
-    def stop(progress: Progress) -> None:
-        if progress.step == 2:
-            raise Stop
-
-    recipe = replace(RECIPE, codec=f"diffpure:weights={stored}", validate="photos:size=16")
-    path = DenoiserTrainer(recipe, tmp_path / "whole").run(checkpoint_every=2)
-    with pytest.raises(Stop):
-        DenoiserTrainer(recipe, tmp_path / "parts").run(stop, every=1, checkpoint_every=2)
-    resumed = DenoiserTrainer(recipe, tmp_path / "parts")
-    assert resumed.step == 2
-    again = resumed.run(checkpoint_every=2)
-    assert again.read_bytes() == path.read_bytes()
-    assert again.with_suffix(".toml").read_bytes() == path.with_suffix(".toml").read_bytes()
-    card = weights.read_card(path)
-    assert card["training"]["command"] == command(recipe) and "lmbda" not in card["training"]
-    assert set(card["training"]["validation"]) == {"psnr_0.02", "psnr_0.05", "psnr_0.1"}
-    assert list((tmp_path / "whole" / "logs").glob("events*"))
-    further = DenoiserTrainer(replace(recipe, codec=f"diffpure:weights={path}"), tmp_path / "further")
-    torch.testing.assert_close(further.denoiser.state(), weights.load(path)[0])
-    assert further._facts()["training"]["parents"] == [command(recipe)]
-    assert further.model is not purifier(str(path)) and all(p.requires_grad for p in further.main)
-
-
-def test_the_command_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = replace(RECIPE, steps=2)
-    path = DenoiserTrainer(recipe, tmp_path / "direct").run()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [*shlex.split(command(recipe)), "--device", "cpu"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code in (0, None)
-    made = tmp_path / "training" / "diffpure.test" / path.name
-    assert made.read_bytes() == path.read_bytes()
-    assert made.with_suffix(".toml").read_bytes() == path.with_suffix(".toml").read_bytes()
-    assert wrapped(f"diffpure:weights={made}").compress(clips(1, 1, 16, 16))
-
-
-def test_training_lowers_the_loss(stored: Path, tmp_path: Path) -> None:
-    """On flat images, where noise is all that there is to see."""
-    (tmp_path / "flat").mkdir()
-    for i, colour in enumerate(torch.rand(12, 1, 3, 1, 1, generator=torch.Generator().manual_seed(0))):
-        write_image(to_uint8(colour.expand(1, 3, 32, 32)), tmp_path / "flat" / f"{i}.png")
-    recipe = replace(
-        RECIPE, codec=f"diffpure:weights={stored}", data=(f"folder:{tmp_path}/flat",), steps=120, batch=8, crop=32
-    )
-    seen: list[Progress] = []
-    DenoiserTrainer(replace(recipe, lr=5e-3), tmp_path / "run").run(seen.append, every=1)
-    first, last = (sum(p.loss for p in part) / 10 for part in (seen[:10], seen[-10:]))
-    assert last < 0.92 * first
-    assert math.isnan(seen[0].bpp)
-
-
-def test_settings_that_do_nothing_are_refused() -> None:
-    with pytest.raises(UserError, match="metric, gamma would change nothing"):
-        replace(RECIPE, metric="l1", gamma=0.1)
-    assert is_denoiser("diffpure") and is_denoiser("diffpure:weights=random")
-    assert not any(map(is_denoiser, ("", "jpeg", "blur", "nothing", "bmshj2018-hyperprior:weights=random")))
-    assert command(Recipe(codec="a", name="b", data=("c",), lmbda=1.0)).startswith("robustcodec train a --name b")
 
 
 # -- the one that ships ------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from robustcodec.recipe import FinetuneRecipe, Freeze, RecipeFile, command
 from robustcodec.registry import attacks, codecs, data, threats
 from robustcodec.robust_terms import Coded, Shrunk, first_order_rise, latent_stretch, loss_terms, part_of
 from robustcodec.rounding import rounding
-from robustcodec.train import Progress, Trainer
+from robustcodec.train import Progress, Trainer, measure
 
 RECIPE = FinetuneRecipe(
     "bmshj2018-factorized.tiny-q1", "at", ("photos:size=64",), 0.0025, steps=4, batch=2, crop=32, lr=1e-3, ema=0.5,
@@ -184,7 +184,7 @@ def test_freezing_changes_only_what_it_should(what: Freeze, stays: set[str], tmp
     tuner = Finetuner(replace(HYPERPRIOR, freeze=what, rate_robustness=1.0), tmp_path)
     before = {name: p.clone() for name, p in tuner.codec.named_parameters()}
     tuner._update(clip(2, 1, 3, 64, 64), detailed=False)
-    moved = {part_of(n) for n, p in tuner.codec.named_parameters() if not torch.equal(p, before[n])}
+    moved = {part_of(tuner.codec, n) for n, p in tuner.codec.named_parameters() if not torch.equal(p, before[n])}
     assert moved == {"encoder", "synthesis", "prior"} - stays
 
 
@@ -275,7 +275,7 @@ def test_the_best_weights_are_kept_and_patience_ends(tmp_path: Path) -> None:
         tuner.step = step
         with torch.no_grad():
             tuner.average[first].fill_(step)
-        tuner._keep({"score": score})
+        tuner._keep(tuner.candidate(), {"score": score})
     assert tuner.stopped and tuner.best_step == 1 and tuner.best is not None
     assert torch.equal(tuner.best["g_a.0.weight"], torch.ones_like(tuner.average[first]))
     notes: list[str] = []
@@ -317,6 +317,19 @@ def test_eight_bit_kernels_are_half_as_large_and_what_was_validated(finetuned: P
         assert again[key] == pytest.approx(value, rel=2e-3), key
     kernels = [p for p in codec.parameters() if p.ndim == 4]
     assert kernels and all(len(torch.unique(p[0])) <= 255 for p in kernels)
+
+
+def test_eight_bits_cost_a_bundled_codec_less_than_a_twentieth_of_a_decibel(photo: Tensor) -> None:
+    x = photo[None, ..., :128, :128] / 255
+    codec = robustcodec.load("bmshj2018-hyperprior.tiny-q2")
+    before = measure(codec, x)
+    with torch.no_grad():
+        for p in codec.parameters():
+            p.copy_(weights.rounded(p, "int8"))
+    codec.refresh()
+    after = measure(codec, x)
+    assert before != after
+    assert abs(after["psnr"] - before["psnr"]) < 0.05 and after["bpp"] == pytest.approx(before["bpp"], rel=0.01)
 
 
 def test_rounding_to_eight_bits_by_hand() -> None:

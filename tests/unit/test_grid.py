@@ -11,7 +11,7 @@ import torch
 
 from robustcodec.data import write_image
 from robustcodec.errors import BadParameter, GridError, UnknownName
-from robustcodec.grid import Cell, Grid, select
+from robustcodec.grid import Cell, Grid, resolved, select
 
 PGD = Cell("jpeg:quality=30", "pgd", data="ramps")
 # A change of any of these makes another number. A new field must be added here, or be declared runtime in Runner.
@@ -127,3 +127,18 @@ def test_axes_on_the_command_line_keep_the_rest_of_a_grid_file() -> None:
     file = Grid("mine", ({"codec": ["jpeg:30", "jpeg:40"], "attack": ["noise"], "threat": ["psnr:34"], "limit": 2},))
     assert select(file, {}, None) is file
     assert select(file, {"codec": ["webp:50"]}, None).cells() == [Cell("webp:50", "noise", threat="psnr:34", limit=2)]
+
+
+def test_a_defense_is_identified_by_its_layers_its_weights_and_what_it_is_made_on() -> None:
+    assert resolved("defense", "self-ensemble") == {"name": "self-ensemble", "params": {"views": 8}}  # as of old
+    assert resolved("defense", "self-ensemble:criterion=bits")["params"]["criterion"] == "bits"
+    stack = resolved("defense", "self-ensemble+bitdepth:bits=5")
+    assert stack == {
+        "name": "self-ensemble+bitdepth",
+        "layers": [resolved("defense", "self-ensemble"), resolved("defense", "bitdepth:bits=5")],
+    }
+    assert stack != resolved("defense", "bitdepth:bits=5+self-ensemble")
+    assert resolved("defense", "h264:30")["fingerprint"]
+    assert (
+        resolved("defense", "latent-clamp")["made_on"] != resolved("defense", "latent-clamp:photos:size=64")["made_on"]
+    )

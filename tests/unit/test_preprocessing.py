@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
+from toys import clips
 
 from robustcodec.conformance import check
 from robustcodec.defenses._preprocessing import PreprocessedCodec, reflected, with_gradient_of
@@ -24,7 +25,7 @@ from robustcodec.defenses.noise import SmoothCodec, noisy
 from robustcodec.defenses.tv import denoised
 from robustcodec.errors import BadParameter, StreamError
 from robustcodec.interfaces import Codec
-from robustcodec.registry import codecs, data, defenses
+from robustcodec.registry import codecs, defenses
 from robustcodec.rounding import Surrogate, rounding
 
 Plane = np.ndarray[Any, Any]
@@ -42,14 +43,6 @@ def wrapped(spec: str, codec: Codec | None = None) -> PreprocessedCodec:
     made = defenses.build(spec).wrap(codec or inner())
     assert isinstance(made, PreprocessedCodec)
     return made
-
-
-def clips(n: int = 2, t: int = 1, height: int = 33, width: int = 47) -> Tensor:
-    """Crops of a photo that move by a pixel from frame to frame and a few from clip to clip."""
-    photo = data.build("photos:size=96").samples()[0].load().float() / 255
-    return torch.stack(
-        [torch.cat([photo[..., 3 * i + k :, 5 * i + k :][..., :height, :width] for k in range(t)]) for i in range(n)]
-    )
 
 
 def planes(x: Tensor, change: Callable[[Plane], Plane]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from toys import Shown
 
 from robustcodec import load, registry
 from robustcodec.attacks.pgd import PGD
 from robustcodec.errors import AttackError, BadData, BadParameter
-from robustcodec.interfaces import Card, Codec, Draws, Oracle, Output
+from robustcodec.interfaces import Card, Draws, Oracle, Output
 from robustcodec.rounding import round_latent, rounding
 from robustcodec.targets import Aim, read_target
 from robustcodec.video import read_video, write_y4m
@@ -24,7 +24,7 @@ from robustcodec.weights import sha256
 FACTORIZED = "bmshj2018-factorized.tiny-q1"
 
 
-class Coarse(Codec):
+class Coarse(Shown):
     """Every value rounded to sixteenths; its bytes are the rounded values."""
 
     card = Card("coarse", "coarse")
@@ -32,12 +32,6 @@ class Coarse(Codec):
     def forward(self, x: Tensor) -> Output:
         latent = round_latent(16 * x)
         return Output(lambda: latent / 16, lambda: torch.full((len(x),), 8.0 * x[0].numel()), lambda: [latent])
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [bytes(clip.flatten().byte().tolist()) for clip in (16 * x).round()]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 def picture(index: int, height: int, width: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from toys import Shown
 
 from robustcodec import load, registry
 from robustcodec.attacks import universal
@@ -25,7 +25,7 @@ from robustcodec.store import Store
 from robustcodec.threats import Linf, Psnr
 
 
-class Squares(Codec):
+class Squares(Shown):
     """``x_hat`` is the square of the input in steps of 1/16; counts what it is asked."""
 
     card = Card("squares", "squares")
@@ -37,12 +37,6 @@ class Squares(Codec):
     def forward(self, x: Tensor) -> Output:
         self.asked += 1
         return Output(lambda: round_latent(16 * x.square()) / 16, lambda: torch.full((len(x),), 8.0))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        return [c.numpy().tobytes() for c in x]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
