@@ -293,9 +293,10 @@ def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: P
         paths.append(drift_plot(curves, folder / "drift.png"))
     shown = rows.drop_duplicates("cell").set_index("cell").to_dict("index") if len(rows) else {}
     for cell in cells:
-        clips, row = store.decoded(cell.id), shown.get(cell.id)
-        if clips is None or row is None:
+        decoded, row = store.decoded(cell.id), shown.get(cell.id)
+        if not decoded or row is None:
             continue
+        clips = next(iter(decoded.values()))
         names = cell.codec, cell.defense, cell.attack, cell.threat
         captions = Captions(*names, row["psnr"], row["bpp"], row["adv_psnr"], row["adv_bpp"])
         attacked = None if row["decode_failed"] else clips["attacked"]

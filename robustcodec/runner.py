@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,11 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
+import robustcodec
 from robustcodec import checks, registry, robustness, temporal
 from robustcodec.data import to_float, to_uint8
 from robustcodec.errors import AttackError, RobustCodecError, StoreError, UserError
@@ -42,6 +45,7 @@ from robustcodec.store import Curves, Result, Row, Store
 
 METRICS = ("psnr", "ms_ssim")  # of every run
 EVALUATION = -1  # seeds the draws of random codecs when they are evaluated; crafting has seeds of 0 or more
+PICTURED = 2**23  # bytes of decoded clips kept per cell for pictures; those of the first sample in any case
 OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
 
 
@@ -263,7 +267,9 @@ class Runner:
         rows: list[Row] = []
         frames: dict[str, Curves] = {}
         findings: list[checks.Finding] = []
-        for index, (sample, adversarial, info) in enumerate(crafted):
+        pictured: dict[str, dict[str, Tensor]] = {}
+        size = 0
+        for sample, adversarial, info in crafted:
             original = sample.load()
             if sample.id not in self._clean:
                 self._clean[sample.id] = self._measure(codec, sample, original)
@@ -294,10 +300,13 @@ class Runner:
                     "adv_bits": attacked.frame_bits,
                 }
             findings += checks.sample_findings(sample.id, scores, pixels, info, attacked.failure)
-            if index == 0:  # what the cell's picture shows
-                clips = {"original": original, "adversarial": adversarial, "clean": clean.x_hat}
-                decoded = {} if attacked.x_hat is None else {"attacked": attacked.x_hat}
-                self.store.put_decoded(cell.id, clips | decoded)
+            shown = {"original": original, "adversarial": adversarial, "clean": clean.x_hat}
+            if attacked.x_hat is not None:
+                shown["attacked"] = attacked.x_hat
+            size += sum(clip.numel() for clip in shown.values())
+            if not pictured or size <= PICTURED:
+                pictured[sample.id] = shown
+        self.store.put_decoded(cell.id, pictured)
         warnings = checks.summarise(findings, len(rows))
         made = provenance(self.device)
         return Result(cell.id, cell, "ok", tuple(rows), warnings, made, identity=cell.identity(), frames=frames)
@@ -435,8 +444,26 @@ def _checked(name: str, returned: Any, x: Tensor, threat: Threat) -> tuple[Tenso
 @cache
 def provenance(device: torch.device) -> dict[str, str]:
     """Versions and device, for the record; no times, so that results are reproducible byte by byte."""
-    libraries = ("robustcodec", "torch", "compressai", "numpy", "pillow", "torchattacks", "foolbox")
+    libraries = ("robustcodec", "torch", "compressai", "numpy", "pillow", "av", "torchattacks", "foolbox")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"python": platform.python_version(), "device": f"{device.type} {where}"} | {
-        k: version(k) for k in libraries
-    }
+    made_by = {"python": platform.python_version(), "device": f"{device.type} {where}", "commit": commit()}
+    return made_by | {k: version(k) for k in libraries}
+
+
+@cache
+def commit() -> str:
+    """The git commit that this package stands at, with ``+changes`` if its tracked files differ from it; empty if it
+    does not run from a checkout of its own.
+    """
+    root = Path(robustcodec.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    try:
+        head, state = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):  # no git, or a folder that git does not trust
+        return ""
+    return f"{head}+changes" if state else head

@@ -138,9 +138,10 @@ def _claim(folder: Path, cell: Cell) -> Store:
 
 def _outcome(runner: Runner, cell: Cell, sample: Sample) -> Outcome:
     """What the store holds of a cell, and its streams again."""
-    result, clips = runner.store.result(cell.id), runner.store.decoded(cell.id)
-    if result is None or result.error is not None or clips is None:
+    result, decoded = runner.store.result(cell.id), runner.store.decoded(cell.id)
+    if result is None or result.error is not None or sample.id not in decoded:
         raise _failure(cell, result)
+    clips = decoded[sample.id]
     (row,) = result.rows
     scores = {
         key: float("nan") if v is None else float(v) for key, v in row.items() if key not in ("sample", "queries")

@@ -124,20 +124,30 @@ class Store:
         with safe_open(path, "pt") as file:
             return file.get_tensor("clip"), json.loads(file.metadata()["info"])
 
-    def put_decoded(self, cell_id: str, clips: dict[str, Tensor]) -> None:
-        """Keep the clips that a cell's picture shows."""
+    def put_decoded(self, cell_id: str, samples: dict[str, dict[str, Tensor]]) -> None:
+        """Keep the clips that pictures show: by sample, and by what they are (``original``, ``attacked`` …)."""
         from safetensors.torch import save
 
+        named = {f"{what}/{sample}": clip for sample, clips in samples.items() for what, clip in clips.items()}
+        order = json.dumps(list(samples))
         write_whole(
-            self.root / "decoded" / f"{cell_id}.safetensors", save({k: v.contiguous() for k, v in clips.items()})
+            self.root / "decoded" / f"{cell_id}.safetensors",
+            save({name: clip.contiguous() for name, clip in named.items()}, {"samples": order}),
         )
 
-    def decoded(self, cell_id: str) -> dict[str, Tensor] | None:
-        """The clips of :meth:`put_decoded`."""
-        from safetensors.torch import load_file
+    def decoded(self, cell_id: str) -> dict[str, dict[str, Tensor]]:
+        """The clips of :meth:`put_decoded`, in that order; none if there are none."""
+        from safetensors import safe_open
 
         path = self.root / "decoded" / f"{cell_id}.safetensors"
-        return load_file(path) if path.is_file() else None
+        if not path.is_file():
+            return {}
+        with safe_open(path, "pt") as file:
+            found: dict[str, dict[str, Tensor]] = {name: {} for name in json.loads(file.metadata()["samples"])}
+            for name in file.keys():
+                what, _, sample = name.partition("/")
+                found[sample][what] = file.get_tensor(name)
+        return found
 
     def put_grid(self, grid: Grid) -> None:
         """Keep the grid that was asked for last."""

@@ -298,7 +298,7 @@ def test_write_all(rows: pd.DataFrame, tmp_path: Path) -> None:
     done, failed, missing = (Cell("jpeg:quality=30", "noise", limit=1, seed=seed) for seed in range(3))
     images = dict(zip(("original", "adversarial", "clean", "attacked"), clips(24, 300), strict=True))
     for cell in (done, failed):
-        store.put_decoded(cell.id, images)
+        store.put_decoded(cell.id, {"1": images})
     frame = rows.head(2).assign(cell=[done.id, failed.id], decode_failed=[0.0, 1.0])
     paths = write_all(store, [done, failed, missing], frame, tmp_path / "pictures")
     shared = "jpeg_quality=30_oblivious_noise_psnr_40_distortion"

@@ -14,7 +14,7 @@ from robustcodec.grid import Grid, select
 def test_every_member_of_every_suite_can_be_built() -> None:
     assert {s.name for s in suites.bundled()} == {
         "robustcodec-standard", "robustcodec-rate", "robustcodec-black", "robustcodec-video", "robustcodec-quick",
-        "robustcodec-defense",
+        "robustcodec-defense", "robustcodec-queries",
     }  # fmt: skip
     for suite in suites.bundled():
         assert suite.about and len(set(suite.members)) == len(suite.members) > 1
