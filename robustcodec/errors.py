@@ -8,7 +8,8 @@ RobustCodecError
 │   ├── WeightsError      missing, damaged or foreign weights
 │   ├── StreamError       bytes that are not a whole stream of this codec
 │   ├── GridError         a grid file or command line that names no runnable cell
-│   └── StoreError        the run folder cannot be read or written
+│   ├── StoreError        the run folder cannot be read or written
+│   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
 """
@@ -50,6 +51,10 @@ class GridError(UserError):
 
 class StoreError(UserError):
     """The run folder cannot be read or written."""
+
+
+class BoardError(UserError):
+    """A leaderboard or an entry that cannot be read, or an entry that does not fit its board."""
 
 
 class MissingDependency(RobustCodecError):

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,6 +91,7 @@ class Store:
     def put(self, result: Result) -> None:
         """Keep a result."""
         table = asdict(result) | {"rows": _plain(result.rows)}
+        table["cell"] = {f.name: getattr(result.cell, f.name) for f in fields(Cell)}  # of a drawn one: its cell's
         if frames := table.pop("frames"):
             table["frames"] = _plain(frames)
         text = json.dumps(table, indent=1, allow_nan=False, ensure_ascii=False)

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from robustcodec.cli import leaderboard
 from robustcodec.errors import RobustCodecError, UserError
 
 COMMANDS = (
@@ -34,6 +35,7 @@ app = typer.Typer(
     help="How much damage a small perturbation does to a learned codec, and what a defense buys at what cost.\n\n"
     "Start with `robustcodec run`: it attacks the bundled codecs on bundled photos and prints a leaderboard.",
 )
+app.add_typer(leaderboard.app, name="leaderboard")
 for _name in COMMANDS:
     app.command(_name)(importlib.import_module(f"robustcodec.cli.{_name}").command)
 

@@ -1,0 +1,100 @@
+"""Does everything on a board fit together? Entries with their board, scores with rows, tables and page with entries.
+
+That the numbers are true is for :mod:`robustcodec.boards.verification` to say, which measures again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from robustcodec.boards.board import Board
+from robustcodec.boards.entry import Entry, digest
+from robustcodec.boards.submission import scored
+from robustcodec.errors import RobustCodecError
+from robustcodec.grid import resolved
+from robustcodec.robustness import FAILED_PSNR
+from robustcodec.spec import expand
+
+CLOSE = 1e-5  # relative: of scores computed on different machines
+ROUNDED = 2e-5  # relative: of a size kept to six digits
+
+
+def audit(board: Board) -> tuple[list[Entry], list[str]]:
+    """The entries of a board, and everything that is wrong with them, each naming its file."""
+    entries: list[Entry] = []
+    faults = [f"{board.folder}: {fault}" for fault in _board_faults(board)]
+    for path in board.entries():
+        try:
+            entry = Entry.read(path)
+        except RobustCodecError as error:
+            faults.append(str(error))
+            continue
+        entries.append(entry)
+        if path.name != entry.file:
+            faults.append(f"{path}: the file of {entry.name} should be called {entry.file}")
+        faults += [f"{path}: {fault}" for fault in _faults(board, entry)]
+    return sorted(entries, key=lambda e: e.name), faults
+
+
+def _board_faults(board: Board) -> Iterator[str]:
+    """What the board says twice, and differently."""
+    if board.limit and board.limit != len(board.samples):
+        yield f"limit = {board.limit}, but {len(board.samples)} samples have a checksum"
+    anchors = [each for name in board.anchor for each in expand(name)]
+    if list(dict.fromkeys(board.points["codec"])) != anchors:
+        yield f"the anchor's points are not of {', '.join(anchors)}; make them again with leaderboard init"
+    if any(set(of["sample"]) != set(board.samples) for _, of in board.points.groupby("codec")):
+        yield "the anchor was measured on other samples; make its points again with leaderboard init"
+
+
+def _faults(board: Board, entry: Entry) -> Iterator[str]:
+    if entry.board != board.name:
+        yield f"made for the board {entry.board}, not {board.name}"
+    try:
+        wanted = board.cells(entry.codec, entry.defense, entry.kind)
+    except RobustCodecError as error:
+        yield str(error)
+        return
+    asked = {(c.attack, c.objective, c.threat, c.access, c.precision) for c in wanted}
+    had = {tuple(cell.axes.values()) for cell in entry.cells}
+    if entry.identity.get("data") != resolved("data", board.data):
+        yield f"measured on {entry.identity['data']}, not on {board.data}"
+    for cell in entry.cells:
+        identity = entry.cell_identity(cell, board.samples.items())
+        if digest(identity)[:16] != cell.id:
+            yield f"the cell {cell.id} was measured on other data, weights or settings than it states"
+        if set(cell.table.rows) != set(board.samples):
+            yield f"the cell {cell.id} has other samples than the board"
+    if had != asked:
+        yield f"{len(asked - had)} cells of the board are missing and {len(had - asked)} do not belong to it"
+        return
+    if failed := [check["name"] for check in entry.checks if not check["passed"]]:
+        yield f"robustcodec check failed: {', '.join(failed)}"
+    yield from _inconsistent(entry)
+    again = scored(entry, board).scores
+    for threat in sorted(again.keys() | entry.scores.keys()):
+        stated, found = entry.scores.get(threat, {}), again.get(threat, {})
+        for key in sorted(stated.keys() | found.keys()):
+            if not _same(stated.get(key), found.get(key)):
+                yield f"{key} at {threat} is {stated.get(key)}, its rows give {found.get(key)}"
+
+
+def _inconsistent(entry: Entry) -> Iterator[str]:
+    """Rows that contradict themselves: attacked inputs outside their budget, losses that are none."""
+    rows = entry.frame("")
+    for threat, group in rows.groupby("threat"):
+        name, _, value = str(threat).partition(":")
+        if name == "psnr" and value.replace(".", "").isdigit():
+            outside = group[group["input_psnr"] < float(value) * (1 - ROUNDED)]
+            if len(outside):
+                yield f"{len(outside)} attacked inputs lie outside {threat}, at {outside['input_psnr'].min():g} dB"
+    shown = rows["adv_psnr"].fillna(FAILED_PSNR)
+    if ((shown < 0) | (rows["psnr"] < 0) | (rows["adv_bpp"] <= 0) | (rows["bpp"] <= 0)).any():
+        yield "a PSNR below 0 dB or a rate of nothing"
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE)
+    return a == b

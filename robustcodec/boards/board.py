@@ -1,0 +1,186 @@
+"""A board: what must be measured, on which data, and what ranks. The file ``board.toml`` in a folder of its own::
+
+    title = "…"
+    about = "…"
+
+    [data]
+    name = "kodak:crop=64"            # as in a grid
+    limit = 0                         # of its samples; 0: all
+    pictures = false                  # may its pictures be published?
+
+    [ranking]
+    threat = "psnr:40"                # the input PSNR at which entries are ranked
+    worst = "psnr"                    # or "rate": of each sample, which attack counts
+    anchor = ["jpeg:quality={10,50,90}"]
+
+    [[protocol]]                      # a block of a grid without codec and defense
+    of = "bare"                       # or "defended", "no-gradient": which victims it is for
+    suite = ["robustcodec-standard.v1"]
+    threat = ["psnr:40"]
+
+    [samples]                         # written by `leaderboard init`: sha256 of each sample
+    kodim01 = "…"
+
+``anchor.csv`` beside it holds the anchor's clean points, ``results/`` the entries.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from robustcodec.boards.score import WORST_IS, Worst
+from robustcodec.errors import BoardError
+from robustcodec.grid import Cell, Grid
+from robustcodec.weights import dump_toml
+
+Kind = Literal["bare", "defended", "no-gradient"]
+FILE, ANCHOR, RESULTS = "board.toml", "anchor.csv", "results"
+_KEYS = {"title": str, "about": str, "data": dict, "ranking": dict, "protocol": list, "samples": dict}
+
+
+@dataclass(frozen=True)
+class Board:
+    """What ``folder/board.toml`` says. ``protocol``: blocks of a grid by the kind of victim; ``samples``: sha256."""
+
+    folder: Path
+    title: str
+    about: str
+    data: str
+    limit: int
+    pictures: bool
+    threat: str
+    worst: Worst
+    anchor: tuple[str, ...]
+    protocol: Mapping[Kind, tuple[dict[str, Any], ...]]
+    samples: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """That of its folder."""
+        return self.folder.resolve().name
+
+    @classmethod
+    def read(cls, folder: Path) -> Board:
+        """Raises :class:`BoardError` for a folder without a board, or a board that is none."""
+        path = folder / FILE
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise BoardError(
+                f"{folder} is not a leaderboard (no {FILE}); give the folder of one, or make it: "
+                f"robustcodec leaderboard init {folder} --data photos --suite robustcodec-quick --threat psnr:40"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BoardError(f"{path} is not TOML ({error}); mend it there") from None
+        return cls.parse(table, folder)
+
+    @classmethod
+    def parse(cls, table: dict[str, Any], folder: Path) -> Board:
+        """A board from a parsed ``board.toml``; raises :class:`BoardError`."""
+        where = folder / FILE
+        for key, kind in _KEYS.items():
+            if not isinstance(table.get(key, {} if key == "samples" else None), kind):
+                raise BoardError(f"{where} has no {key} that can be read; expected a {kind.__name__} of that name")
+        data, ranking = table["data"], table["ranking"]
+        blocks: dict[Kind, list[dict[str, Any]]] = {kind: [] for kind in get_args(Kind)}
+        try:
+            for block in table["protocol"]:
+                rest = {k: v for k, v in block.items() if k != "of"}
+                if unknown := set(rest) & {"codec", "defense", "data", "limit"}:
+                    named = " or ".join(sorted(unknown))
+                    raise BoardError(f"{where}: a protocol names no {named}; entries and [data] bring those")
+                blocks[block["of"]].append(rest)
+            board = cls(
+                folder, table["title"], table["about"].strip(), data["name"], int(data.get("limit", 0)),
+                bool(data["pictures"]), ranking["threat"], ranking["worst"], tuple(ranking["anchor"]),
+                {kind: tuple(of) for kind, of in blocks.items()}, table.get("samples", {}),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise BoardError(
+                f"{where}: {error} is missing or unknown; expected data.name and pictures, ranking.threat, worst and "
+                f"anchor, and [[protocol]] tables with of = one of {', '.join(get_args(Kind))}"
+            ) from None
+        if board.worst not in WORST_IS:
+            raise BoardError(f"{where}: ranking.worst = {board.worst!r}; expected {' or '.join(WORST_IS)}")
+        for kind, of in blocks.items():
+            if of and board.threat not in {c.threat for c in board.cells("codec", "none", kind)}:
+                raise BoardError(f"{where}: the protocol of {kind} never attacks at {board.threat}, which ranks")
+        return board
+
+    def to_toml(self) -> str:
+        """As a file that :meth:`read` reads back."""
+        head = dump_toml({"title": self.title, "about": self.about})
+        data = {"name": self.data, "limit": self.limit, "pictures": self.pictures}
+        ranking = {"threat": self.threat, "worst": self.worst, "anchor": list(self.anchor)}
+        blocks = [("protocol", {"of": kind, **block}) for kind, of in self.protocol.items() for block in of]
+        parts = [f"\n[data]\n{dump_toml(data)}", f"\n[ranking]\n{dump_toml(ranking)}"]
+        parts += [f"\n[[{name}]]\n{dump_toml(block)}" for name, block in blocks]
+        return head + "".join(parts) + f"\n[samples]\n{dump_toml(dict(self.samples))}"
+
+    def cells(self, codec: str, defense: str, kind: Kind) -> list[Cell]:
+        """What an entry of this codec and defense has to have measured, in a fixed order.
+
+        Raises :class:`BoardError` for a kind of victim that the board has no protocol for.
+        """
+        return self._grid([(codec, defense, kind)]).cells()
+
+    def grid(self, victims: Iterable[tuple[str, str]]) -> Grid:
+        """What to run for these codecs and defenses.
+
+        Raises :class:`BoardError` as :meth:`cells`, :class:`UserError` for a codec or defense that cannot be built.
+        """
+        return self._grid([(codec, defense, kind_of(codec, defense)) for codec, defense in victims])
+
+    def _grid(self, victims: Iterable[tuple[str, str, Kind]]) -> Grid:
+        blocks = []
+        for codec, defense, kind in victims:
+            if not self.protocol[kind]:
+                taken = " and ".join(k for k, of in self.protocol.items() if of)
+                raise BoardError(f"{self.name} has no protocol for {kind} codecs such as {codec}; it takes {taken}")
+            fixed = {"codec": [codec], "defense": [defense], "data": [self.data], "limit": self.limit}
+            blocks += [{**block, **fixed} for block in self.protocol[kind]]
+        return Grid.parse({"name": self.name, "block": blocks}, self.name, str(self.folder / FILE))
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """The anchor's clean points: ``codec``, ``sample``, ``bpp``, ``psnr``; raises :class:`BoardError` for none."""
+        path = self.folder / ANCHOR
+        try:
+            points = pd.read_csv(StringIO(path.read_text(encoding="utf-8")), dtype={"codec": str, "sample": str})
+            return points.astype({"bpp": float, "psnr": float})[["codec", "sample", "bpp", "psnr"]]
+        except (OSError, ValueError, KeyError) as error:
+            raise BoardError(
+                f"{path} does not hold the anchor's points ({error}); make it again: "
+                f"robustcodec leaderboard init {self.folder}"
+            ) from None
+
+    def entries(self) -> list[Path]:
+        """The files of its entries, by name."""
+        return sorted((self.folder / RESULTS).glob("*.json"))
+
+
+def kind_of(codec: str, defense: str) -> Kind:
+    """Which protocol a victim has to meet; raises :class:`UserError` for a codec or defense that cannot be built."""
+    import robustcodec
+
+    if not robustcodec.load(codec, defense).differentiable:
+        return "no-gradient"
+    return "bare" if defense == "none" else "defended"
+
+
+def boards_below(folder: Path) -> list[Board]:
+    """The board in ``folder``, or all boards in folders of it; raises :class:`BoardError` for none."""
+    if (folder / FILE).is_file():
+        return [Board.read(folder)]
+    found = [Board.read(path.parent) for path in sorted(folder.glob(f"*/{FILE}"))]
+    if not found:
+        raise BoardError(f"{folder} holds no leaderboard; expected {FILE} in it or in folders of it")
+    return found

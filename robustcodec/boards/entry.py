@@ -1,0 +1,220 @@
+"""An entry: what one codec, with or without a defense, scored on a board. One JSON file, readable in a diff.
+
+Numbers are kept to six significant digits. What is alike for all rows is said once; what follows from other numbers
+(the ratios of rates, the loss of PSNR) is not kept. ``sha256`` is of all the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustcodec.boards.board import Kind
+from robustcodec.errors import BoardError
+from robustcodec.store import write_whole
+
+FORMAT = 1
+DIGITS = 6
+CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
+DERIVED = ("rate_ratio", "rate_ratio_est", "delta_psnr")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers by row and column; ``constant``: columns whose value is the same in every row."""
+
+    columns: tuple[str, ...]
+    constant: Mapping[str, float | None]
+    rows: Mapping[str, tuple[float | None, ...]]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Table:
+        """Of a table of numbers whose index names its rows."""
+        values = {str(c): [rounded(v) for v in frame[c]] for c in frame.columns}
+        constant = {c: v[0] for c, v in values.items() if len(v) > 1 and len(set(v)) == 1}
+        columns = tuple(c for c in values if c not in constant)
+        rows = zip(*(values[c] for c in columns), strict=True) if columns else [()] * len(frame)
+        return cls(columns, constant, dict(zip(map(str, frame.index), rows, strict=True)))
+
+    def frame(self) -> pd.DataFrame:
+        """Floats, NaN where there is no number; the index is called ``sample``."""
+        table = pd.DataFrame.from_dict(dict(self.rows), orient="index", columns=list(self.columns), dtype=float)
+        return table.assign(**{c: math.nan if v is None else v for c, v in self.constant.items()}).rename_axis("sample")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One cell. ``axes``: attack, objective, threat, access, precision; ``identity``: they, resolved; ``seconds``: wall
+    time of crafting and evaluating it, over all attempts; ``frames``: per-frame curves of clips, by sample.
+    """
+
+    id: str
+    axes: Mapping[str, str]
+    identity: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    seconds: float
+    table: Table
+    frames: Mapping[str, Mapping[str, list[float | None]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """Someone's doubt about an entry, which stays on the board with it."""
+
+    by: str
+    date: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``kind``: which protocol of the board it met; ``identity``: what its cells' identities have in common, samples
+    aside; ``checks``: of `robustcodec check`; ``scores``: by threat, see :func:`robustcodec.boards.score.standing`;
+    ``pictures``: by sample, each ``attack`` and lists of data URIs, a frame each: ``original``, ``clean`` …
+    """
+
+    board: str
+    codec: str
+    defense: str
+    kind: Kind
+    measured_by: str
+    date: str
+    command: str
+    seed: int
+    provenance: Mapping[str, str]
+    checks: tuple[Mapping[str, Any], ...]
+    identity: Mapping[str, Any]
+    scores: Mapping[str, Mapping[str, float | str | None]]
+    clean: Table
+    cells: tuple[Measured, ...]
+    disputed: tuple[Dispute, ...] = ()
+    pictures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As tables show it: the codec and its defense."""
+        return self.codec if self.defense == "none" else f"{self.codec} + {self.defense}"
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return re.sub(r"[^A-Za-z0-9.+=,-]+", "_", self.name.replace(" + ", "+")) + ".json"
+
+    def to_json(self) -> str:
+        """As a file that :meth:`read` reads back."""
+        table = {"format": FORMAT, **asdict(self)}
+        return f"{_lines({**table, 'sha256': digest(table)})}\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Entry:
+        """Raises :class:`BoardError` for a file that is no entry, or of which something was changed by hand."""
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            claimed, form = table.pop("sha256"), table["format"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BoardError(f"{path} is not an entry of a leaderboard ({error}); leaderboard add makes them") from None
+        if form != FORMAT:
+            raise BoardError(f"{path} has format {form!r}, this release reads {FORMAT}; add its run again")
+        if claimed != digest(table):
+            raise BoardError(
+                f"{path} was changed after it was made: its content does not have the sha256 that it states; "
+                "take it from the run again with leaderboard add"
+            )
+        try:
+            del table["format"]
+            return cls(**table | {
+                "checks": tuple(table["checks"]), "clean": _table(table["clean"]),
+                "cells": tuple(_measured(cell) for cell in table["cells"]),
+                "disputed": tuple(Dispute(**each) for each in table["disputed"]),
+            })  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BoardError(f"{path} is not an entry of a leaderboard: {error}; leaderboard add makes them") from None
+
+    def write(self, folder: Path) -> Path:
+        """Into ``folder``; raises :class:`BoardError` where another codec's entry has that name."""
+        path = folder / self.file
+        if path.is_file() and (old := Entry.read(path)).name != self.name:
+            raise BoardError(f"{path} is the entry of {old.name}, whose file would have the same name as {self.name}'s")
+        write_whole(path, self.to_json().encode())
+        return path
+
+    def cell_identity(self, cell: Measured, samples: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """What the id of ``cell`` is the hash of, for samples and their checksums."""
+        return {**self.identity, **cell.identity, "samples": [list(sample) for sample in samples]}
+
+    def frame(self, data: str) -> pd.DataFrame:
+        """One row per cell and sample, columns as in :meth:`robustcodec.store.Store.frame` and ``entry``."""
+        clean = self.clean.frame()
+        tables = [
+            cell.table.frame().join(clean).reset_index().assign(
+                cell=cell.id, warnings="; ".join(cell.warnings), **self._axes(cell, data)
+            )
+            for cell in self.cells
+        ]  # fmt: skip
+        rows = pd.concat(tables, ignore_index=True)
+        return rows.assign(
+            rate_ratio=rows["adv_bpp"] / rows["bpp"],
+            rate_ratio_est=rows["adv_bpp_est"] / rows["bpp_est"],
+            delta_psnr=rows["psnr"] - rows["adv_psnr"],
+        )
+
+    def curves(self, data: str) -> pd.DataFrame:
+        """One row per cell, sample and frame, as in :meth:`robustcodec.store.Store.curves` and ``entry``."""
+        tables = [
+            pd.DataFrame(lists, dtype=float).assign(cell=cell.id, sample=sample, **self._axes(cell, data))
+            for cell in self.cells
+            for sample, lists in cell.frames.items()
+        ]
+        return pd.concat([t.rename_axis("frame").reset_index() for t in tables]) if tables else pd.DataFrame()
+
+    def disputed_by(self, dispute: Dispute) -> Entry:
+        """The same with one more doubt."""
+        return replace(self, disputed=(*self.disputed, dispute))
+
+    def _axes(self, cell: Measured, data: str) -> dict[str, Any]:
+        named = {"codec": self.codec, "defense": self.defense, "data": data, "seed": self.seed, "entry": self.name}
+        axes = {key: cell.axes[key] for key in ("attack", "objective", "threat", "access")}
+        if len({each.axes["precision"] for each in self.cells}) > 1:  # else it is said once
+            axes["attack"] += f" @{cell.axes['precision']}"
+        return {**axes, **named}
+
+
+def rounded(value: float | None) -> float | None:
+    """To :data:`DIGITS` significant digits; None for what is no number."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{DIGITS}g}")
+
+
+def digest(value: Any) -> str:
+    """sha256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _table(table: Mapping[str, Any]) -> Table:
+    rows = {sample: tuple(row) for sample, row in table["rows"].items()}
+    return Table(tuple(table["columns"]), table["constant"], rows)
+
+
+def _measured(cell: dict[str, Any]) -> Measured:
+    return Measured(**{**cell, "warnings": tuple(cell["warnings"]), "table": _table(cell["table"])})
+
+
+def _lines(value: Any, indent: str = "") -> str:
+    """JSON with a line for every list of numbers and every small table."""
+    deeper = indent + " "
+    if isinstance(value, Mapping) and any(isinstance(v, Mapping | list | tuple) for v in value.values()):
+        inner = [f"{deeper}{json.dumps(k, ensure_ascii=False)}: {_lines(v, deeper)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(inner) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and any(isinstance(v, Mapping | list | tuple) for v in value):
+        return "[\n" + ",\n".join(deeper + _lines(v, deeper) for v in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,116 @@
+"""Entries of several machines on one board, and what changed between two states of boards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from robustcodec.boards.board import Board, boards_below
+from robustcodec.boards.entry import Entry
+from robustcodec.errors import BoardError
+
+SHOWN = ("score", "clean_score", "bpp", "psnr", "robust_psnr", "adv_bpp")  # of what changed, in this order
+
+
+@dataclass(frozen=True)
+class Merge:
+    """``taken``: entries that the board did not have; ``known``: those it has already; ``conflicts``: those that say
+    something else than the board's own of the same name, which stay out.
+    """
+
+    taken: tuple[Entry, ...]
+    known: tuple[str, ...]
+    conflicts: tuple[str, ...]
+
+
+def merge(board: Board, others: Iterable[Path], replacing: bool = False) -> Merge:
+    """What the boards (folders) or entries (files) ``others`` add to ``board``; nothing is written.
+
+    Doubts about an entry are united; ``replacing``: of two that conflict the other one is taken, and reported still.
+    Raises :class:`BoardError` for a path that is neither, or another board's.
+    """
+    ours = {entry.name: entry for entry in map(Entry.read, board.entries())}
+    taken: dict[str, Entry] = {}
+    known: list[str] = []
+    conflicts: list[str] = []
+    for path in (file for other in others for file in _files(other)):
+        theirs = Entry.read(path)
+        if theirs.board != board.name:
+            raise BoardError(f"{path} was made for the board {theirs.board}, not {board.name}; merge it there")
+        mine = taken.get(theirs.name) or ours.get(theirs.name)
+        if mine is None:
+            taken[theirs.name] = theirs
+        elif told := list(differences(mine, theirs)):
+            conflicts.append(f"{theirs.name} ({theirs.measured_by}, {path}): {'; '.join(told)}")
+            if replacing:
+                taken[theirs.name] = replace(theirs, disputed=tuple(dict.fromkeys((*mine.disputed, *theirs.disputed))))
+        elif doubts := [d for d in theirs.disputed if d not in mine.disputed]:
+            taken[theirs.name] = replace(mine, disputed=(*mine.disputed, *doubts))
+        else:
+            known.append(theirs.name)
+    return Merge(tuple(taken.values()), tuple(known), tuple(conflicts))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return Board.read(path).entries()
+
+
+def differences(old: Entry, new: Entry) -> Iterator[str]:
+    """What two entries of one name say differently: weights, scores, single numbers."""
+    if old.identity != new.identity:
+        named = [key for key in old.identity if old.identity[key] != new.identity.get(key)]
+        yield f"another {' and another '.join(named) or 'identity'}"
+    for threat in sorted(old.scores.keys() | new.scores.keys()):
+        before, after = old.scores.get(threat), new.scores.get(threat)
+        if before is None or after is None:
+            yield f"{threat} {'added' if before is None else 'removed'}"
+            continue
+        for key in SHOWN:
+            a, b = before[key], after[key]
+            if a != b:
+                yield f"{key} at {threat} {_number(a)} → {_number(b)}"
+    if [(c.id, c.table) for c in old.cells] != [(c.id, c.table) for c in new.cells] or old.clean != new.clean:
+        changed = sum(a.table != b.table for a, b in zip(old.cells, new.cells, strict=False))
+        yield f"the rows of {changed or 'the clean'} cells"
+
+
+def diff(old: Path, new: Path) -> list[str]:
+    """What changed from one state to another, of an entry, a board, or a folder of boards, in lines."""
+    before, after = (dict(_entries(path)) for path in (old, new))
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        board, name = key
+        if key not in before:
+            lines.append(f"{board}: + {name}, score {_number(_score(after[key]))}")
+        elif key not in after:
+            lines.append(f"{board}: - {name}, score {_number(_score(before[key]))}")
+        else:
+            told = list(differences(before[key], after[key]))
+            a, b = before[key], after[key]
+            if a.disputed != b.disputed:
+                told.append(f"disputes {len(a.disputed)} → {len(b.disputed)}")
+            if a.measured_by != b.measured_by:
+                told.append(f"measured by {b.measured_by}, before {a.measured_by}")
+            lines += [f"{board}: {name}: {'; '.join(told)}"] if told else []
+    return lines
+
+
+def _entries(path: Path) -> Iterator[tuple[tuple[str, str], Entry]]:
+    files = [path] if path.is_file() else [file for board in boards_below(path) for file in board.entries()]
+    for file in files:
+        entry = Entry.read(file)
+        yield (entry.board, entry.name), entry
+
+
+def _score(entry: Entry) -> float:
+    first = next(iter(entry.scores.values()), {})
+    value = first.get("score")
+    return value if isinstance(value, float) else math.nan
+
+
+def _number(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,137 @@
+"""Boards as files for readers: a README each, the page of all of them, and the tables inside other documents.
+
+What git keeps of the page is without the libraries that draw it, so that it holds this project's numbers and nothing
+else; ``site/index.html`` beside it, which git does not keep, is the whole page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustcodec.boards.audit import audit
+from robustcodec.boards.board import Board, boards_below
+from robustcodec.boards.entry import Entry
+from robustcodec.boards.tables import COLUMNS, explanation, readme, short, table
+from robustcodec.page import Detail, Shot, View, render
+from robustcodec.store import write_whole
+
+KEPT, SITE = "index.html", "site/index.html"
+TITLE = "robustcodec leaderboards"
+_BLOCK = re.compile(r"(<!-- leaderboard ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def published(folder: Path) -> tuple[dict[Path, str], list[str]]:
+    """Every file that follows from the boards in ``folder`` (one, or a folder of them) and its content; and all that is
+    wrong with their entries, which are left out. Raises :class:`BoardError` for a folder without a board.
+    """
+    files: dict[Path, str] = {}
+    faults: list[str] = []
+    views: list[View] = []
+    found: dict[str, tuple[Board, list[Entry]]] = {}
+    for board in boards_below(folder):
+        entries, wrong = audit(board)
+        faults += wrong
+        found[board.name] = board, entries
+        files[board.folder / "README.md"] = readme(board, entries)
+        lines = table(board, entries).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        files[board.folder / "table.csv"] = lines
+        views.append(view(board, entries))
+    files[folder / KEPT] = render(views, TITLE)
+    files[folder / SITE] = render(views, TITLE)
+    for path in (folder / "README.md", folder.resolve().parent / "README.md"):
+        if path.is_file() and path not in files:
+            files[path] = _with_tables(path.read_text(encoding="utf-8"), found)
+    return files, faults
+
+
+def build(folder: Path) -> tuple[list[Path], list[str]]:
+    """Write :func:`published`; the files that changed, and what is wrong with entries."""
+    files, faults = published(folder)
+    changed = [path for path, text in files.items() if not _holds(path, text)]
+    for path in changed:
+        write_whole(path, files[path].encode())
+    return changed, faults
+
+
+def check(folder: Path) -> list[str]:
+    """Everything that is wrong: with entries, and with files that are not what :func:`build` would write now."""
+    files, faults = published(folder)
+    site = folder / SITE
+    stale = [path for path, text in files.items() if not _holds(path, text) and (path != site or path.is_file())]
+    return faults + [f"{path} is not what its entries give; robustcodec leaderboard build {folder}" for path in stale]
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
+
+
+def _with_tables(text: str, found: Mapping[str, tuple[Board, list[Entry]]]) -> str:
+    """``text`` with the ranking of each board between its markers."""
+
+    def fill(match: re.Match[str]) -> str:
+        start, name, old, end = match.groups()
+        return f"{start}{short(*found[name]) if name in found else old}{end}"
+
+    return _BLOCK.sub(fill, text)
+
+
+def view(board: Board, entries: Sequence[Entry]) -> View:
+    """A board for the page."""
+    frames = [entry.frame(board.data) for entry in entries]
+    curves = [c for c in (entry.curves(board.data) for entry in entries) if len(c)]
+    points = board.points.groupby("codec")[["bpp", "psnr"]].mean().reset_index().assign(data=board.data)
+    return View(
+        name=board.name,
+        title=board.title,
+        about=(board.about, explanation(board)),
+        ranking=table(board, entries),
+        meanings={"data": "the set of images or clips", "threat": "what an attack may return", **COLUMNS},
+        rows=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
+        curves=pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
+        details={entry.name: _detail(entry) for entry in entries},
+        shots=tuple(shot for entry in entries for shot in _shots(board, entry)),
+        originals={
+            (board.data, sample): tuple(shown["original"])
+            for entry in entries
+            for sample, shown in entry.pictures.items()
+        },
+        anchor=points,
+    )
+
+
+def _detail(entry: Entry) -> Detail:
+    weights: Any = entry.identity.get("codec", {})
+    facts = {
+        "measured by": entry.measured_by,
+        "added": entry.date,
+        "weights sha256": str(weights.get("fingerprint") or "none"),
+        "kind": f"{entry.kind}: {COLUMNS['kind']}",
+        "seed": str(entry.seed),
+        "precision of gradients": ", ".join(sorted({cell.axes["precision"] for cell in entry.cells})),
+        "wall time": f"{sum(cell.seconds for cell in entry.cells):.0f} s in {len(entry.cells)} cells",
+        "robustcodec check": f"{sum(bool(c['passed']) for c in entry.checks)} of {len(entry.checks)} passed",
+        **{key: value for key, value in entry.provenance.items() if value},
+    }
+    told = [f"{_cell(cell.axes)}: {warning}" for cell in entry.cells for warning in cell.warnings]
+    doubts = tuple(f"{doubt['date']}, {doubt['by']}: {doubt['why']}" for doubt in map(asdict, entry.disputed))
+    return Detail(facts, entry.command, tuple(told), doubts)
+
+
+def _cell(axes: Mapping[str, str]) -> str:
+    return f"{axes['attack']}, {axes['objective']} @ {axes['threat']} ({axes['access']})"
+
+
+def _shots(board: Board, entry: Entry) -> Iterable[Shot]:
+    rows = entry.frame(board.data)
+    lost = rows[rows["threat"] == board.threat].groupby("sample")["delta_psnr"].max()
+    for sample, shown in entry.pictures.items():
+        clips = {name: tuple(shown.get(name, ())) for name in ("clean", "adversarial", "attacked")}
+        yield Shot(
+            entry.name, board.threat, board.data, sample, shown["attack"], **clips, damage=float(lost.get(sample, 0))
+        )

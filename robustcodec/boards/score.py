@@ -1,0 +1,116 @@
+"""The score that ranks: how many more bits a codec under attack needs than a common anchor without an attack.
+
+Both at the same PSNR against the clean source. Quality bought with bits earns nothing, for the anchor is charged for it
+too (at a single rate what Bjøntegaard's rate difference, VCEG-M33, 2001, is over a range of rates).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from robustcodec.errors import BadData
+from robustcodec.robustness import FAILED_PSNR, interval
+
+Worst = Literal["psnr", "rate"]
+WORST_IS = {"psnr": "leaves the least PSNR", "rate": "costs the most bits"}
+RESAMPLES = 1000
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Percent; ``beyond``: the PSNR lies outside the anchor's curve, which is then continued as a straight line."""
+
+    percent: float
+    low: float
+    high: float
+    beyond: bool
+
+
+LEADING = ("attack", "objective", "access")  # what makes two attempts on a sample different
+WORST_TOO = ("vi_db", "rate_ratio")  # scores whose worst case is their largest value, by themselves
+
+
+def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str, float | str]:
+    """Where one entry stands in one threat: the score and what it is made of; keys: see ``boards.columns``.
+
+    ``rows``: one per cell and sample, as :meth:`robustcodec.boards.entry.Entry.frame` gives them.
+    """
+    hit = worst_rows(rows, worst)
+    samples = [str(sample) for sample in hit.index]
+    attacked = premium(hit["adv_bpp"], hit["adv_psnr"], anchor, samples)
+    clean = premium(hit["bpp"], hit["psnr"], anchor, samples)
+    robust = interval(hit["adv_psnr"])
+    by_sample = rows.groupby("sample")
+    names = Counter(hit["attack"] + ", " + hit["objective"])
+    return {
+        "score": attacked.percent,
+        "score_low": attacked.low,
+        "score_high": attacked.high,
+        "clean_score": clean.percent,
+        "bpp": float(hit["bpp"].mean()),
+        "psnr": float(hit["psnr"].mean()),
+        "ms_ssim": float(hit["ms_ssim"].mean()),
+        "adv_bpp": float(hit["adv_bpp"].mean()),
+        "robust_psnr": robust.mean,
+        "robust_low": robust.low,
+        "robust_high": robust.high,
+        "drop": float(hit["psnr"].mean()) - robust.mean,
+        **{name: float(by_sample[name].max().mean()) for name in WORST_TOO},
+        "worst_attack": min(names, key=lambda name: (-names[name], name)),
+        "attacks": len(rows.drop_duplicates(list(LEADING))),
+        "samples": len(samples),
+        "decode_failures": int(rows["decode_failed"].sum()),
+        "beyond": "yes" if attacked.beyond or clean.beyond else "no",
+    }
+
+
+def worst_rows(rows: pd.DataFrame, worst: Worst) -> pd.DataFrame:
+    """Of each ``sample`` the row that is worst: with the least ``adv_psnr`` or the most ``adv_bpp``.
+
+    A reconstruction that failed to decode counts as 0 dB. Ties go to the first by attack, objective and access.
+    """
+    failed = rows["decode_failed"] == 1
+    shown = rows.assign(adv_psnr=rows["adv_psnr"].astype(float).mask(failed, FAILED_PSNR))
+    keys, rising = (["adv_psnr"], [True]) if worst == "psnr" else (["adv_bpp"], [False])
+    order = [*keys, *LEADING]
+    ranked = shown.sort_values(["sample", *order], ascending=[True, *rising, True, True, True], kind="stable")
+    return ranked.drop_duplicates("sample").set_index("sample")
+
+
+def premium(bpp: ArrayLike, psnr: ArrayLike, anchor: pd.DataFrame, samples: list[str]) -> Score:
+    """What is coded at ``bpp`` with ``psnr`` dB, one value per sample, against the clean ``anchor``.
+
+    ``anchor``: columns ``codec``, ``sample``, ``bpp``, ``psnr``, two codecs or more. Raises :class:`BadData` if it
+    lacks a sample or its mean curve does not rise.
+    """
+    rates, qualities = (anchor.pivot(index="sample", columns="codec", values=name) for name in ("bpp", "psnr"))
+    if missing := sorted(set(samples) - set(rates.index)):
+        raise BadData(f"the anchor was not measured on {', '.join(missing[:3])}; make it again with leaderboard init")
+    order = rates.mean().sort_values().index
+    curve_bpp, curve_psnr = (table.loc[samples, order].to_numpy(dtype=float) for table in (rates, qualities))
+    if len(order) < 2 or not (np.diff(curve_psnr.mean(0)) > 0).all():
+        raise BadData("the anchor's mean PSNR does not rise with its rate; give it other qualities, at least two")
+    of = np.asarray(bpp, dtype=float), np.asarray(psnr, dtype=float)
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(samples), (RESAMPLES, len(samples)))
+    drawn = np.array([_ratio(of[0][d], of[1][d], curve_bpp[d], curve_psnr[d]) for d in draws])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    value, mean = _ratio(*of, curve_bpp, curve_psnr), of[1].mean()
+    beyond = not curve_psnr.mean(0)[0] <= mean <= curve_psnr.mean(0)[-1]
+    return Score(100 * (value - 1), 100 * (float(low) - 1), 100 * (float(high) - 1), bool(beyond))
+
+
+def _ratio(bpp: Array, psnr: Array, curve_bpp: Array, curve_psnr: Array) -> float:
+    """Mean bits over those of the anchor at the mean PSNR; ``curve_*``: a row per sample, a column per point."""
+    quality, rate = curve_psnr.mean(0), np.log(curve_bpp.mean(0))
+    at = float(psnr.mean())
+    piece = int(np.clip(np.searchsorted(quality, at) - 1, 0, len(quality) - 2))
+    slope = (rate[piece + 1] - rate[piece]) / (quality[piece + 1] - quality[piece])
+    return float(bpp.mean() / np.exp(rate[piece] + slope * (at - quality[piece])))

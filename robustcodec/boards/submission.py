@@ -1,0 +1,243 @@
+"""From a run to entries of a board: everything that a board asks for is looked at before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+import robustcodec
+from robustcodec import conformance
+from robustcodec.boards.board import Board, Kind, kind_of
+from robustcodec.boards.entry import CLEAN, DERIVED, Entry, Measured, Table, rounded
+from robustcodec.boards.founding import samples_of
+from robustcodec.boards.score import standing, worst_rows
+from robustcodec.errors import BoardError, UserError
+from robustcodec.grid import Cell, fingerprint
+from robustcodec.page.images import data_uri
+from robustcodec.store import Result, Store
+
+WHOLE = 1e-3  # of a byte: how far a size may be from a whole number of bytes
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A codec and defense that did not become an entry, and all that stands in the way."""
+
+    codec: str
+    defense: str
+    reasons: tuple[str, ...]
+
+
+def check_data(board: Board) -> None:
+    """Raises :class:`BoardError` unless the board's data are at hand, sample by sample with the same bytes."""
+    found = {s.id: fingerprint(s) for s in samples_of(board.data, board.limit)}
+    wanted = dict(board.samples)
+    if found == wanted:
+        return
+    wrong = sorted(s for s in found.keys() & wanted.keys() if found[s] != wanted[s])
+    lacking, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    told = [
+        f"{what} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+        for what, names in (("other bytes:", wrong), ("missing:", lacking), ("not on the board:", extra))
+        if names
+    ]
+    raise BoardError(
+        f"the data {board.data} here are not those of {board.name} ({'; '.join(told)}); expected {len(wanted)} samples "
+        "with the checksums in its board.toml"
+    )
+
+
+def victims(store: Store, board: Board) -> list[tuple[str, str]]:
+    """The codecs and defenses that a run met on the board's data."""
+    met = {(cell.codec, cell.defense) for cell in store.grid().cells() if cell.data == board.data}
+    return sorted(met)
+
+
+def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: str) -> Entry | Refusal:
+    """The entry of ``codec`` behind ``defense`` out of a run, measured by ``by``; or why it cannot be one.
+
+    ``date``: as YYYY-MM-DD. Raises :class:`UserError` for a codec that cannot be built here.
+    """
+    try:
+        kind = kind_of(codec, defense)
+        wanted = board.cells(codec, defense, kind)
+    except BoardError as error:
+        return Refusal(codec, defense, (str(error),))
+    results, reasons = _results(store, board, wanted)
+    if reasons:
+        return Refusal(codec, defense, tuple(reasons))
+    rows = store.frame(wanted)
+    reasons += _dishonest(rows, board)
+    checks = _checks(codec, defense)
+    reasons += [
+        f"robustcodec check: {c['name']}: {c['measured']}, expected {c['expected']}" for c in checks if not c["passed"]
+    ]
+    if reasons:
+        return Refusal(codec, defense, tuple(reasons))
+    return _entry(store, board, (codec, defense, kind), wanted, results, rows, checks, by, date)
+
+
+def _results(store: Store, board: Board, wanted: Sequence[Cell]) -> tuple[list[Result], list[str]]:
+    """What the run holds of the cells that the board asks for, and what it lacks."""
+    found: list[Result] = []
+    missing: list[Cell] = []
+    reasons: list[str] = []
+    for cell in wanted:
+        result = store.result(cell.id)
+        if result is None:
+            missing.append(cell)
+        elif result.error is not None:
+            reasons.append(f"{cell} failed: {result.error.strip().splitlines()[-1]}")
+        else:
+            found.append(result)
+    if missing:
+        named = "; ".join(str(cell) for cell in missing[:3]) + (" …" if len(missing) > 3 else "")
+        reasons.append(
+            f"{len(missing)} of {len(wanted)} cells of the board are missing ({named}): other attacks, another version "
+            f"of a suite, other weights or other data do not count; run them with {_run_command(board, wanted[0])}"
+        )
+    return found, reasons
+
+
+def _dishonest(rows: pd.DataFrame, board: Board) -> Iterator[str]:
+    """Sizes that no stream of bytes can have, and clean scores that depend on the attack."""
+    pixels = {s.id: s.load()[:, 0].numel() for s in samples_of(board.data, board.limit)}
+    for name in ("bpp", "adv_bpp"):
+        sizes = rows[name] * rows["sample"].map(pixels) / 8
+        broken = (sizes - sizes.round()).abs() > WHOLE
+        if broken.any():
+            yield (
+                f"{name} of {rows.loc[broken, 'sample'].iloc[0]} is {sizes[broken].iloc[0]:.3f} bytes, not whole: "
+                "an estimate; a board takes real bytes"
+            )
+    apart = rows.groupby("sample")[[c for c in CLEAN if c in rows]].nunique(dropna=False).max()
+    if (apart > 1).any():
+        yield (
+            f"the clean {', '.join(apart[apart > 1].index)} of a sample differs between cells: its codec does not code "
+            "the same clip to the same bytes"
+        )
+
+
+def _checks(codec: str, defense: str) -> list[dict[str, Any]]:
+    built = robustcodec.load(codec, defense)
+    found = conformance.check(built, rebuild=lambda: robustcodec.load(codec, defense))
+    return [{"name": c.name, "passed": c.passed, "measured": c.measured, "expected": c.expected} for c in found]
+
+
+def _entry(
+    store: Store,
+    board: Board,
+    of: tuple[str, str, Kind],
+    wanted: Sequence[Cell],
+    results: Sequence[Result],
+    rows: pd.DataFrame,
+    checks: Sequence[dict[str, Any]],
+    by: str,
+    date: str,
+) -> Entry:
+    codec, defense, kind = of
+    seconds = _seconds(store)
+    shared, own = _identities(results)
+    clean = [c for c in CLEAN if c in rows and rows[c].notna().any()]
+    first = rows[rows["cell"] == wanted[0].id].set_index("sample")
+    made = Entry(
+        board=board.name,
+        codec=codec,
+        defense=defense,
+        kind=kind,
+        measured_by=by,
+        date=date,
+        command=_run_command(board, wanted[0]),
+        seed=wanted[0].seed,
+        provenance=_provenance(results),
+        checks=tuple(checks),
+        identity=shared,
+        scores={},
+        clean=Table.of(first[clean]),
+        cells=tuple(
+            Measured(
+                cell.id,
+                _axes(cell),
+                identity,
+                result.warnings,
+                round(seconds[cell.id], 1),
+                Table.of(_numbers(rows[rows["cell"] == cell.id], clean)),
+                {s: {k: [rounded(v) for v in c] for k, c in f.items()} for s, f in (result.frames or {}).items()},
+            )
+            for cell, result, identity in zip(wanted, results, own, strict=True)
+        ),
+    )
+    made = scored(made, board)
+    return made if not board.pictures else _pictured(made, store, wanted, rows, board)
+
+
+def scored(made: Entry, board: Board) -> Entry:
+    """With the scores that its own rows give."""
+    rows = made.frame(board.data)
+    standings = {str(t): standing(group, board.points, board.worst) for t, group in rows.groupby("threat")}
+    tidy = {t: {k: rounded(v) if isinstance(v, float) else v for k, v in s.items()} for t, s in standings.items()}
+    return replace(made, scores=tidy)
+
+
+def _axes(cell: Cell) -> dict[str, str]:
+    return {axis: getattr(cell, axis) for axis in ("attack", "objective", "threat", "access", "precision")}
+
+
+def _numbers(rows: pd.DataFrame, clean: Sequence[str]) -> pd.DataFrame:
+    """What an entry keeps of a cell's rows."""
+    text = [c for c in rows if c in Cell.__dataclass_fields__ or c in ("cell", "warnings")]
+    kept = rows.set_index("sample").drop(columns=[*(c for c in text if c != "sample"), *clean, *DERIVED])
+    return kept.dropna(axis="columns", how="all")
+
+
+def _identities(results: Sequence[Result]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the identities of all cells share, without their samples, and the rest of each."""
+    whole = [{k: v for k, v in (r.identity or {}).items() if k != "samples"} for r in results]
+    alike = {k: v for k, v in whole[0].items() if all(k in w and w[k] == v for w in whole)}
+    return alike, [{k: v for k, v in w.items() if k not in alike} for w in whole]
+
+
+def _provenance(results: Sequence[Result]) -> dict[str, str]:
+    """Of all cells: what differs between them is listed."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for result in results:
+        for key, value in (result.provenance or {}).items():
+            found[key].add(value)
+    return {key: ", ".join(sorted(values)) for key, values in found.items()}
+
+
+def _seconds(store: Store) -> dict[str, float]:
+    """Wall time by cell, over all attempts."""
+    spent: dict[str, float] = defaultdict(float)
+    log = store.root / "log.jsonl"
+    for line in log.read_text().splitlines() if log.is_file() else ():
+        noted = json.loads(line)
+        spent[noted["cell"]] += float(noted["seconds"])
+    return spent
+
+
+def _run_command(board: Board, cell: Cell) -> str:
+    words = ["robustcodec", "run", "--board", f"leaderboards/{board.name}", "--codec", cell.codec]
+    words += ["--defense", cell.defense] if cell.defense != "none" else []
+    return shlex.join(words)
+
+
+def _pictured(made: Entry, store: Store, wanted: Sequence[Cell], rows: pd.DataFrame, board: Board) -> Entry:
+    """With pictures of each sample under its worst attack at the threat that ranks."""
+    hit = worst_rows(rows[rows["threat"] == board.threat], board.worst)
+    pictures = {}
+    for sample, row in hit.iterrows():
+        clips = store.decoded(str(row["cell"])).get(str(sample))
+        if clips is None:
+            raise UserError(
+                f"the run keeps no picture of {sample} ({row['cell']}), which {board.name} shows; run that cell again"
+            )
+        shown = {name: [data_uri(frame) for frame in clip] for name, clip in clips.items()}
+        pictures[str(sample)] = {"attack": f"{row['attack']}, {row['objective']}", **shown}
+    return replace(made, pictures=pictures)

@@ -1,0 +1,331 @@
+"""``robustcodec leaderboard``: make boards, add entries, check and verify them, unite and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from robustcodec.boards.verification import Verdict
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Publish results that others can check: boards are folders with a board.toml and one file per entry.\n\n"
+    "Start with `robustcodec run --board leaderboards/photos-quick --codec MINE`, then `leaderboard add`.",
+)
+Boards = Annotated[Path, typer.Argument(help="A board, or a folder of boards.")]
+Many = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
+
+
+@app.command()
+def init(
+    board: Annotated[Path, typer.Argument(help="Folder of the board.")],
+    data: Annotated[Optional[str], typer.Option(help="Data set, such as kodak:crop=64.")] = None,  # noqa: UP045
+    suite: Annotated[Many, typer.Option(help="Attacks with their objectives; versions are fixed.")] = None,
+    threat: Annotated[Many, typer.Option(help="Budget; the first one ranks.")] = None,
+    anchor: Annotated[Many, typer.Option(help="Codecs of the common anchor; braces sweep.")] = None,
+    queries: Annotated[Many, typer.Option(help="Suite for codecs without a gradient.")] = None,
+    surrogate: Annotated[
+        str, typer.Option(help="Codec on which attacks against those are crafted.")
+    ] = "bmshj2018-hyperprior.tiny-q2",
+    worst: Annotated[str, typer.Option(help="What ranks: psnr (distortion) or rate.")] = "psnr",
+    precision: Annotated[str, typer.Option(help="Of gradients: float32 or bfloat16.")] = "float32",
+    limit: Annotated[int, typer.Option(min=0, help="Samples of the data set; 0 for all.")] = 0,
+    pictures: Annotated[bool, typer.Option(help="May pictures of the data be published?")] = False,
+    title: Annotated[str, typer.Option(help="Title of the board.")] = "",
+    about: Annotated[str, typer.Option(help="A paragraph on the board.")] = "",
+) -> None:
+    """Make a board: fixes data by checksums, suites by version, and measures the anchor.
+
+    A folder that has a board.toml already is brought up to date with it: checksums and anchor are made again.
+
+    Examples:
+
+        robustcodec leaderboard init mine --data photos:size=96 --suite robustcodec-quick --threat psnr:40
+
+        robustcodec leaderboard init leaderboards/kodak-rate
+    """
+    import tomllib
+
+    from rich.console import Console
+
+    from robustcodec import suites
+    from robustcodec.boards import founding
+    from robustcodec.boards.board import FILE
+    from robustcodec.errors import BoardError
+
+    path = board / FILE
+    if path.is_file() and data is None:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    elif path.is_file():
+        raise BoardError(f"{path} is there already; change it by hand and run leaderboard init {board} without options")
+    elif not data or not suite or not threat:
+        raise BoardError(f"a new board needs --data, --suite and --threat; {path} is not there yet")
+    else:
+        fixed, asked = ([str(suites.find(s)) for s in names] for names in (suite, queries or ["robustcodec-queries"]))
+        table = {
+            "title": title or board.name,
+            "about": about,
+            "data": {"name": data, "limit": limit, "pictures": pictures},
+            "ranking": {
+                "threat": threat[0],
+                "worst": worst,
+                "anchor": anchor or ["webp:quality={0,5,10,20,40,60,80,95}"],
+            },
+            "protocol": founding.protocol(fixed, asked, threat, surrogate, precision),
+        }
+    console = Console()
+    with console.status("measuring the anchor …") as status:
+        made = founding.found(table, board, lambda note: status.update(f"anchor: {note}"))
+    console.print(f"{path}: {len(made.samples)} samples; next: robustcodec run --board {board} --codec …", markup=False)
+
+
+@app.command()
+def add(
+    run: Annotated[Path, typer.Argument(help="Run folder of robustcodec run --board.")],
+    board: Annotated[Path, typer.Argument(help="Folder of the board.")],
+    by: Annotated[str, typer.Option(help="Who measured it: a name, with an address if you like.")],
+    codec: Annotated[Many, typer.Option(help="Only these codecs of the run.")] = None,
+    tables: Annotated[bool, typer.Option(help="Then make the tables and the page again.")] = True,
+) -> None:
+    """Make entries of a run: one file for each codec and defense. What does not match the board is refused, and why.
+
+    The board's data must be here. Exit code 1 if something was refused.
+
+    Example:
+
+        robustcodec leaderboard add runs/photos-quick leaderboards/photos-quick --by "A. Person"
+    """
+    from datetime import date
+
+    from rich.console import Console
+
+    from robustcodec.allocator import keep_memory
+
+    keep_memory()
+    from robustcodec.boards import submission
+    from robustcodec.boards.board import RESULTS, Board
+    from robustcodec.boards.entry import Entry
+    from robustcodec.errors import BoardError
+    from robustcodec.store import Store
+
+    console = Console()
+    if not (run / "grid.toml").is_file():
+        raise BoardError(f"{run} is not a run folder (no grid.toml); give the --out of robustcodec run --board {board}")
+    store, to = Store(run), Board.read(board)
+    submission.check_data(to)
+    met = [victim for victim in submission.victims(store, to) if not codec or victim[0] in codec]
+    if not met:
+        raise BoardError(f"{run} has no codec on {to.data}; run robustcodec run --board {board} --codec … first")
+    refused = 0
+    for name, defense in met:
+        with console.status(f"looking at {name}, {defense} …"):
+            made = submission.entry(store, to, name, defense, by, date.today().isoformat())
+        if isinstance(made, Entry):
+            console.print(f"added: {made.write(board / RESULTS)}", markup=False, highlight=False)
+            continue
+        refused += 1
+        console.print(f"refused: {name}, defense {defense}", style="bold", markup=False, highlight=False)
+        for reason in made.reasons:
+            console.print(f"  {reason}", markup=False, highlight=False)
+    if tables:
+        _build(_shelf(board))
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def build(boards: Boards = Path("leaderboards")) -> None:
+    """Make every table and the page of boards again.
+
+    Writes each board's README.md, index.html beside the boards (what git keeps: without plotting libraries) and
+    site/index.html (the whole page, self-contained: open or upload it), and the tables between `<!-- leaderboard NAME
+    -->` and `<!-- end -->` in README.md here and one folder up.
+
+    Example:
+
+        robustcodec leaderboard build leaderboards
+    """
+    if _build(boards):
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(boards: Boards = Path("leaderboards")) -> None:
+    """Check that boards fit together: entries, scores, tables and page; exit code 1 if anything differs.
+
+    Needs neither the data nor the codecs. Whether the numbers are true is what verify says.
+
+    Example:
+
+        robustcodec leaderboard check leaderboards
+    """
+    from rich.console import Console
+
+    from robustcodec.boards import publication
+
+    console = Console()
+    with console.status("checking …"):
+        faults = publication.check(boards)
+    for fault in faults:
+        console.print(fault, markup=False, highlight=False)
+    console.print(f"{len(faults)} faults" if faults else f"{boards}: everything fits", style="bold", markup=False)
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    entries: Annotated[list[Path], typer.Argument(help="Files of entries, or boards.")],
+    share: Annotated[float, typer.Option(help="Of each entry's samples to measure again.")] = 0.1,
+    seed: Annotated[Optional[int], typer.Option(help="Draw the same samples again; default: others each time.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Keep what is measured here, and resume from it.")] = None,  # noqa: UP045
+    json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON, and nothing else.")] = False,
+) -> None:
+    """Measure a random part of entries again on this machine, every cell of it, and compare.
+
+    Exit code 1 if an entry does not come out as stated: other scores, other weights, other data.
+
+    Examples:
+
+        robustcodec leaderboard verify leaderboards/photos-quick/results/jpeg_quality=20.json
+
+        robustcodec leaderboard verify leaderboards/photos-quick --share 0.5 --seed 1
+    """
+    import sys
+    import tempfile
+    from contextlib import ExitStack
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from robustcodec.allocator import keep_memory
+
+    keep_memory()
+    from robustcodec.boards import verification
+    from robustcodec.boards.board import Board
+    from robustcodec.boards.entry import Entry
+
+    console = Console(stderr=json)
+    files = [file for path in entries for file in ([path] if path.is_file() else Board.read(path).entries())]
+    verdicts: list[Verdict] = []
+    with ExitStack() as stack:
+        root = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="robustcodec-verify-")))
+        for file in files:
+            entry, board = Entry.read(file), Board.read(file.resolve().parents[1])
+            samples = verification.draw(entry, share, seed)
+            folder = verification.run_folder(root, entry, samples)
+            with console.status(f"{entry.name} …") as status:
+                verdict = verification.verify(board, entry, samples, folder, status.update)
+            verdicts.append(verdict)
+            console.print(_told(verdict), markup=False, highlight=False)
+    if json:
+        from json import dumps
+
+        sys.stdout.write(dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+    if any(verdict.faults for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    board: Annotated[Path, typer.Argument(help="Folder of the board.")],
+    others: Annotated[list[Path], typer.Argument(help="Other copies of the board, or files of entries.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Where entries conflict, take the other one.")] = False,
+) -> None:
+    """Unite the entries of several machines on a board. Conflicts are reported and stay out; exit code 1 then.
+
+    Example:
+
+        robustcodec leaderboard merge leaderboards/kodak-rate other/leaderboards/kodak-rate more/results/mine.json
+    """
+    from rich.console import Console
+
+    from robustcodec.boards import merging
+    from robustcodec.boards.board import RESULTS, Board
+
+    console = Console()
+    found = merging.merge(Board.read(board), others, replace)
+    for entry in found.taken:
+        console.print(f"taken: {entry.write(board / RESULTS)}", markup=False, highlight=False)
+    console.print(f"{len(found.known)} entries were there already", markup=False)
+    for conflict in found.conflicts:
+        console.print(f"conflict: {conflict}", style="bold", markup=False, highlight=False)
+    _build(_shelf(board))
+    if found.conflicts:
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="An entry, a board or a folder of boards.")],
+    new: Annotated[Path, typer.Argument(help="Another state of it.")],
+) -> None:
+    """Show what changed between two states of boards: entries that came or went, scores, weights, disputes.
+
+    Example:
+
+        robustcodec leaderboard diff ../before/leaderboards leaderboards
+    """
+    from rich.console import Console
+
+    from robustcodec.boards import merging
+
+    lines = merging.diff(old, new)
+    for line in lines or ["no entry differs"]:
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def dispute(
+    entry: Annotated[Path, typer.Argument(help="File of the entry.")],
+    by: Annotated[str, typer.Option(help="Who doubts it.")],
+    why: Annotated[str, typer.Option(help="What is wrong with it, so that others can look.")],
+) -> None:
+    """Mark an entry as disputed. It stays on the board, with the reason beside it.
+
+    Example:
+
+        robustcodec leaderboard dispute leaderboards/photos-quick/results/mine.json --by "A. Person" --why "…"
+    """
+    from datetime import date
+
+    from rich.console import Console
+
+    from robustcodec.boards.entry import Dispute, Entry
+
+    marked = Entry.read(entry).disputed_by(Dispute(by, date.today().isoformat(), why))
+    Console().print(f"disputed: {marked.write(entry.parent)}", markup=False, highlight=False)
+    _build(_shelf(entry.resolve().parents[1]))
+
+
+def _shelf(board: Path) -> Path:
+    """The folder of boards that a board is in, if its page is there; else the board."""
+    above = board.resolve().parent
+    return above if (above / "index.html").is_file() else board
+
+
+def _build(boards: Path) -> list[str]:
+    """Make tables and page; prints what changed and returns what is wrong with entries."""
+    from rich.console import Console
+
+    from robustcodec.boards import publication
+
+    console = Console()
+    with console.status("making tables and the page …"):
+        changed, faults = publication.build(boards)
+    for path in changed:
+        console.print(f"written: {path}", style="dim", markup=False, highlight=False)
+    for fault in faults:
+        console.print(fault, style="bold", markup=False, highlight=False)
+    return faults
+
+
+def _told(verdict: Verdict) -> str:
+    what = f"{len(verdict.samples)} samples ({', '.join(verdict.samples)}) in {verdict.cells} cells"
+    if verdict.faults:
+        return "\n".join([f"NOT CONFIRMED {verdict.entry}: {what}", *(f"  {fault}" for fault in verdict.faults)])
+    return f"confirmed {verdict.entry}: {what}, at most {verdict.apart:.4f} dB apart"

@@ -1,0 +1,315 @@
+"""`robustcodec leaderboard`, on a small board with real runs: what it takes, what it refuses, what it notices."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from terminal import Type
+
+from robustcodec.boards import merging, publication, submission, verification
+from robustcodec.boards.audit import audit
+from robustcodec.boards.board import RESULTS, Board
+from robustcodec.boards.entry import Dispute, Entry, digest
+from robustcodec.boards.founding import found
+from robustcodec.errors import BoardError
+from robustcodec.runner import Runner
+from robustcodec.store import Store
+
+LEARNED, CLASSICAL = "bmshj2018-factorized.tiny-q1", "jpeg:quality=20"
+BOTH = ["oblivious", "adaptive"]
+TABLE = {
+    "title": "Small | <b>board</b>",
+    "about": "For tests.",
+    "data": {"name": "photos:size=48", "limit": 3, "pictures": True},
+    "ranking": {"threat": "psnr:36", "worst": "psnr", "anchor": ["webp:quality={0,20,60}"]},
+    "protocol": [
+        {"of": "bare", "attack": ["noise", "pgd:steps=2"], "threat": ["psnr:36", "psnr:30"]},
+        {"of": "defended", "attack": ["noise", "pgd:steps=2"], "threat": ["psnr:36"], "access": BOTH},
+        {"of": "no-gradient", "attack": ["noise", "random-search:queries=4"], "threat": ["psnr:36", "psnr:30"]},
+    ],
+}  # fmt: skip
+VICTIMS = [(LEARNED, "none"), (LEARNED, "flip"), (CLASSICAL, "none")]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``boards/small`` (three entries, tables, page) and ``run``."""
+    root = tmp_path_factory.mktemp("boards")
+    board = found(TABLE, root / "boards" / "small")
+    store = Store(root / "run")
+    grid = board.grid(VICTIMS)
+    store.put_grid(grid)
+    tally = Runner(store).run(grid.cells())
+    assert not tally.errors
+    for codec, defense in submission.victims(store, board):
+        entry = submission.entry(store, board, codec, defense, "A. Person", "2026-01-02")
+        assert isinstance(entry, Entry), entry
+        entry.write(board.folder / RESULTS)
+    publication.build(root / "boards")
+    return root
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same, to spoil."""
+    shutil.copytree(made, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def results(root: Path) -> dict[str, Path]:
+    return {Entry.read(path).name: path for path in (root / "boards" / "small" / RESULTS).glob("*.json")}
+
+
+def spoil(path: Path, change: str, value: object) -> None:
+    """Set ``a.b.0.c`` of an entry to a value, and make its checksum fit: what a careful cheat would do."""
+    table = json.loads(path.read_text())
+    del table["sha256"]
+    *steps, last = (int(s) if s.isdigit() else s for s in change.split("/"))
+    at = table
+    for step in steps:
+        at = at[step]
+    at[last] = value
+    path.write_text(json.dumps({**table, "sha256": digest(table)}))
+
+
+def test_entries_hold_what_the_run_says(made: Path) -> None:
+    store, board = Store(made / "run"), Board.read(made / "boards" / "small")
+    rows = store.frame(store.grid().cells()).set_index(["cell", "sample"])
+    for path in results(made).values():
+        back = Entry.read(path).frame(board.data).set_index(["cell", "sample"])
+        of = rows.loc[back.index]
+        for column in set(of) & set(back) - {"warnings"}:
+            if pd.api.types.is_numeric_dtype(of[column]):
+                pd.testing.assert_series_equal(
+                    back[column].astype(float), of[column].astype(float), rtol=2e-5, atol=1e-4, obj=column
+                )
+            else:
+                assert back[column].tolist() == of[column].tolist(), column
+    assert sorted(results(made)) == [LEARNED, f"{LEARNED} + flip", CLASSICAL]
+
+
+def test_what_was_published_checks_and_is_the_same_when_made_again(made: Path, robust: Type) -> None:
+    done = robust("leaderboard", "check", made / "boards")
+    assert done.code == 0, done.out
+    assert publication.build(made / "boards") == ([], [])
+    text = (made / "boards" / "small" / "README.md").read_text()
+    assert "Small \\| \\<b>board\\</b>" in text or "Small \\| \\<b>board" in text
+    for name in results(made):
+        assert name in text
+
+
+def test_no_number_can_be_edited_unnoticed(copy: Path) -> None:
+    """Random edits of single digits in every kind of file that is published."""
+    boards, rng = copy / "boards", random.Random(4)
+    own = ("results/*.json", "README.md", "table.csv", "board.toml", "anchor.csv")
+    kinds = [*(f"small/{name}" for name in own), "index.html"]
+    for kind in kinds:
+        for _ in range(8 if kind.endswith("json") else 4):
+            path = rng.choice(sorted(boards.glob(kind)))
+            before = path.read_text()
+            place = rng.choice([m.start() for m in re.finditer(r"\d", before)])
+            digit = rng.choice([d for d in "0123456789" if d != before[place]])
+            path.write_text(before[:place] + digit + before[place + 1 :])
+            try:
+                faults = publication.check(boards)
+            except BoardError as error:
+                faults = [str(error)]
+            assert faults, f"{path.name}: {before[place - 30 : place]}[{before[place]} → {digit}]"
+            path.write_text(before)
+    assert publication.check(boards) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "said"),
+    [
+        ("scores/psnr:36/score", -99.0, "score at psnr:36 is -99.0"),
+        ("cells/0/identity/attack/params/seed", 9, "other data, weights or settings"),
+        ("identity/codec/fingerprint", "0" * 64, "other data, weights or settings"),
+        ("identity/data/params/size", 64, "measured on"),
+        ("board", "other", "made for the board other"),
+        ("cells/0/axes/threat", "psnr:20", "missing"),
+        ("checks/0/passed", False, "robustcodec check failed"),
+    ],
+)
+def test_a_careful_cheat_is_noticed_where_numbers_contradict_each_other(
+    copy: Path, change: str, value: object, said: str
+) -> None:
+    spoil(results(copy)[LEARNED], change, value)
+    _, faults = audit(Board.read(copy / "boards" / "small"))
+    assert any(said in fault for fault in faults), faults
+
+
+def test_what_does_not_match_the_board_is_refused_with_all_reasons(copy: Path, robust: Type) -> None:
+    board, run = copy / "boards" / "small", copy / "run"
+    cells = [json.loads(p.read_text()) for p in (run / "cells").glob("*.json")]
+    gone = next(c for c in cells if c["cell"]["codec"] == CLASSICAL)
+    (run / "cells" / f"{gone['id']}.json").unlink()
+    failed = next(c for c in cells if c["cell"]["defense"] == "flip")
+    (run / "cells" / f"{failed['id']}.json").write_text(json.dumps(failed | {"status": "error", "error": "it broke"}))
+    guessed = next(c for c in cells if c["cell"]["codec"] == LEARNED and c["cell"]["defense"] == "none")
+    guessed["rows"][0]["adv_bpp"] += 0.5 / 48**2
+    (run / "cells" / f"{guessed['id']}.json").write_text(json.dumps(guessed))
+    done = robust("leaderboard", "add", run, board, "--by", "A. Person")
+    assert done.code == 1 and done.out.count("refused") == 3
+    for reason in ("1 of 4 cells of the board are missing", "it broke", "not whole", "a board takes real bytes"):
+        assert reason in " ".join(done.out.split())
+
+
+def test_other_data_are_refused(copy: Path, robust: Type) -> None:
+    path = copy / "boards" / "small" / "board.toml"
+    path.write_text(re.sub(r'(chelsea = ")\w', r"\1_", path.read_text()))
+    done = robust("leaderboard", "add", copy / "run", path.parent, "--by", "A. Person")
+    assert done.code == 2 and "other bytes: chelsea" in done.err
+
+
+def test_a_codec_that_breaks_its_promises_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robustcodec.conformance import Check
+
+    bad = Check("forward = decoded bytes", False, "0.5", "≤ 0.0001")
+    monkeypatch.setattr("robustcodec.conformance.check", lambda codec, rebuild: [bad])
+    refused = submission.entry(
+        Store(made / "run"), Board.read(made / "boards" / "small"), LEARNED, "none", "A", "2026-01-02"
+    )
+    assert isinstance(refused, submission.Refusal) and "forward = decoded bytes: 0.5" in refused.reasons[0]
+
+
+def test_verify_confirms_what_is_true(made: Path, robust: Type) -> None:
+    done = robust("leaderboard", "verify", made / "boards" / "small", "--share", "0.3", "--json")
+    assert done.code == 0, done.out
+    verdicts = json.loads(done.out)
+    assert len(verdicts) == 3
+    assert all(len(v["samples"]) == 1 and v["cells"] == 4 and v["apart"] < 1e-4 for v in verdicts), verdicts
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "said"),
+    [
+        ("tampered", None, "adv_psnr of"),
+        ("identity/codec/fingerprint", "0" * 64, "other weights or parameters"),
+        ("data", None, "other data"),
+    ],
+)
+def test_verify_catches_what_is_not(copy: Path, tmp_path: Path, change: str, value: object, said: str) -> None:
+    path = results(copy)[LEARNED]
+    board = Board.read(copy / "boards" / "small")
+    if change == "tampered":  # one attack is said to have cost a decibel less, and all scores follow from it
+        entry = Entry.read(path)
+        cell = next(i for i, c in enumerate(entry.cells) if c.axes["attack"].startswith("pgd"))
+        column = entry.cells[cell].table.columns.index("adv_psnr")
+        for sample, row in entry.cells[cell].table.rows.items():
+            spoil(path, f"cells/{cell}/table/rows/{sample}/{column}", (row[column] or 0) + 1)
+        path.write_text(submission.scored(Entry.read(path), board).to_json())
+        assert audit(board)[1] == []  # nothing contradicts itself
+    elif change == "data":
+        toml = board.folder / "board.toml"
+        toml.write_text(re.sub(r'(= ")[0-9a-f](?=[0-9a-f]{63}")', r"\1_", toml.read_text()))
+        board = Board.read(board.folder)
+    else:
+        spoil(path, change, value)
+    entry = Entry.read(path)
+    verdict = verification.verify(board, entry, verification.draw(entry, 0.3, 0), tmp_path / "again")
+    assert any(said in fault for fault in verdict.faults), verdict
+
+
+def test_every_sample_can_be_drawn_and_a_seed_draws_the_same(made: Path) -> None:
+    entry = Entry.read(results(made)[LEARNED])
+    drawn = {verification.draw(entry, 0.1, seed) for seed in range(40)}
+    assert {sample for (sample,) in drawn} == set(entry.clean.rows)
+    assert verification.draw(entry, 0.5, 3) == verification.draw(entry, 0.5, 3)
+    assert len(verification.draw(entry, 0.34, None)) == 2
+    with pytest.raises(BoardError, match="share"):
+        verification.draw(entry, 0, None)
+
+
+def test_merge_unites_and_reports_conflicts(copy: Path, made: Path, robust: Type) -> None:
+    board = copy / "boards" / "small"
+    results(copy)[CLASSICAL].unlink()  # only the other machine has it
+    ours = results(copy)[LEARNED]
+    spoil(ours, "scores/psnr:36/score", 1.0)
+    theirs = made / "boards" / "small"
+    done = robust("leaderboard", "merge", board, theirs)
+    text = " ".join(done.out.split())
+    assert done.code == 1 and f"taken: {board / RESULTS}/jpeg_quality=20.json" in text.replace(" ", "").replace(
+        "taken:", "taken: "
+    )
+    assert f"conflict: {LEARNED} (A. Person" in text and "score at psnr:36 1 →" in text
+    assert Entry.read(ours).scores["psnr:36"]["score"] == 1.0
+    replaced = merging.merge(Board.read(board), [theirs], replacing=True)
+    assert [entry.name for entry in replaced.taken] == [LEARNED]
+
+
+def test_diff_says_what_changed(copy: Path, made: Path, robust: Type) -> None:
+    files = results(copy)
+    files[CLASSICAL].unlink()
+    spoil(files[LEARNED], "scores/psnr:36/robust_psnr", 12.5)
+    done = robust("leaderboard", "diff", made / "boards", copy / "boards")
+    assert f"small: - {CLASSICAL}" in done.out and "robust_psnr at psnr:36" in done.out and "→ 12.5" in done.out
+    assert robust("leaderboard", "diff", made / "boards", made / "boards").out.strip() == "no entry differs"
+
+
+def test_a_disputed_entry_stays_and_is_marked(copy: Path, robust: Type) -> None:
+    path = results(copy)[LEARNED]
+    done = robust("leaderboard", "dispute", path, "--by", "B. Person", "--why", "the <b>weights</b> moved")
+    assert done.code == 0
+    assert [d.by for d in Entry.read(path).disputed] == ["B. Person"]
+    text = (copy / "boards" / "small" / "README.md").read_text()
+    assert "the \\<b>weights" in text and publication.check(copy / "boards") == []
+    united = merging.merge(Board.read(copy / "boards" / "small"), [path])
+    assert united.known and not united.taken
+
+
+def test_doubts_are_united(copy: Path, made: Path) -> None:
+    path = results(copy)[LEARNED]
+    Entry.read(path).disputed_by(Dispute("B. Person", "2026-02-03", "why")).write(path.parent)
+    found_there = merging.merge(Board.read(made / "boards" / "small"), [path])
+    assert [d.by for entry in found_there.taken for d in entry.disputed] == ["B. Person"]
+
+
+def test_readme_tables_between_markers_are_filled(copy: Path) -> None:
+    readme = copy / "README.md"
+    readme.write_text(
+        "before\n<!-- leaderboard small -->\nold\n<!-- end -->\nafter\n<!-- leaderboard other -->\nx\n<!-- end -->\n"
+    )
+    assert any("README.md" in fault for fault in publication.check(copy / "boards"))
+    publication.build(copy / "boards")
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- leaderboard small -->\n| rank |") and "old" not in text and "\nx\n" in text
+
+
+def test_init_writes_a_board_and_run_measures_what_it_asks(
+    tmp_path: Path, robust: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = "--data photos:size=48 --limit 2 --suite robustcodec-quick --threat psnr:36 --anchor webp:quality={0,60}"
+    assert robust("leaderboard", "init", "mine", *options.split()).code == 0
+    board = Board.read(tmp_path / "mine")
+    assert len(board.samples) == 2 and set(board.points["codec"]) == {"webp:quality=0", "webp:quality=60"}
+    assert board.protocol["bare"][0]["suite"] == ["robustcodec-quick.v1"]
+    assert Board.parse(__import__("tomllib").loads(board.to_toml()), board.folder) == board
+    assert robust("leaderboard", "init", "mine", *options.split()).code == 2
+    refused = robust("run", "--board", "mine", "--codec", LEARNED, "--attack", "pgd")
+    assert refused.code == 2 and "drop --attack" in refused.err
+    assert "add --codec" in robust("run", "--board", "mine").err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"title": 3}, "no title"),
+        ({"ranking": {"threat": "psnr:36", "worst": "best", "anchor": []}}, "worst"),
+        ({"ranking": {"threat": "psnr:99", "worst": "psnr", "anchor": []}}, "never attacks at psnr:99"),
+        ({"protocol": [{"of": "everyone", "attack": ["noise"]}]}, "everyone"),
+        ({"protocol": [{"of": "bare", "attack": ["noise"], "codec": ["jpeg"]}]}, "names no codec"),
+    ],
+)
+def test_a_board_that_is_none_says_what_is_wrong(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    with pytest.raises(BoardError, match=said):
+        Board.parse({**TABLE, **change}, tmp_path)
+    with pytest.raises(BoardError, match="leaderboard init"):
+        Board.read(tmp_path)
