@@ -84,8 +84,9 @@ def _read(text: str, wanted: Any) -> Value:
 
 
 def parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of a plugin, with evaluated annotations."""
-    return dict(inspect.signature(builder, eval_str=True).parameters)
+    """The parameters of a plugin, with evaluated annotations; ``*args`` (of a codec without ``__init__``) are none."""
+    found = inspect.signature(builder, eval_str=True).parameters
+    return {k: p for k, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Value]:

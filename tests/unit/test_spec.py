@@ -68,3 +68,13 @@ def test_same_definition_twice_is_fine_another_is_not() -> None:
     reg.register("x")(build)
     with pytest.raises(RobustCodecError, match="defined twice"):
         reg.register("x")(resolve)
+
+
+def test_a_codec_without_init_takes_no_parameters() -> None:
+    from torch import nn
+
+    class Plain(nn.Module): ...  # nn.Module's own __init__ takes *args and **kwargs
+
+    assert resolve(Spec.parse("plain"), Plain, "codec") == {}
+    with pytest.raises(BadParameter, match="takes no parameters"):
+        resolve(Spec.parse("plain:a=1"), Plain, "codec")
