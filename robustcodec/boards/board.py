@@ -86,9 +86,9 @@ class Board:
     def parse(cls, table: dict[str, Any], folder: Path) -> Board:
         """A board from a parsed ``board.toml``; raises :class:`BoardError`."""
         where = folder / FILE
-        for key, kind in _KEYS.items():
-            if not isinstance(table.get(key, {} if key == "samples" else None), kind):
-                raise BoardError(f"{where} has no {key} that can be read; expected a {kind.__name__} of that name")
+        for key, form in _KEYS.items():
+            if not isinstance(table.get(key, {} if key == "samples" else None), form):
+                raise BoardError(f"{where} has no {key} that can be read; expected a {form.__name__} of that name")
         data, ranking = table["data"], table["ranking"]
         blocks: dict[Kind, list[dict[str, Any]]] = {kind: [] for kind in get_args(Kind)}
         try:
@@ -110,9 +110,9 @@ class Board:
             ) from None
         if board.worst not in WORST_IS:
             raise BoardError(f"{where}: ranking.worst = {board.worst!r}; expected {' or '.join(WORST_IS)}")
-        for kind, of in blocks.items():
-            if of and board.threat not in {c.threat for c in board.cells("codec", "none", kind)}:
-                raise BoardError(f"{where}: the protocol of {kind} never attacks at {board.threat}, which ranks")
+        for victims, of in blocks.items():
+            if of and board.threat not in {c.threat for c in board.cells("codec", "none", victims)}:
+                raise BoardError(f"{where}: the protocol of {victims} never attacks at {board.threat}, which ranks")
         return board
 
     def to_toml(self) -> str:

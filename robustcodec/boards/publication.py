@@ -75,8 +75,11 @@ def _with_tables(text: str, found: Mapping[str, tuple[Board, list[Entry]]]) -> s
     """``text`` with the ranking of each board between its markers."""
 
     def fill(match: re.Match[str]) -> str:
-        start, name, old, end = match.groups()
-        return f"{start}{short(*found[name]) if name in found else old}{end}"
+        start, name, _, end = match.groups()
+        if name not in found:
+            return match[0]
+        board, entries = found[name]
+        return f"{start}{short(board, entries, board.threat)}{end}"
 
     return _BLOCK.sub(fill, text)
 

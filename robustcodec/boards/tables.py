@@ -40,10 +40,7 @@ COLUMNS = {
     "disputed": "how many people dispute it; why is in its details",
     "warnings": "how many cells have one",
 }
-SHORT = [
-    "rank", "entry", "score", "score_low", "score_high", "clean_score", "bpp", "psnr", "adv_bpp", "robust_psnr",
-    "vi_db", "rate_ratio", "worst_attack", "attacks", "disputed",
-]  # fmt: skip
+SHORT = ["rank", "entry", "score", "clean_score", "bpp", "psnr", "adv_bpp", "robust_psnr", "vi_db", "worst_attack"]
 
 
 def table(board: Board, entries: Sequence[Entry]) -> pd.DataFrame:
@@ -87,10 +84,14 @@ def explanation(board: Board) -> str:
     )
 
 
-def short(board: Board, entries: Sequence[Entry]) -> str:
-    """The ranking at the board's threat as Markdown, its main columns."""
+def short(board: Board, entries: Sequence[Entry], threat: str) -> str:
+    """The ranking at ``threat`` as Markdown, its main columns; disputed entries say so."""
     whole = table(board, entries)
-    return to_markdown(whole[whole["threat"] == board.threat][SHORT])
+    lines = whole[whole["threat"] == threat]
+    ends = zip(lines["score"], lines["score_low"], lines["score_high"], strict=True)
+    doubted = [f"{name} (disputed)" if n else name for name, n in zip(lines["entry"], lines["disputed"], strict=True)]
+    told = lines.assign(score=[f"{s:+.1f} ({a:+.1f} to {b:+.1f})" for s, a, b in ends], entry=doubted)
+    return to_markdown(told[SHORT])
 
 
 def readme(board: Board, entries: Sequence[Entry]) -> str:
@@ -100,7 +101,7 @@ def readme(board: Board, entries: Sequence[Entry]) -> str:
     parts = [f"# {escape(board.title)}", escape(board.about), explanation(board)]
     for threat in dict.fromkeys(whole["threat"]):
         ranks = " (ranks)" if threat == board.threat else ""
-        parts += [f"## {escape(str(threat))}{ranks}", to_markdown(whole[whole["threat"] == threat][SHORT])]
+        parts += [f"## {escape(str(threat))}{ranks}", short(board, entries, threat)]
     if not entries:
         parts.append("No entries yet.")
     doubts = [f"* {escape(e.name)}: {escape(d.why)} ({escape(d.by)}, {d.date})\n" for e in entries for d in e.disputed]

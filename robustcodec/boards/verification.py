@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from robustcodec.boards.board import Board, kind_of
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.founding import samples_of
@@ -95,7 +97,7 @@ def verify(
             continue
         found = {row["sample"]: row for row in result.rows}
         frame = known.table.frame()
-        told = {sample: {**clean.loc[sample].to_dict(), **frame.loc[sample].to_dict()} for sample in samples}
+        told = {sample: _numbers((clean, frame), sample) for sample in samples}
         wrong, mean = _compare(found, told)
         apart = max(apart, mean)
         faults += [f"{cell}: {fault}" for fault in wrong]
@@ -147,6 +149,11 @@ def _compare(found: dict[str, Row], told: dict[str, dict[str, float]]) -> tuple[
             unit = "dB" if name == "adv_psnr" else "of the bits"
             faults.append(f"the mean {name} is {means[name]:.3g} {unit} away from the entry's, more than {allowed:g}")
     return faults, means["adv_psnr"]
+
+
+def _numbers(tables: Sequence[pd.DataFrame], sample: str) -> dict[str, float]:
+    """What an entry says of a sample."""
+    return {str(column): float(table[column][sample]) for table in tables for column in table}
 
 
 def _gap(here: float | None, there: float | None, relative: bool) -> float:

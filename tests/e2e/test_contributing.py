@@ -32,7 +32,7 @@ TABLE = {
 def away(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A folder with what the document shows, a small board in the place of the published one, and the commands."""
     folder = tmp_path_factory.mktemp("contributing")
-    script = [sys.executable, ROOT / ".ci" / "as_written.py", ROOT / "CONTRIBUTING.md", folder]
+    script = [sys.executable, *map(str, (ROOT / ".ci" / "as_written.py", ROOT / "CONTRIBUTING.md", folder))]
     commands = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
     found(TABLE, folder / "leaderboards" / "photos-quick")
     return folder, commands

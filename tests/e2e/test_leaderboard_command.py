@@ -84,7 +84,7 @@ def test_entries_hold_what_the_run_says(made: Path) -> None:
     for path in results(made).values():
         back = Entry.read(path).frame(board.data).set_index(["cell", "sample"])
         of = rows.loc[back.index]
-        for column in set(of) & set(back) - {"warnings"}:
+        for column in map(str, set(of) & set(back) - {"warnings"}):
             if pd.api.types.is_numeric_dtype(of[column]):
                 pd.testing.assert_series_equal(
                     back[column].astype(float), of[column].astype(float), rtol=2e-5, atol=1e-4, obj=column

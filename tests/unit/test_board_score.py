@@ -79,8 +79,8 @@ def rows() -> pd.DataFrame:
         ("apgd", "b", 26.0, 0.45, 0.0, 7.0),
     ]
     frame = pd.DataFrame(lines, columns=["attack", "sample", "adv_psnr", "adv_bpp", "decode_failed", "vi_db"])
-    alike = {"objective": "distortion", "access": "oblivious", "bpp": 0.2, "psnr": 31.0, "ms_ssim": 0.9}
-    return frame.assign(**alike, rate_ratio=frame["adv_bpp"] / 0.2)
+    frame = frame.assign(objective="distortion", access="oblivious", bpp=0.2, psnr=31.0, ms_ssim=0.9)
+    return frame.assign(rate_ratio=frame["adv_bpp"] / 0.2)
 
 
 def test_the_worst_attack_of_each_sample_by_quality_and_by_rate() -> None:
