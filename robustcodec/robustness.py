@@ -7,8 +7,9 @@ Scores are plain floats that are finite or NaN; who writes JSON turns NaN into n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -201,6 +202,23 @@ def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     known = [c for c in WORST_TOO if c in rows]
     worst[known] = rows.groupby(WORST_OF)[known].max().to_numpy()  # sorted by the same keys
     return worst
+
+
+Worst = Literal["psnr", "rate"]  # what makes an attack the worst: the least PSNR it leaves, or the most bits it costs
+
+
+def worst_rows(rows: pd.DataFrame, of: Sequence[str], by: Worst = "psnr") -> pd.DataFrame:
+    """The whole row of the worst attack in each group of columns ``of``, sorted by them.
+
+    ``rows``: one per cell and sample. A decoder that failed showed nothing: its ``adv_psnr`` is 0 dB here. Ties go to
+    the first by attack, objective and access.
+    """
+    shown = rows["adv_psnr"].astype(float).mask(rows["decode_failed"] == 1, FAILED_PSNR)
+    by_column, rising = ("adv_psnr", True) if by == "psnr" else ("adv_bpp", False)
+    ties = [c for c in ("attack", "objective", "access") if c in rows]
+    directions = [*[True] * len(of), rising, *[True] * len(ties)]
+    ranked = rows.assign(adv_psnr=shown).sort_values([*of, by_column, *ties], ascending=directions, kind="stable")
+    return ranked.drop_duplicates(list(of)).reset_index(drop=True)
 
 
 def bd_rate_attacked(bpp: ArrayLike, psnr: ArrayLike, adv_bpp: ArrayLike, adv_psnr: ArrayLike) -> float:

@@ -36,9 +36,10 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from robustcodec.boards.score import WORST_IS, Worst
+from robustcodec.boards.score import WORST_IS
 from robustcodec.errors import BoardError
 from robustcodec.grid import Cell, Grid
+from robustcodec.robustness import Worst
 from robustcodec.weights import dump_toml
 
 Kind = Literal["bare", "defended", "no-gradient"]

@@ -26,9 +26,10 @@ TITLE = "robustcodec leaderboards"
 _BLOCK = re.compile(r"(<!-- leaderboard ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
-def published(folder: Path) -> tuple[dict[Path, str], list[str]]:
+def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     """Every file that follows from the boards in ``folder`` (one, or a folder of them) and its content; and all that is
-    wrong with their entries, which are left out. Raises :class:`BoardError` for a folder without a board.
+    wrong with their entries, which are left out. ``site``: with the whole page. Raises :class:`BoardError` for a folder
+    without a board.
     """
     files: dict[Path, str] = {}
     faults: list[str] = []
@@ -42,8 +43,9 @@ def published(folder: Path) -> tuple[dict[Path, str], list[str]]:
         lines = table(board, entries).to_csv(index=False, float_format="%.6g", lineterminator="\n")
         files[board.folder / "table.csv"] = lines
         views.append(view(board, entries))
-    files[folder / KEPT] = render(views, TITLE)
-    files[folder / SITE] = render(views, TITLE)
+    files[folder / KEPT] = render(views, TITLE, libraries=False)
+    if site:
+        files[folder / SITE] = render(views, TITLE)
     for path in (folder / "README.md", folder.resolve().parent / "README.md"):
         if path.is_file() and path not in files:
             files[path] = _with_tables(path.read_text(encoding="utf-8"), found)
@@ -52,7 +54,7 @@ def published(folder: Path) -> tuple[dict[Path, str], list[str]]:
 
 def build(folder: Path) -> tuple[list[Path], list[str]]:
     """Write :func:`published`; the files that changed, and what is wrong with entries."""
-    files, faults = published(folder)
+    files, faults = published(folder, site=True)
     changed = [path for path, text in files.items() if not _holds(path, text)]
     for path in changed:
         write_whole(path, files[path].encode())
@@ -61,9 +63,8 @@ def build(folder: Path) -> tuple[list[Path], list[str]]:
 
 def check(folder: Path) -> list[str]:
     """Everything that is wrong: with entries, and with files that are not what :func:`build` would write now."""
-    files, faults = published(folder)
-    site = folder / SITE
-    stale = [path for path, text in files.items() if not _holds(path, text) and (path != site or path.is_file())]
+    files, faults = published(folder, site=(folder / SITE).is_file())
+    stale = [path for path, text in files.items() if not _holds(path, text)]
     return faults + [f"{path} is not what its entries give; robustcodec leaderboard build {folder}" for path in stale]
 
 
@@ -88,7 +89,8 @@ def view(board: Board, entries: Sequence[Entry]) -> View:
     """A board for the page."""
     frames = [entry.frame(board.data) for entry in entries]
     curves = [c for c in (entry.curves(board.data) for entry in entries) if len(c)]
-    points = board.points.groupby("codec")[["bpp", "psnr"]].mean().reset_index().assign(data=board.data)
+    means = board.points.groupby("codec")[["bpp", "psnr"]].mean()
+    anchor = means.reset_index(drop=True).assign(data=board.data, codec=f"anchor {', '.join(board.anchor)}")
     return View(
         name=board.name,
         title=board.title,
@@ -104,7 +106,8 @@ def view(board: Board, entries: Sequence[Entry]) -> View:
             for entry in entries
             for sample, shown in entry.pictures.items()
         },
-        anchor=points,
+        anchor=anchor,
+        worst=board.worst,
     )
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from robustcodec.errors import BadData
-from robustcodec.robustness import FAILED_PSNR, interval
+from robustcodec.robustness import Worst, interval, worst_rows
 
-Worst = Literal["psnr", "rate"]
 WORST_IS = {"psnr": "leaves the least PSNR", "rate": "costs the most bits"}
 RESAMPLES = 1000
 Array = NDArray[np.float64]
@@ -42,7 +40,7 @@ def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str
 
     ``rows``: one per cell and sample, as :meth:`robustcodec.boards.entry.Entry.frame` gives them.
     """
-    hit = worst_rows(rows, worst)
+    hit = worst_rows(rows, ["sample"], worst).set_index("sample")
     samples = [str(sample) for sample in hit.index]
     attacked = premium(hit["adv_bpp"], hit["adv_psnr"], anchor, samples)
     clean = premium(hit["bpp"], hit["psnr"], anchor, samples)
@@ -69,19 +67,6 @@ def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str
         "decode_failures": int(rows["decode_failed"].sum()),
         "beyond": "yes" if attacked.beyond or clean.beyond else "no",
     }
-
-
-def worst_rows(rows: pd.DataFrame, worst: Worst) -> pd.DataFrame:
-    """Of each ``sample`` the row that is worst: with the least ``adv_psnr`` or the most ``adv_bpp``.
-
-    A reconstruction that failed to decode counts as 0 dB. Ties go to the first by attack, objective and access.
-    """
-    failed = rows["decode_failed"] == 1
-    shown = rows.assign(adv_psnr=rows["adv_psnr"].astype(float).mask(failed, FAILED_PSNR))
-    keys, rising = (["adv_psnr"], [True]) if worst == "psnr" else (["adv_bpp"], [False])
-    order = [*keys, *LEADING]
-    ranked = shown.sort_values(["sample", *order], ascending=[True, *rising, True, True, True], kind="stable")
-    return ranked.drop_duplicates("sample").set_index("sample")
 
 
 def premium(bpp: ArrayLike, psnr: ArrayLike, anchor: pd.DataFrame, samples: list[str]) -> Score:

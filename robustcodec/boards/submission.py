@@ -16,10 +16,11 @@ from robustcodec import conformance
 from robustcodec.boards.board import Board, Kind, kind_of
 from robustcodec.boards.entry import CLEAN, DERIVED, Entry, Measured, Table, rounded
 from robustcodec.boards.founding import samples_of
-from robustcodec.boards.score import standing, worst_rows
+from robustcodec.boards.score import standing
 from robustcodec.errors import BoardError, UserError
 from robustcodec.grid import Cell, fingerprint
 from robustcodec.page.images import data_uri
+from robustcodec.robustness import worst_rows
 from robustcodec.store import Result, Store
 
 WHOLE = 1e-3  # of a byte: how far a size may be from a whole number of bytes
@@ -230,14 +231,15 @@ def _run_command(board: Board, cell: Cell) -> str:
 
 def _pictured(made: Entry, store: Store, wanted: Sequence[Cell], rows: pd.DataFrame, board: Board) -> Entry:
     """With pictures of each sample under its worst attack at the threat that ranks."""
-    hit = worst_rows(rows[rows["threat"] == board.threat], board.worst)
+    hit = worst_rows(rows[rows["threat"] == board.threat], ["sample"], board.worst)
     pictures = {}
-    for sample, row in hit.iterrows():
-        clips = store.decoded(str(row["cell"])).get(str(sample))
+    for row in hit.to_dict("records"):
+        sample = str(row["sample"])
+        clips = store.decoded(str(row["cell"])).get(sample)
         if clips is None:
             raise UserError(
                 f"the run keeps no picture of {sample} ({row['cell']}), which {board.name} shows; run that cell again"
             )
         shown = {name: [data_uri(frame) for frame in clip] for name, clip in clips.items()}
-        pictures[str(sample)] = {"attack": f"{row['attack']}, {row['objective']}", **shown}
+        pictures[sample] = {"attack": f"{row['attack']}, {row['objective']}", **shown}
     return replace(made, pictures=pictures)

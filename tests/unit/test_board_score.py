@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustcodec.boards.score import premium, standing, worst_rows
+from robustcodec.boards.score import premium, standing
 from robustcodec.errors import BadData
 from robustcodec.rate import bd_rate
+from robustcodec.robustness import worst_rows
 
 SAMPLES = ["a", "b", "c"]
 RATES, QUALITIES = [0.1, 0.2, 0.5, 1.0], [24.0, 27.0, 31.0, 34.0]
@@ -84,9 +85,10 @@ def rows() -> pd.DataFrame:
 
 
 def test_the_worst_attack_of_each_sample_by_quality_and_by_rate() -> None:
-    assert worst_rows(rows(), "psnr")["attack"].to_dict() == {"a": "apgd", "b": "pgd"}
-    assert worst_rows(rows(), "psnr")["adv_psnr"].to_dict() == {"a": 29.0, "b": 0.0}
-    assert worst_rows(rows(), "rate")["attack"].to_dict() == {"a": "pgd", "b": "apgd"}
+    by_psnr, by_rate = (worst_rows(rows(), ["sample"], by).set_index("sample") for by in ("psnr", "rate"))
+    assert by_psnr["attack"].to_dict() == {"a": "apgd", "b": "pgd"}
+    assert by_psnr["adv_psnr"].to_dict() == {"a": 29.0, "b": 0.0}
+    assert by_rate["attack"].to_dict() == {"a": "pgd", "b": "apgd"}
 
 
 def test_a_standing_holds_what_the_rows_say() -> None:

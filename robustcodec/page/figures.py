@@ -1,0 +1,242 @@
+"""The page's plots, as Plotly figures: rate–distortion arrows, security curves, heat maps, drift over frames.
+
+Colours are Okabe & Ito's (:mod:`robustcodec.pictures`); markers and dashes say the same without colour. Labels are
+escaped, for Plotly reads some HTML in them.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from robustcodec.page.tables import worst_of_samples
+from robustcodec.page.view import View
+from robustcodec.pictures import COLOURS
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x")
+DASHES = ("solid", "dash", "dot", "dashdot")
+NEUTRAL = "#808080"  # legible on light and on dark
+WORST = "worst attack on each sample"
+MEASURES = {
+    "delta_psnr": "loss of PSNR (dB)",
+    "vi_db": "amplification, VI (dB)",
+    "rate_ratio": "rate, attacked / clean",
+}
+INPUT = "input PSNR (dB): stronger attack →"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One plot. ``board``: (data, threat) it is of, no threat where it is of several; ``choices``: what a switch
+    shows one at a time, the ``meta`` of its traces; ``rows``: lines of a heat map, which decide its height.
+    """
+
+    kind: str
+    board: tuple[str, str]
+    alt: str
+    figure: str
+    choices: tuple[str, ...] = ()
+    rows: int = 0
+
+
+def drawings(view: View) -> list[Drawing]:
+    """All plots that the numbers of a view allow."""
+    if view.rows.empty:
+        return []
+    names = list(dict.fromkeys([*view.ranking["entry"], *view.rows["entry"]]))
+    styles = {name: _style(i) for i, name in enumerate(names)}
+    worst = worst_of_samples(view.rows, view.worst)
+    return [
+        *_rate_distortion(view, worst, styles),
+        *_security(view.rows, worst, styles),
+        *_heat_maps(view.rows, names),
+        *_drift(view.curves, styles),
+    ]
+
+
+def _style(index: int) -> dict[str, Any]:
+    """Colour, marker and dash of the entry at a place of the ranking; the black of the palette is left to the page."""
+    colour = COLOURS[index % (len(COLOURS) - 1)]
+    return {"colour": colour, "symbol": SYMBOLS[index % len(SYMBOLS)], "dash": DASHES[index % len(DASHES)]}
+
+
+def safe(text: object) -> str:
+    """``text`` as Plotly shows it letter by letter."""
+    return html.escape(str(text), quote=False)
+
+
+def _numbers(values: Iterable[float]) -> list[float | None]:
+    return [None if pd.isna(v) else round(float(v), 4) for v in values]
+
+
+def _json(figure: go.Figure) -> str:
+    table = json.loads(figure.to_json())
+    table["layout"].pop("template", None)  # the page has a light and a dark one
+    return json.dumps({"data": table["data"], "layout": table["layout"]}, separators=(",", ":"), sort_keys=True)
+
+
+def _boards(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    for (data, threat), group in frame.groupby(["data", "threat"], sort=True):
+        yield (str(data), str(threat)), group
+
+
+def _trace(x: Iterable[float], y: Iterable[float], name: str, style: Mapping[str, Any], **more: Any) -> go.Scatter:
+    marker = {
+        "color": style["colour"],
+        "symbol": style["symbol"],
+        "size": 8,
+        "opacity": 1,
+        "line": {"width": 0},
+    } | more.pop("marker", {})
+    line = {"color": style["colour"], "dash": style["dash"], "width": 2}
+    return go.Scatter(x=_numbers(x), y=_numbers(y), name=safe(name), marker=marker, line=line, **more)
+
+
+def _rate_distortion(view: View, worst: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
+    """Per board and entry an arrow from its clean mean to its mean under the worst attack on each sample."""
+    for board, group in _boards(worst):
+        figure = go.Figure()
+        anchor = view.anchor[view.anchor["data"] == board[0]] if view.anchor is not None else pd.DataFrame()
+        for codec, curve in anchor.groupby("codec") if len(anchor) else ():
+            line = curve.sort_values("bpp")
+            style = {"colour": NEUTRAL, "symbol": "line-ns-open", "dash": "longdash"}
+            figure.add_trace(_trace(line["bpp"], line["psnr"], f"{codec}, clean", style, mode="lines+markers"))
+        means = group.groupby("entry")[["bpp", "psnr", "adv_bpp", "adv_psnr"]].mean()
+        for entry in (name for name in styles if name in means.index):
+            bpp, psnr, adv_bpp, adv_psnr = map(float, means.loc[entry])
+            style = styles[entry]
+            shared = {
+                "legendgroup": safe(entry),
+                "hovertemplate": "%{text}: %{y:.2f} dB at %{x:.3f} bpp<extra>%{fullData.name}</extra>",
+            }
+            ends = {"symbol": ["circle", "arrow"], "size": [1, 14], "angleref": "previous"}
+            arrow = {
+                "mode": "lines+markers",
+                "marker": ends,
+                "text": ["clean", "attacked"],
+                "showlegend": False,
+            } | shared
+            solid = style | {"dash": "solid"}
+            figure.add_trace(_trace((bpp, adv_bpp), (psnr, adv_psnr), entry, solid, **arrow))
+            start = {"mode": "markers", "marker": {"size": 10}, "text": ["clean"]} | shared
+            figure.add_trace(_trace((bpp,), (psnr,), entry, style, **start))
+        figure.update_layout(
+            xaxis={"title": {"text": "bits per pixel (real bytes)"}, "rangemode": "tozero"},
+            yaxis={"title": {"text": "PSNR (dB)"}},
+        )
+        alt = f"Rate and distortion on {board[0]} under {board[1]}: an arrow per entry from clean to attacked"
+        yield Drawing("rd", board, alt, _json(figure))
+
+
+def _family(threat: str) -> str:
+    """What threats of different budgets share: ``psnr:40,frames=first`` → ``psnr,frames=first``."""
+    return re.sub(r":[^,]*", "", threat, count=1)
+
+
+def _lines(rows: pd.DataFrame) -> pd.Series[str]:
+    """What an attack is called: with its objective where there are several."""
+    several = rows["objective"].nunique() > 1
+    return rows["attack"] + (", " + rows["objective"] if several else "")
+
+
+def _security(rows: pd.DataFrame, worst: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
+    """Per data set, loss of PSNR (above) and rate factor (below) against input PSNR, where budgets differ."""
+    every = rows.assign(line=_lines(rows), loss=rows["delta_psnr"])
+    joint = worst.assign(line=WORST)
+    largest = rows.groupby(["entry", "data", "threat", "sample"])["rate_ratio"].max().rename("largest")
+    joint = joint.merge(largest.reset_index(), on=["entry", "data", "threat", "sample"]).assign(
+        rate_ratio=lambda t: t["largest"]
+    )
+    columns = ["entry", "data", "threat", "line", "sample", "input_psnr", "loss", "rate_ratio"]
+    points = pd.concat([joint[columns], every[columns]], ignore_index=True)
+    points["family"] = points["threat"].map(_family)
+    keys = ["data", "family", "entry", "line", "threat"]
+    means = points.groupby(keys, as_index=False)[["input_psnr", "loss", "rate_ratio"]].mean()
+    means = means[means.groupby(keys[:-1])["threat"].transform("nunique") > 1]
+    for (data, family), group in means.groupby(["data", "family"], sort=True):
+        choices = (WORST, *sorted(set(group["line"]) - {WORST}))
+        figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+        for line, entry in itertools.product(choices, styles):
+            curve = group[(group["line"] == line) & (group["entry"] == entry)].sort_values("input_psnr")
+            if curve.empty:
+                continue
+            shared = {"mode": "lines+markers", "meta": line, "visible": line == WORST, "legendgroup": entry}
+            for row, column in ((1, "loss"), (2, "rate_ratio")):
+                named = {"showlegend": row == 1} | shared
+                figure.add_trace(_trace(curve["input_psnr"], curve[column], entry, styles[entry], **named), row, 1)
+        figure.update_xaxes(autorange="reversed")
+        figure.update_layout(
+            xaxis2={"title": {"text": INPUT}},
+            yaxis={"title": {"text": "loss of PSNR (dB)"}},
+            yaxis2={"title": {"text": "rate, attacked / clean"}},
+        )
+        alt = f"Loss of PSNR and rate factor on {data} as the budget of {family} grows, a line per entry"
+        yield Drawing("security", (str(data), ""), alt, _json(figure), choices)
+
+
+def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
+    """Per board, entry down and attack across: three scores, the mean over samples in each cell."""
+    for board, group in _boards(rows.assign(line=_lines(rows))):
+        figure = go.Figure()
+        lines = 0
+        for column, measure in MEASURES.items():
+            matrix = group.pivot_table(index="entry", columns="line", values=column, aggfunc="mean")
+            matrix = matrix.reindex([name for name in reversed(names) if name in matrix.index])
+            lines = len(matrix)
+            decimals = 3 if column == "rate_ratio" else 2
+            numbers = [["–" if pd.isna(v) else f"{v:.{decimals}f}" for v in line] for line in matrix.to_numpy()]
+            figure.add_trace(
+                go.Heatmap(
+                    z=[_numbers(line) for line in matrix.to_numpy()],
+                    x=[safe(name) for name in matrix.columns],
+                    y=[safe(name) for name in matrix.index],
+                    text=numbers,
+                    texttemplate="%{text}",
+                    hovertemplate="%{y}<br>%{x}: %{text}<extra></extra>",
+                    colorscale="Cividis",
+                    xgap=2,
+                    ygap=2,
+                    meta=measure,
+                    visible=column == "delta_psnr",
+                    colorbar={"thickness": 12},
+                )
+            )
+        figure.update_layout(xaxis={"side": "top", "type": "category"}, yaxis={"type": "category"})
+        alt = f"Heat map of attack and entry on {board[0]} under {board[1]}; the numbers are in the cells"
+        yield Drawing("heat", board, alt, _json(figure), tuple(MEASURES.values()), lines)
+
+
+def _drift(curves: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
+    """Per board of clips, the dB that each frame loses, the mean over samples: a line per entry."""
+    if curves.empty:
+        return
+    lost = curves.assign(line=_lines(curves), loss=curves["psnr"] - curves["adv_psnr"])
+    for board, group in _boards(lost):
+        runs = ["entry", "sample", "cell"]
+        mean = group.groupby([*runs])["loss"].mean().rename("mean").reset_index().sort_values("mean", kind="stable")
+        worst = mean.drop_duplicates(["entry", "sample"], keep="last")[runs]
+        joint = group.merge(worst, on=runs).assign(line=WORST)
+        choices = (WORST, *sorted(set(group["line"])))
+        figure = go.Figure()
+        both = pd.concat([joint, group], ignore_index=True).groupby(["line", "entry", "frame"])["loss"].mean().dropna()
+        for line, entry in itertools.product(choices, styles):
+            if (line, entry) not in both.index:
+                continue
+            curve = both.loc[line, entry]
+            more = {"mode": "lines+markers", "meta": line, "visible": line == WORST}
+            figure.add_trace(_trace(curve.index, curve, entry, styles[entry], **more))
+        figure.update_layout(
+            xaxis={"title": {"text": "frame"}, "dtick": 1 if group["frame"].nunique() <= 24 else None},
+            yaxis={"title": {"text": "loss of PSNR to the attack (dB)"}},
+        )
+        alt = f"Loss of PSNR by frame on {board[0]} under {board[1]}, a line per entry"
+        yield Drawing("drift", board, alt, _json(figure), choices)

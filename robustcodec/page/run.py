@@ -1,0 +1,174 @@
+"""A run folder as a view of the page: its leaderboard, how each entry was made, and its most damaged pictures.
+
+Times are left out, as they are of results: a run that was resumed has the same page as one that was not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+
+import pandas as pd
+
+from robustcodec import report
+from robustcodec.grid import Cell
+from robustcodec.page.images import data_uris
+from robustcodec.page.tables import worst_of_samples
+from robustcodec.page.view import Detail, Shot, View
+from robustcodec.store import Result, Store
+
+ABOUT = (
+    "Rates are real bytes, and reconstructions are decoded from those bytes alone. Budgets are as reached after the "
+    "attacked input was rounded to 8 bits. Higher robust PSNR is better; compare entries that met the same attacks.",
+)
+INTERVAL = "95 % interval"
+OWN = {
+    "entry": "the codec, the defense around it, and what its attacker knew where that makes a difference",
+    INTERVAL: "bootstrap 95 % interval of robust_psnr over samples",
+    "warnings": "how many kinds of warnings the checks raised; opened with the entry",
+}
+RANKING = (
+    *("rank", "entry", "data", "threat", "robust_psnr", INTERVAL, "psnr", "drop", "bpp", "rate_ratio", "vi_db"),
+    *("break_db", "unbroken", "worst_attack", "attacks", "not_run", "samples", "decode_failures", "warnings"),
+)
+MACHINE = ("robustcodec", "commit", "python", "device")  # of the provenance; the rest are libraries
+_AXES = ("codec", "defense", "access", "data", "threat", "attack", "objective", "precision", "seed")
+_Victim = tuple[str, str, str]
+
+
+def of_run(store: Store, cells: Sequence[Cell]) -> View:
+    """What ``cells`` of a run have found so far; an entry is a codec with its defense and what its attacker knew.
+
+    Raises :class:`StoreError` for a run folder that cannot be read.
+    """
+    labels = _labels(cells)
+    rows, curves = (_labelled(frame, labels) for frame in (store.frame(cells), store.curves(cells)))
+    board = _labelled(report.leaderboard(rows), labels)
+    shots, originals = _pictures(store, rows)
+    met: dict[str, list[Cell]] = {}
+    for cell in cells:
+        met.setdefault(labels[_victim(cell)], []).append(cell)
+    return View(
+        name="run",
+        title="Results",
+        about=ABOUT,
+        ranking=_ranking(board),
+        meanings={column: OWN.get(column) or report.LEADERBOARD[column] for column in RANKING},
+        rows=rows,
+        curves=curves,
+        details={
+            entry: _detail(store, mine, board[board["entry"] == entry]["warnings"]) for entry, mine in met.items()
+        },
+        shots=shots,
+        originals=originals,
+    )
+
+
+def _victim(cell: Cell) -> _Victim:
+    return cell.codec, cell.defense, cell.access
+
+
+def _labels(cells: Iterable[Cell]) -> dict[_Victim, str]:
+    """A label per victim; where two would share one, what the attacker knew tells them apart."""
+    victims = list(dict.fromkeys(map(_victim, cells)))
+    short = {key: report.victim(*key) for key in victims}
+    shared = [label for label in short.values() if list(short.values()).count(label) > 1]
+    return {key: f"{label} ({key[2]})" if label in shared else label for key, label in short.items()}
+
+
+def _labelled(frame: pd.DataFrame, labels: dict[_Victim, str]) -> pd.DataFrame:
+    if frame.empty:
+        return frame.assign(entry=pd.Series(dtype=object))
+    return frame.assign(entry=[labels[key] for key in frame[report.VICTIM].itertuples(index=False, name=None)])
+
+
+def _ranking(board: pd.DataFrame) -> pd.DataFrame:
+    ends = zip(board["robust_low"], board["robust_high"], strict=True)
+    kinds = [len(text.split("; ")) if text else 0 for text in board["warnings"]]
+    shown = board.assign(warnings=kinds)
+    shown[INTERVAL] = [f"{low:.2f} – {high:.2f}" for low, high in ends]
+    return shown[list(RANKING)]
+
+
+def _detail(store: Store, cells: Sequence[Cell], warnings: Iterable[str]) -> Detail:
+    results = [result for cell in cells if (result := store.result(cell.id)) is not None]
+    found = dict.fromkeys(w for text in warnings for w in text.split("; ") if w)
+    failed = [f"failed: {r.cell}: {_last(r.error)}" for r in results if r.status != "ok"]
+    missing = len(cells) - len(results)
+    unfinished = [f"{missing} of {len(cells)} cells have no result yet"] if missing else []
+    return Detail(
+        facts=_facts(cells, [r for r in results if r.status == "ok"]),
+        command="\n".join(map(_command, _products(list(cells)))),
+        warnings=(*found, *failed, *unfinished),
+    )
+
+
+def _last(error: str | None) -> str:
+    return ((error or "").strip().splitlines() or [""])[-1]
+
+
+def _facts(cells: Sequence[Cell], results: Sequence[Result]) -> dict[str, str]:
+    """What made the numbers; several values where cells differ."""
+    first = cells[0]
+    facts = {"codec": first.codec, "defense": first.defense, "access": first.access}
+    prints = [str((r.identity or {}).get("codec", {}).get("fingerprint", "")) for r in results]
+    if coded := _joined(prints):
+        facts["weights sha256" if re.fullmatch("[0-9a-f]{64}", coded) else "coded by"] = coded
+    made_by = [r.provenance or {} for r in results]
+    facts |= {name: said for name in MACHINE if (said := _joined(made.get(name, "") for made in made_by))}
+    facts["libraries"] = _joined(f"{name} {v}" for made in made_by for name, v in made.items() if name not in MACHINE)
+    facts["precision of gradients"] = _joined(c.precision for c in cells)
+    facts["seeds"] = _joined(str(c.seed) for c in cells)
+    facts["cells"] = f"{len(results)} of {len(cells)} measured"
+    return facts
+
+
+def _joined(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(v for v in values if v))
+
+
+def _products(cells: list[Cell]) -> Iterator[list[Cell]]:
+    """``cells`` in groups that are each the product of their axes, as one command line measures them."""
+    axes = ("limit", *_AXES)
+    values = {axis: list(dict.fromkeys(getattr(c, axis) for c in cells)) for axis in axes}
+    product = set(itertools.product(*values.values()))
+    if len(values["limit"]) == 1 and product == {tuple(getattr(c, axis) for axis in axes) for c in cells}:
+        yield cells
+        return
+    axis = next(axis for axis in axes if len(values[axis]) > 1)
+    for value in values[axis]:
+        yield from _products([c for c in cells if getattr(c, axis) == value])
+
+
+def _command(cells: Sequence[Cell]) -> str:
+    words = ["robustcodec", "run"]
+    for axis in _AXES:
+        for value in dict.fromkeys(str(getattr(c, axis)) for c in cells):
+            words += [f"--{axis}", shlex.quote(value)]
+    return " ".join([*words, *(["--limit", str(cells[0].limit)] if cells[0].limit else [])])
+
+
+def _pictures(store: Store, rows: pd.DataFrame) -> tuple[tuple[Shot, ...], dict[tuple[str, str], tuple[str, ...]]]:
+    """The worst attack on each sample of each entry and threat, of which the run kept pictures."""
+    shots: list[Shot] = []
+    originals: dict[tuple[str, str], tuple[str, ...]] = {}
+    clean: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    if rows.empty:
+        return (), {}
+    for cell, group in worst_of_samples(rows, "psnr").groupby("cell", sort=True):
+        decoded = store.decoded(str(cell))
+        for row in group.to_dict("records"):
+            clips = decoded.get(row["sample"])
+            if clips is None:  # a large data set: the run keeps the first samples
+                continue
+            data, sample, entry = row["data"], row["sample"], row["entry"]
+            if (data, sample) not in originals:
+                originals[data, sample] = data_uris(clips["original"])
+            if (entry, data, sample) not in clean:
+                clean[entry, data, sample] = data_uris(clips["clean"])
+            attacked = () if row["decode_failed"] == 1 else data_uris(clips["attacked"])
+            seen = clean[entry, data, sample], data_uris(clips["adversarial"]), attacked
+            shots.append(Shot(entry, row["threat"], data, sample, row["attack"], *seen, damage=row["loss"]))
+    return tuple(sorted(shots, key=lambda s: (-s.damage, s.entry, s.data, s.threat, s.sample))), originals
