@@ -4,6 +4,7 @@ import robustcodec
 
 codec = robustcodec.load("bmshj2018-hyperprior.tiny-q2")
 frame = robustcodec.run("grid.toml").frame        # pandas: one row per cell and sample
+board = robustcodec.read("runs/default").leaderboard()
 outcome = robustcodec.attack("photo.png", "bmshj2018-hyperprior.tiny-q2", attack="pgd", threat="36dB")
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Run", "attack", "load", "run"]
+__all__ = ["Run", "attack", "load", "read", "run"]
 
 if TYPE_CHECKING:
     import pandas
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from robustcodec.interfaces import Codec
     from robustcodec.outcome import Outcome
+    from robustcodec.store import Store
 
 
 def load(codec: str, defense: str = "none") -> Codec:
@@ -38,7 +40,7 @@ def load(codec: str, defense: str = "none") -> Codec:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, one row per cell and sample, and what failed (cell → error)."""
+    """A run, finished or not: its folder, one row per finished cell and sample, and what failed (cell → error)."""
 
     folder: Path
     frame: pandas.DataFrame
@@ -49,6 +51,12 @@ class Run:
         from robustcodec import report
 
         return report.leaderboard(self.frame)
+
+    def attacks(self) -> pandas.DataFrame:
+        """What each attack did to each codec and defense; columns: :data:`robustcodec.report.ATTACKS`."""
+        from robustcodec import report
+
+        return report.attack_table(self.frame)
 
 
 def run(grid: str | Path | None = None, out: str | Path | None = None, device: str = "cpu", batch_size: int = 1) -> Run:
@@ -63,6 +71,29 @@ def run(grid: str | Path | None = None, out: str | Path | None = None, device: s
     store.put_grid(chosen)
     tally = Runner(store, device, batch_size).run(cells)
     return Run(store.root, store.frame(cells), tally.errors)
+
+
+def existing(folder: str | Path) -> Store:
+    """The store of a run folder; raises :class:`StoreError`, and leaves nothing behind, where there is no run."""
+    from robustcodec.errors import StoreError
+    from robustcodec.store import Store
+
+    if not (Path(folder) / "grid.toml").is_file():
+        raise StoreError(f"{folder} is not a run folder (no grid.toml); give the --out of a robustcodec run")
+    return Store(Path(folder))
+
+
+def read(folder: str | Path) -> Run:
+    """An existing run folder, as far as it has come: ``read("runs/default").leaderboard()``.
+
+    Raises :class:`robustcodec.errors.StoreError` for a folder that holds no run, or results of another release.
+    """
+    store = existing(folder)
+    cells = store.grid().cells()
+    results = [(str(cell), store.result(cell.id)) for cell in cells]
+    errors = {cell: result.error for cell, result in results if result is not None and result.error}
+    last = {cell: error.strip().splitlines()[-1] for cell, error in errors.items()}
+    return Run(store.root, store.frame(cells), last)
 
 
 def attack(

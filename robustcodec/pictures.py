@@ -2,6 +2,8 @@
 
 Colours are Okabe & Ito's (2008, https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart;
 numbers and marker shapes say the same without colour. The same input gives the same bytes.
+
+The suffix of a plot's path says what is written: ``.png``, or ``.pdf`` with vectors and embedded TrueType fonts.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -31,8 +33,59 @@ from robustcodec.store import Store, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported where used: a panel does not need it, and it takes a second
+    from matplotlib.lines import Line2D
 
 
+@dataclass(frozen=True)
+class Look:
+    """How large a figure is drawn.
+
+    Attributes:
+        points: Size of its text.
+        dpi: Of a PNG.
+        width: Inches of the whole figure, with the legend below the panels, as a page of print asks for; None: as wide
+            as what it shows needs, with the legend beside them, as a screen can scroll.
+    """
+
+    points: float = 10.0
+    dpi: int = 120
+    width: float | None = None
+
+    @property
+    def letter(self) -> float:
+        """Inches that a letter takes on average."""
+        return 0.58 * self.points / 72
+
+    def fold(self, text: str, share: float = 1.0) -> str:
+        """``text`` in lines that fit into a share of the width."""
+        room = math.inf if self.width is None else (share * self.width - 0.35) / self.letter
+        return text if len(text) <= room else textwrap.fill(text, max(16, int(room)))
+
+    def size(self, screen: tuple[float, float], body: float, labels: Iterable[str]) -> tuple[float, float]:
+        """Inches: those for a screen, or the given width and ``body`` inches of panels above a legend of ``labels``."""
+        if self.width is None:
+            return screen
+        folded = [self.fold(label) for label in labels]
+        lines = sum(label.count("\n") + 1 for label in folded) / self._columns(folded)
+        return self.width, body + 1.4 * self.points / 72 * (math.ceil(lines) + 1 if folded else 0)
+
+    def legend(self, figure: Figure, handles: Iterable[Line2D]) -> None:
+        """Beside the panels, or below them where the width is given."""
+        if self.width is None:
+            figure.legend(handles=list(handles), loc="outside right upper", frameon=False)
+            return
+        folded = list(handles)
+        for handle in folded:
+            handle.set_label(self.fold(str(handle.get_label())))
+        columns = self._columns([str(handle.get_label()) for handle in folded])
+        figure.legend(handles=folded, loc="outside lower left", ncols=columns, frameon=False, columnspacing=1.2)
+
+    def _columns(self, labels: Sequence[str]) -> int:
+        longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
+        return max(1, int((self.width or 0) / (longest * self.letter + 0.45)))
+
+
+SCREEN = Look()
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*<>hp"
 NOTHING = "no results yet"
@@ -122,23 +175,32 @@ def panel(
 
 
 @contextmanager
-def figure_of(width: float, height: float, path: Path) -> Iterator[Figure]:
-    """A figure in matplotlib's own style whatever the user's settings, written to ``path`` at the end."""
+def figure_of(width: float, height: float, path: Path, look: Look = SCREEN) -> Iterator[Figure]:
+    """A figure in matplotlib's own style whatever the user's settings, written to ``path`` at the end: as a PDF if it
+    ends in ``.pdf``, as a PNG otherwise, neither with a date.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams["text.parse_math"] = False  # a name may hold a dollar sign
-        figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+        matplotlib.rcParams["pdf.fonttype"] = 42  # TrueType: text that can be searched, and that publishers accept
+        matplotlib.rcParams["font.size"] = look.points
+        if look.width is not None:
+            matplotlib.rcParams["axes.titlesize"] = "medium"
+            matplotlib.rcParams["axes.linewidth"] = 0.6
+        figure = Figure(figsize=(width, height), dpi=look.dpi, layout="constrained")
         yield figure
         buffer = BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        vector = path.suffix == ".pdf"
+        metadata = {"CreationDate": None} if vector else {"Software": None}
+        figure.savefig(buffer, format="pdf" if vector else "png", metadata=metadata)
     write_whole(path, buffer.getvalue())
 
 
-def _say_nothing(path: Path) -> Path:
-    with figure_of(4, 1.5, path) as figure:
+def _say_nothing(path: Path, look: Look) -> Path:
+    with figure_of(look.width or 4, 1.5, path, look) as figure:
         figure.text(0.5, 0.5, NOTHING, ha="center", va="center")
     return path
 
@@ -149,8 +211,8 @@ def _way(defense: str, access: str) -> str:
     return "no defense"
 
 
-def rate_distortion_plot(rows: pd.DataFrame, path: Path) -> Path:
-    """A PNG per data set and threat side by side: from each victim's clean mean an arrow to its mean under the
+def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
+    """A panel per data set and threat side by side: from each victim's clean mean an arrow to its mean under the
     attack that leaves the least PSNR, and a faint line to the others.
 
     Colour and number are the codec, the marker the defense with its access; full is clean, hollow attacked. PSNR
@@ -161,18 +223,27 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path) -> Path:
 
     rows = checked(rows)
     if rows.empty:
-        return _say_nothing(path)
+        return _say_nothing(path, look)
     rows["way"] = [_way(*key) for key in zip(rows["defense"], rows["access"], strict=True)]
     names = sorted(rows["codec"].unique())
     codecs = {name: (str(i + 1), COLOURS[i % len(COLOURS)]) for i, name in enumerate(names)}
     ways = sorted(set(rows["way"]), key=lambda way: (way != "no defense", way))
     markers = {way: MARKERS[i % len(MARKERS)] for i, way in enumerate(ways)}
     boards = list(rows.groupby(BOARD))
-    with figure_of(5 * len(boards) + 3.5, max(4.5, 1.5 + 0.25 * (len(codecs) + len(ways))), path) as figure:
+    handles = [
+        *(Line2D([], [], color=colour, lw=3, label=f"{number}  {n}") for n, (number, colour) in codecs.items()),
+        *(Line2D([], [], ls="", marker=markers[way], color="0.3", label=way) for way in ways),
+        Line2D([], [], ls="", marker="o", color="0.3", markersize=8, label="full: clean"),
+        Line2D([], [], ls="", marker="o", color="0.3", mfc="white", markersize=5, label="hollow: attacked"),
+    ]
+    screen = 5 * len(boards) + 3.5, max(4.5, 1.5 + 0.25 * (len(codecs) + len(ways)))
+    size = look.size(screen, 2.7, [str(handle.get_label()) for handle in handles])
+    with figure_of(*size, path, look) as figure:
         for axis, ((data, threat), board) in zip(
             figure.subplots(1, len(boards), squeeze=False)[0], boards, strict=True
         ):
-            axis.set(xlabel="bits per pixel (real bytes)", ylabel="PSNR (dB)", title=f"{data}, {threat}")
+            axis.set(xlabel="bits per pixel (real bytes)", ylabel="PSNR (dB)")
+            axis.set_title(look.fold(f"{data}, {threat}", 1 / len(boards)))
             axis.margins(0.08)
             axis.grid(color="0.9")
             axis.set_axisbelow(True)
@@ -187,48 +258,48 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path) -> Path:
                     axis.plot(*end, markers[way], color=colour, markerfacecolor="white", markersize=5)
                 axis.plot(*clean, markers[way], color=colour, markersize=8)
                 axis.annotate(number, clean, (5, 5), textcoords="offset points", color=colour, weight="bold")
-        handles = [
-            *(Line2D([], [], color=colour, lw=3, label=f"{number}  {n}") for n, (number, colour) in codecs.items()),
-            *(Line2D([], [], ls="", marker=markers[way], color="0.3", label=way) for way in ways),
-            Line2D([], [], ls="", marker="o", color="0.3", markersize=8, label="full: clean"),
-            Line2D([], [], ls="", marker="o", color="0.3", mfc="white", markersize=5, label="hollow: attacked"),
-        ]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        look.legend(figure, handles)
     return path
 
 
-def vulnerability_heatmap(rows: pd.DataFrame, path: Path) -> Path:
-    """A PNG of :func:`report.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
+def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
+    """:func:`report.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
 
     Raises :class:`StoreError` for rows that are not results, or if ``path`` cannot be written.
     """
     matrix = vi_matrix(rows).T
     if matrix.empty:
-        return _say_nothing(path)
+        return _say_nothing(path, look)
     values = matrix.to_numpy(dtype=float)
-    downs = [", ".join(key) for key in matrix.index]
-    longest = max(map(len, [*downs, *matrix.columns]))
-    with figure_of(
-        2 + 0.08 * longest + 0.8 * len(matrix.columns), 1.5 + 0.08 * longest + 0.4 * len(downs), path
-    ) as fig:
+    threats = matrix.index.unique("threat")
+    titled = look.width is not None and len(threats) == 1
+    downs = [look.fold(attack if titled else f"{attack}, {threat}", 0.45) for attack, threat in matrix.index]
+    acrosses = [look.fold(name, 0.45) for name in matrix.columns]
+    longest = max(map(len, [*downs, *acrosses]))
+    screen = 2 + 0.08 * longest + 0.8 * len(acrosses), 1.5 + 0.08 * longest + 0.4 * len(downs)
+    tallest = max(len(line) for name in acrosses for line in name.split("\n"))
+    lines = sum(max(1.8, 1.2 * name.count("\n") + 1.5) for name in downs)
+    body = max(1.0, lines * look.points / 72) + 0.7 * tallest * look.letter + 0.4
+    with figure_of(*look.size(screen, body, ()), path, look) as fig:
         axis = fig.subplots()
+        if titled:
+            axis.set_title(threats[0])
         image = axis.imshow(values, cmap="cividis", aspect="auto")
         axis.set_facecolor("0.9")
         axis.set_yticks(range(len(downs)), downs)
-        axis.set_xticks(
-            range(len(matrix.columns)), list(matrix.columns), rotation=40, ha="right", rotation_mode="anchor"
-        )
+        axis.set_xticks(range(len(acrosses)), acrosses, rotation=40, ha="right", rotation_mode="anchor")
         for (row, column), value in np.ndenumerate(values):
             luminance = np.dot(np.power(image.to_rgba(value)[:3], 2.2), [0.2126, 0.7152, 0.0722])
             dark = np.isfinite(value) and luminance < 0.18  # above, black has the higher contrast (WCAG 2)
             text = f"{value:.1f}" if np.isfinite(value) else "–"
             axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
-        fig.colorbar(image, label="vi_db: amplification of the perturbation (dB)")
+        said = "vi_db: amplification of the perturbation (dB)"
+        fig.colorbar(image, label=said if look.width is None else "vi_db (dB)")
     return path
 
 
-def drift_plot(curves: pd.DataFrame, path: Path) -> Path:
-    """A PNG of the dB that each attack costs each frame, the mean over samples: a panel per codec, a line per attack.
+def drift_plot(curves: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
+    """The dB that each attack costs each frame, the mean over samples: a panel per codec, a line per attack.
 
     ``curves``: of :meth:`Store.curves`. Threat, objective and data set are named where there are several, which are
     never averaged together; frames whose attacked stream could not be decoded are left out. Raises
@@ -238,7 +309,7 @@ def drift_plot(curves: pd.DataFrame, path: Path) -> Path:
     from matplotlib.ticker import MaxNLocator
 
     if curves.empty:
-        return _say_nothing(path)
+        return _say_nothing(path, look)
     extra = [axis for axis in ("threat", "objective", "data") if curves[axis].nunique() > 1]
     lines = curves.assign(
         victim=[victim(*key) for key in curves[VICTIM].itertuples(index=False)],
@@ -250,12 +321,13 @@ def drift_plot(curves: pd.DataFrame, path: Path) -> Path:
     panels = list(lines.groupby("victim"))
     columns = min(len(panels), 3)
     down = math.ceil(len(panels) / columns)
-    width = 4.5 * columns + 1 + 0.08 * max(map(len, names))
-    with figure_of(width, max(3.5 * down, 1.5 + 0.25 * len(names)), path) as figure:
+    screen = 4.5 * columns + 1 + 0.08 * max(map(len, names)), max(3.5 * down, 1.5 + 0.25 * len(names))
+    loss = "loss of PSNR to the attack (dB)" if look.width is None else "loss of PSNR (dB)"
+    with figure_of(*look.size(screen, 2.0 * down, names), path, look) as figure:
         axes = figure.subplots(down, columns, squeeze=False, sharex=True, sharey=True).flat
         for axis, (name, panel) in zip(axes, panels, strict=False):
-            title = "\n".join(textwrap.wrap(str(name), 44))
-            axis.set(xlabel="frame", ylabel="loss of PSNR to the attack (dB)", title=title)
+            title = look.fold("\n".join(textwrap.wrap(str(name), 44)), 1 / columns)
+            axis.set(xlabel="frame", ylabel=loss, title=title)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.grid(color="0.9")
             axis.set_axisbelow(True)
@@ -266,8 +338,9 @@ def drift_plot(curves: pd.DataFrame, path: Path) -> Path:
                 axis.plot(mean.index, mean, color=colour, marker=marker, markersize=4)
         for axis in axes[len(panels) :]:
             axis.remove()
-        handles = [Line2D([], [], color=colour, marker=marker, label=n) for n, (colour, marker) in styles.items()]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        look.legend(
+            figure, [Line2D([], [], color=colour, marker=marker, label=n) for n, (colour, marker) in styles.items()]
+        )
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec.pictures import COLOURS, MARKERS, figure_of
+from robustcodec.pictures import COLOURS, MARKERS, SCREEN, Look, figure_of
 from robustcodec.report import VICTIM, checked, victim
 from robustcodec.robustness import worst_case
 
@@ -45,8 +45,8 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     return both[several].sort_values(order, ascending=[True, True, True, False], ignore_index=True)
 
 
-def plot(points: pd.DataFrame, path: Path) -> Path:
-    """A PNG of :func:`curves` of one data set: a column of panels per victim, attacked PSNR above, rate below.
+def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
+    """:func:`curves` of one data set: a column of panels per victim, attacked PSNR above, rate below.
 
     The budget grows to the right; the dashed line is the clean PSNR. Raises :class:`StoreError` if ``path`` cannot be
     written.
@@ -57,14 +57,16 @@ def plot(points: pd.DataFrame, path: Path) -> Path:
     styles = {n: (COLOURS[i % (len(COLOURS) - 1)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(lines[:-1])}
     styles[WORST] = (COLOURS[-1], "")
     panels = list(points.groupby("victim"))
-    wide = 3.6 * len(panels) + 1.2 + 0.075 * max(map(len, lines))
-    with figure_of(wide, max(5.5, 1 + 0.24 * len(lines)), path) as figure:
+    screen = 3.6 * len(panels) + 1.2 + 0.075 * max(map(len, lines)), max(5.5, 1 + 0.24 * len(lines))
+    stronger = "input PSNR (dB): stronger attack →" if look.width is None else "input PSNR (dB)"
+    with figure_of(*look.size(screen, 3.6, lines), path, look) as figure:
         axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")
         for (above, below), (name, panel) in zip(axes.T, panels, strict=True):
-            above.set_title("\n".join(textwrap.wrap(str(name), 36)), fontsize="medium")
+            title = look.fold("\n".join(textwrap.wrap(str(name), 36)), 1 / len(panels))
+            above.set_title(title, fontsize="medium")
             above.axhline(panel["psnr"].iloc[0], color="0.5", ls="--", lw=1)
             below.axhline(1, color="0.5", ls="--", lw=1)
-            below.set_xlabel("input PSNR (dB): stronger attack →")
+            below.set_xlabel(stronger)
             for line, group in panel.groupby("line"):
                 colour, marker = styles[str(line)]
                 style = {"color": colour, "marker": marker, "markersize": 4, "lw": 2.5 if line == WORST else 1}
@@ -79,8 +81,13 @@ def plot(points: pd.DataFrame, path: Path) -> Path:
         handles = [
             Line2D([], [], color=c, marker=m, lw=2.5 if n == WORST else 1, label=n) for n, (c, m) in styles.items()
         ]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        look.legend(figure, handles)
     return path
+
+
+def file_name(data: str) -> str:
+    """``security-DATA``, of letters, digits and dashes."""
+    return "security-" + "".join(c if c.isalnum() else "-" for c in data).strip("-")
 
 
 def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -88,5 +95,4 @@ def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
     points = curves(rows)
     if points.empty:
         return []
-    names = {str(data): "".join(c if c.isalnum() else "-" for c in str(data)).strip("-") for data in points["data"]}
-    return [plot(group, folder / f"security-{names[str(data)]}.png") for data, group in points.groupby("data")]
+    return [plot(group, folder / f"{file_name(str(data))}.png") for data, group in points.groupby("data")]

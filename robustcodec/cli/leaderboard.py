@@ -80,7 +80,11 @@ def init(
     console = Console()
     with console.status("measuring the anchor …") as status:
         made = founding.found(table, board, lambda note: status.update(f"anchor: {note}"))
-    console.print(f"{path}: {len(made.samples)} samples; next: robustcodec run --board {board} --codec …", markup=False)
+    console.print(
+        f"{path}: {len(made.samples)} samples; next: robustcodec run --board {board} --codec …",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -125,12 +129,14 @@ def add(
         with console.status(f"looking at {name}, {defense} …"):
             made = submission.entry(store, to, name, defense, by, date.today().isoformat())
         if isinstance(made, Entry):
-            console.print(f"added: {made.write(board / RESULTS)}", markup=False, highlight=False)
+            console.print(f"added: {made.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
             continue
         refused += 1
-        console.print(f"refused: {name}, defense {defense}", style="bold", markup=False, highlight=False)
+        console.print(
+            f"refused: {name}, defense {defense}", style="bold", markup=False, highlight=False, soft_wrap=True
+        )
         for reason in made.reasons:
-            console.print(f"  {reason}", markup=False, highlight=False)
+            console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
     if tables:
         _build(_shelf(board))
     if refused:
@@ -171,7 +177,7 @@ def check(boards: Boards = Path("leaderboards")) -> None:
     with console.status("checking …"):
         faults = publication.check(boards)
     for fault in faults:
-        console.print(fault, markup=False, highlight=False)
+        console.print(fault, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(faults)} faults" if faults else f"{boards}: everything fits", style="bold", markup=False)
     if faults:
         raise typer.Exit(1)
@@ -221,7 +227,7 @@ def verify(
             with console.status(f"{entry.name} …") as status:
                 verdict = verification.verify(board, entry, samples, folder, status.update)
             verdicts.append(verdict)
-            console.print(_told(verdict), markup=False, highlight=False)
+            console.print(_told(verdict), markup=False, highlight=False, soft_wrap=True)
     if json:
         from json import dumps
 
@@ -250,10 +256,10 @@ def merge(
     console = Console()
     found = merging.merge(Board.read(board), others, replace)
     for entry in found.taken:
-        console.print(f"taken: {entry.write(board / RESULTS)}", markup=False, highlight=False)
+        console.print(f"taken: {entry.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(found.known)} entries were there already", markup=False)
     for conflict in found.conflicts:
-        console.print(f"conflict: {conflict}", style="bold", markup=False, highlight=False)
+        console.print(f"conflict: {conflict}", style="bold", markup=False, highlight=False, soft_wrap=True)
     _build(_shelf(board))
     if found.conflicts:
         raise typer.Exit(1)
@@ -298,7 +304,7 @@ def dispute(
     from robustcodec.boards.entry import Dispute, Entry
 
     marked = Entry.read(entry).disputed_by(Dispute(by, date.today().isoformat(), why))
-    Console().print(f"disputed: {marked.write(entry.parent)}", markup=False, highlight=False)
+    Console().print(f"disputed: {marked.write(entry.parent)}", markup=False, highlight=False, soft_wrap=True)
     _build(_shelf(entry.resolve().parents[1]))
 
 
@@ -318,9 +324,9 @@ def _build(boards: Path) -> list[str]:
     with console.status("making tables and the page …"):
         changed, faults = publication.build(boards)
     for path in changed:
-        console.print(f"written: {path}", style="dim", markup=False, highlight=False)
+        console.print(f"written: {path}", style="dim", markup=False, highlight=False, soft_wrap=True)
     for fault in faults:
-        console.print(fault, style="bold", markup=False, highlight=False)
+        console.print(fault, style="bold", markup=False, highlight=False, soft_wrap=True)
     return faults
 
 

@@ -1,11 +1,11 @@
-"""``robustcodec report``: tables and pictures of a run folder, finished or not."""
+"""``robustcodec report``: tables, pictures and a page of a run folder, finished or not."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
@@ -19,27 +19,91 @@ if TYPE_CHECKING:
 def command(
     run: Annotated[Path, typer.Argument(help="Run folder, such as runs/default.")],
     json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON, and nothing else.")] = False,
+    export: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="Write a table to FILE: .csv, .parquet, .tex, .md or .json. Repeatable."),
+    ] = None,
+    table: Annotated[
+        Literal["leaderboard", "attacks", "results"],
+        typer.Option(help="What --export writes: a line per victim, per attack on it, or per cell and sample."),
+    ] = "leaderboard",
+    figures: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Write figures for print, PDF and PNG, into this folder."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the page of the run to this machine's browser while cells finish.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --watch; 0: any that is free.")] = 0,
 ) -> None:
-    """Write the leaderboard, tables and pictures of a run, and print the leaderboard.
+    """Write the leaderboard, tables, pictures and a page to open (report/index.html), and print the leaderboard.
 
-    Example:
+    With --export or --figures it writes those files alone. LaTeX tables need booktabs; figures are as wide as a column
+    or a page of a two-column paper.
+
+    Examples:
 
         robustcodec report runs/default
+
+        robustcodec report runs/default --export table.tex --export table.csv --figures figures
+
+        robustcodec report runs/default --table results --export results.parquet
+
+        robustcodec report runs/default --watch
     """
+    from robustcodec import existing
     from robustcodec.cli._display import report_console
-    from robustcodec.store import Store
+    from robustcodec.errors import UserError
 
-    if not (run / "grid.toml").is_file():
-        from robustcodec.errors import StoreError
+    if json + watch + bool(export or figures) > 1:
+        raise UserError("--json, --watch, and --export with --figures exclude each other; give one of them")
+    store, console = existing(run), report_console(stderr=json)
+    if watch:
+        _serve(store, port, console)
+    elif export or figures:
+        _export(store, export or [], table, figures, console)
+    else:
+        publish(store, store.grid().cells(), console, as_json=json)
 
-        raise StoreError(f"{run} is not a run folder (no grid.toml); give the --out of a robustcodec run")
-    store = Store(run)
-    publish(store, store.grid().cells(), report_console(stderr=json), as_json=json)
+
+def _export(store: Store, files: Sequence[Path], table: str, folder: Path | None, console: Console) -> None:
+    from robustcodec import export
+
+    for file in files:  # before anything is written
+        export.check(file)
+    cells = store.grid().cells()
+    rows = store.frame(cells)
+    paths = [
+        export.write(
+            export.table(rows, table, file.suffix),
+            file,
+            caption=f"{table} of {store.root.resolve().name}",
+            label=f"tab:{table}",
+            best=export.BEST if table == "leaderboard" else None,
+        )
+        for file in files
+    ]
+    if folder is not None:
+        paths += export.figures(rows, store.curves(cells), folder)
+        if rows.empty:
+            console.print("no figures: no cell of this run has finished")
+    for path in paths:
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _serve(store: Store, port: int, console: Console) -> None:
+    from robustcodec import serving
+
+    pages = serving.Pages(store)
+    listener = serving.listen(port)
+    console.print(f"{pages.progress}; watch at {serving.address(listener)} (Ctrl-C ends)", markup=False)
+    serving.Server(listener, pages).run()
 
 
 def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool) -> None:
-    """Write tables and pictures of ``cells`` into the run folder and print the leaderboard."""
-    from robustcodec import checks, defended, pictures, report, security
+    """Write tables, pictures and the page of ``cells`` into the run folder and print the leaderboard."""
+    from robustcodec import checks, defended, page, pictures, report, security
+    from robustcodec.store import write_whole
 
     rows = store.frame(cells)
     report.write(rows, store.root)
@@ -56,4 +120,8 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
     pictures.write_all(store, cells, rows, folder)
     security.write(rows, folder)
     defended.write(rows, store.root)
-    console.print(f"tables: {store.root / 'leaderboard.md'}   pictures: {folder}", style="dim", markup=False)
+    site = store.root / "report" / "index.html"
+    write_whole(site, page.render([page.of_run(store, cells)], f"robustcodec: {store.grid().name}").encode())
+    console.print(
+        f"tables: {store.root / 'leaderboard.md'}   pictures: {folder}   page: {site}", style="dim", markup=False
+    )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from robustcodec.grid import Grid
 
 Axis = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
 
 
 def command(
     grid: Annotated[Optional[Path], typer.Argument(help="Grid file (TOML). Default: the grid that ships.")] = None,  # noqa: UP045
+    board: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Leaderboard: measure all that it asks of --codec, bare or with --defense."),
+    ] = None,
     codec: Annotated[Axis, typer.Option(help="Codec, such as bmshj2018-hyperprior.tiny-q2 or jpeg:quality=30.")] = None,
     attack: Annotated[Axis, typer.Option(help="Attack, such as pgd:steps=50.")] = None,
     objective: Annotated[
@@ -41,6 +52,10 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples crafted together (more helps on a GPU).")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON, and nothing else.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show the page of the run to this machine's browser while cells finish.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve; 0: any that is free.")] = 0,
 ) -> None:
     """Attack codecs over a grid and rank them.
 
@@ -56,6 +71,10 @@ def command(
         robustcodec run --suite robustcodec-standard --codec mbt2018-mean.tiny-q2 --threat psnr:{34,40} --limit 2
 
         robustcodec run mygrid.toml --device cuda --batch-size 8 --out runs/mine
+
+        robustcodec run mygrid.toml --serve
+
+        robustcodec run --board leaderboards/photos-quick --codec mine --defense none --defense self-ensemble
     """
     from robustcodec.allocator import keep_memory
 
@@ -76,7 +95,8 @@ def command(
         "precision": precision,
         "seed": seed,
     }
-    chosen = select(Grid.read(grid) if grid else None, {k: list(v or ()) for k, v in axes.items()}, limit)
+    given = {k: list(v or ()) for k, v in axes.items()}
+    chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device
         from robustcodec.runner import Runner
@@ -86,16 +106,17 @@ def command(
         store = Store(out or Path("runs") / chosen.name)
         store.put_grid(chosen)
         runner = Runner(store, choose_device(device), batch_size, metric or ())
-    try:
-        with RunDisplay(console, len(cells), sum(map(runner.done, cells))) as display:
-            tally = runner.run(cells, display)
-    except KeyboardInterrupt:
-        done = sum(map(runner.done, cells))
-        console.print(f"interrupted: {done} of {len(cells)} cells are done; the same command goes on from here")
-        raise typer.Exit(130) from None
     from robustcodec.cli.report import publish
 
-    publish(store, cells, console, as_json=json)
+    with _served(store.root, port, console) if serve else nullcontext():
+        try:
+            with RunDisplay(console, len(cells), sum(map(runner.done, cells))) as display:
+                tally = runner.run(cells, display)
+        except KeyboardInterrupt:
+            done = sum(map(runner.done, cells))
+            console.print(f"interrupted: {done} of {len(cells)} cells are done; the same command goes on from here")
+            raise typer.Exit(130) from None
+        publish(store, cells, console, as_json=json)
     console.print(
         f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
         f"{runner.queries} queries to craft {runner.crafted} clips",
@@ -105,3 +126,32 @@ def command(
         console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
     if tally.failed:
         raise typer.Exit(2 if tally.failed == tally.mistakes else 1)
+
+
+def _of_board(folder: Path, axes: dict[str, list[Any]], limit: int | None) -> Grid:
+    """What a board asks of codecs and defenses; raises :class:`GridError` if anything else is asked for too."""
+    from robustcodec.boards.board import Board
+    from robustcodec.errors import GridError
+    from robustcodec.spec import expand
+
+    victims = {axis: axes.pop(axis) for axis in ("codec", "defense")}
+    if more := [axis for axis, values in axes.items() if values] + (["limit"] if limit is not None else []):
+        raise GridError(f"--board fixes all but --codec and --defense; drop --{' and --'.join(more)}")
+    if not victims["codec"]:
+        raise GridError("--board needs a codec to measure; add --codec NAME")
+    codecs, defenses = ([each for name in names for each in expand(name)] for names in victims.values())
+    return Board.read(folder).grid((codec, defense) for codec in codecs for defense in defenses or ["none"])
+
+
+@contextmanager
+def _served(folder: Path, port: int, console: Console) -> Iterator[None]:
+    """The page of the run in a browser, from before its first cell until after its last."""
+    from robustcodec import serving
+
+    listener = serving.listen(port)
+    console.print(f"watch at {serving.address(listener)}", markup=False)
+    with serving.beside(folder, listener):
+        yield
+    console.print(
+        f"the server has ended with the run; its page stays: {folder / serving.PAGE}", style="dim", markup=False
+    )

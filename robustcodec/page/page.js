@@ -137,10 +137,6 @@ async function start() {
     link.addEventListener("click", (event) => (event.preventDefault(), open(link.dataset.open)));
   }
   addEventListener("hashchange", () => location.reload()); // a pasted link; our own changes do not come here
-  if (!read(find("#tables"))) {
-    document.body.dataset.ready = "tables alone"; // a copy without libraries
-    return;
-  }
   ({ default: DataTable } = await import(address_of("#tables")));
   open(active);
   const article = articles.get(active);

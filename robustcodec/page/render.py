@@ -69,15 +69,15 @@ def _allowed(script: str) -> str:
 def render(views: Sequence[View], title: str, libraries: bool = True) -> str:
     """The page as HTML, at most :data:`LIMIT` bytes of UTF-8; the same views give the same text.
 
-    Without ``libraries`` it is a copy for keeping: every table and text, no plot and no picture, and none of the code
-    that draws those, so that it changes with the numbers alone.
+    Without ``libraries`` it is a copy for keeping: every table and text, no plot and no picture, and no code, so that
+    it changes with the numbers alone.
 
     Where not all pictures fit, those of the most damaged samples are kept, in turns over entries. Raises
     :class:`BadData` if two views share a name, a view lacks a column or the numbers alone do not fit.
     """
     _check(views)
     plotly, tables, style = (_library(*source) if libraries else _Library("", "", "") for source in LIBRARIES)
-    script = "\n".join(map(_own, SCRIPTS))
+    script = "\n".join(map(_own, SCRIPTS)) if libraries else ""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"json": _json}
     template = environment.from_string(_own("template.html"))

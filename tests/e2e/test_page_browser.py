@@ -392,3 +392,14 @@ def test_a_phone_scrolls_down_alone(reader: Reader) -> None:
             assert reader.run("return document.documentElement.scrollWidth") == 390
     finally:
         reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_copy_without_libraries_shows_its_tables_and_says_where_the_rest_is(
+    reader: Reader, view: View, tmp_path: Path
+) -> None:
+    kept = tmp_path / "index.html"
+    kept.write_text(render([view], "Kept", libraries=False), encoding="utf-8")
+    reader.driver.get(kept.as_uri())
+    assert len(reader.rows()) == len(view.ranking) and all(row.is_displayed() for row in reader.rows())
+    assert "leaderboard build" in reader.driver.find_element(By.CSS_SELECTOR, "p.empty").text
+    assert not reader.driver.find_elements(By.CSS_SELECTOR, "figure.plot")

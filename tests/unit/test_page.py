@@ -197,6 +197,16 @@ class Tags(HTMLParser):
             self.text.append(data)
 
 
+def test_a_copy_without_libraries_has_the_numbers_and_no_code_of_others(view: View) -> None:
+    whole, kept = Tags(render([view], "t")), Tags(render([view], "t", libraries=False))
+    held = {attributes.get("id"): content for attributes, content in kept.scripts}
+    assert held["plotly"] == held["tables"] == '""' and held["images"] == "[]"
+    assert [c for a, c in whole.scripts if a.get("class") == "entries"] == [
+        c for a, c in kept.scripts if a.get("class") == "entries"
+    ]
+    assert set(view.ranking["entry"]) <= set(map(str.strip, kept.text)) and len(str(kept.text)) < 50_000
+
+
 def hostile(view: View) -> View:
     """``view`` with markup wherever a user has a say."""
     first = view.ranking["entry"][0]
