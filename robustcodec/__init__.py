@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Run", "attack", "load", "read", "run"]
+__all__ = ["Run", "attack", "leaderboard", "load", "read", "run"]
 
 if TYPE_CHECKING:
     import pandas
@@ -94,6 +94,20 @@ def read(folder: str | Path) -> Run:
     errors = {cell: result.error for cell, result in results if result is not None and result.error}
     last = {cell: error.strip().splitlines()[-1] for cell, error in errors.items()}
     return Run(store.root, store.frame(cells), last)
+
+
+def leaderboard(folder: str | Path) -> pandas.DataFrame:
+    """A board's entries, ranked: ``leaderboard("leaderboards/photos-quick")``; one line per threat and entry, columns:
+    :data:`robustcodec.boards.tables.COLUMNS`.
+
+    Raises :class:`robustcodec.errors.BoardError` for a folder without a board, or an entry changed by hand.
+    """
+    from robustcodec.boards import tables
+    from robustcodec.boards.board import Board
+    from robustcodec.boards.entry import Entry
+
+    board = Board.read(Path(folder))
+    return tables.table(board, [Entry.read(path) for path in board.entries()])
 
 
 def attack(

@@ -150,7 +150,7 @@ def _tabular(frame: pd.DataFrame, caption: str, label: str, best: Better) -> str
     said = [caption.rstrip("."), "; ".join(f"{name}: {frame[name].iloc[0]}" for name in same)]
     shown = frame.drop(columns=same)
     style = shown.style.hide(axis="index").format_index(lambda name: tex(str(name)), axis="columns")
-    style = style.format({c: partial(_printed, digits=report._DIGITS.get(str(c), 2)) for c in shown})
+    style = style.format({c: partial(_printed, digits=report.DIGITS.get(str(c), 2)) for c in shown})
     for column, which in best.items():
         if column in shown:
             style = style.apply(_bold, subset=[column], which=which)
@@ -167,13 +167,13 @@ def _tabular(frame: pd.DataFrame, caption: str, label: str, best: Better) -> str
 
 
 def _printed(value: object, digits: int) -> str:
-    text = tex(report._cell(value, digits))
+    text = tex(report.shown(value, digits))
     return f"$-${text[1:]}" if text.startswith("-") and not isinstance(value, str) else text
 
 
 def _bold(column: pd.Series[float], which: Literal["high", "low"]) -> list[str]:
     """The command of each value that is the best as printed."""
-    printed = column.astype(float).round(report._DIGITS.get(str(column.name), 2))
+    printed = column.astype(float).round(report.DIGITS.get(str(column.name), 2))
     first = printed.max() if which == "high" else printed.min()
     return ["textbf:--rwrap;" if value == first else "" for value in printed]
 

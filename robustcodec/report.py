@@ -102,7 +102,7 @@ TEMPORAL = {  # of the attack table, where any clip has them
 
 _MEANS = [c for c in ATTACKS if c not in (*BOARD, *VICTIM, *RUN, "vi_low", "vi_high", "decode_failures", "samples")]
 _NEEDED = ["cell", "sample", *BOARD, *VICTIM, *RUN, *_MEANS, "ms_ssim", "decode_failed", "warnings"]
-_DIGITS = {
+DIGITS = {  # decimals of a column in print; 2 of all others
     "damage": 5,
     "queries": 0,
     "bpp": 3,
@@ -236,7 +236,8 @@ def vi_matrix(rows: pd.DataFrame) -> pd.DataFrame:
     return labelled.pivot_table(index="codec", columns=["attack", "threat"], values="vi_db", aggfunc="mean")
 
 
-def _cell(value: object, digits: int = 2) -> str:
+def shown(value: object, digits: int = 2) -> str:
+    """A value as tables print it: numbers with so many decimals, – where there is none."""
     if isinstance(value, float):
         return "–" if pd.isna(value) else f"{value:.{digits}f}"
     return "–" if value is None or value is pd.NA else str(value)
@@ -254,7 +255,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
     names = [", ".join(str(p) for p in (c if isinstance(c, tuple) else (c,)) if p != "") for c in frame.columns]
     ruler = ["---:" if pd.api.types.is_numeric_dtype(dtype) else "---" for dtype in frame.dtypes]
     body = [
-        [escape(_cell(value, _DIGITS.get(name, 2))) for name, value in zip(names, line, strict=True)]
+        [escape(shown(value, DIGITS.get(name, 2))) for name, value in zip(names, line, strict=True)]
         for line in frame.itertuples(index=False, name=None)
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in [[escape(n) for n in names], ruler, *body])
@@ -345,9 +346,9 @@ def terminal_table(board: pd.DataFrame) -> Table:
             table.add_row(
                 str(line["rank"]),
                 Text(victim(line["codec"], line["defense"], line["access"]).replace(" + ", "\n+ ")),
-                *(_cell(line[name], _DIGITS.get(name, 2)) for name in ("bpp", "psnr", "robust_psnr")),
-                f"{_cell(line['robust_low'], 1)}–{_cell(line['robust_high'], 1)}",
-                *(_cell(line[name]) for name in ("drop", "vi_db", "rate_ratio")),
+                *(shown(line[name], DIGITS.get(name, 2)) for name in ("bpp", "psnr", "robust_psnr")),
+                f"{shown(line['robust_low'], 1)}–{shown(line['robust_high'], 1)}",
+                *(shown(line[name]) for name in ("drop", "vi_db", "rate_ratio")),
                 Text(line["worst_attack"]),
                 f"{line['attacks']}" + (f"/{line['attacks'] + line['not_run']}" if line["not_run"] else ""),
                 str(line["samples"]),

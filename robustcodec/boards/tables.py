@@ -9,6 +9,7 @@ import pandas as pd
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import WORST_IS
+from robustcodec.export import Better
 from robustcodec.report import escape, to_markdown
 
 COLUMNS = {
@@ -41,6 +42,9 @@ COLUMNS = {
     "warnings": "how many cells have one",
 }
 SHORT = ["rank", "entry", "score", "clean_score", "bpp", "psnr", "adv_bpp", "robust_psnr", "vi_db", "worst_attack"]
+
+
+BEST: Better = {"score": "low", "clean_score": "low", "robust_psnr": "high", "vi_db": "low"}
 
 
 def table(board: Board, entries: Sequence[Entry]) -> pd.DataFrame:

@@ -286,6 +286,48 @@ def diff(
 
 
 @app.command()
+def export(
+    board: Annotated[Path, typer.Argument(help="Folder of the board.")],
+    files: Annotated[Optional[list[Path]], typer.Argument(help="Files: .csv, .parquet, .tex, .md or .json.")] = None,  # noqa: UP045
+    threat: Annotated[Optional[str], typer.Option(help="Only this budget. Default: all.")] = None,  # noqa: UP045
+    figures: Annotated[Optional[Path], typer.Option(help="Write figures for print into this folder.")] = None,  # noqa: UP045
+) -> None:
+    """Write a board's ranking as tables and figures for papers. LaTeX (booktabs) and Markdown have the main columns.
+
+    Example:
+
+        robustcodec leaderboard export leaderboards/photos-quick ranking.tex ranking.csv --figures figures
+    """
+    from rich.console import Console
+
+    import robustcodec
+    from robustcodec import export as exporting
+    from robustcodec.boards import publication, tables
+    from robustcodec.boards.audit import audit
+    from robustcodec.boards.board import Board
+    from robustcodec.errors import BoardError
+
+    for file in files or []:
+        exporting.check(file)
+    whole = robustcodec.leaderboard(board)
+    if threat is not None and threat not in set(whole["threat"]):
+        raise BoardError(f"{board} has no entries at {threat}; it has {', '.join(sorted(set(whole['threat'])))}")
+    lines = whole if threat is None else whole[whole["threat"] == threat]
+    written = []
+    for file in files or []:
+        shown = lines[["data", "threat", *tables.SHORT]] if file.suffix.lower() in (".tex", ".md") else lines
+        written.append(
+            exporting.write(shown, file, caption=Board.read(board).title, label=f"tab:{board.name}", best=tables.BEST)
+        )
+    if figures is not None:
+        of = Board.read(board)
+        view = publication.view(of, audit(of)[0])
+        written += exporting.figures(view.rows, view.curves, figures)
+    for path in written:
+        Console().print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def dispute(
     entry: Annotated[Path, typer.Argument(help="File of the entry.")],
     by: Annotated[str, typer.Option(help="Who doubts it.")],

@@ -109,9 +109,7 @@ def render(views: Sequence[View], title: str, libraries: bool = True) -> str:
 def _check(views: Sequence[View]) -> None:
     names = [view.name for view in views]
     if not names or len(set(names)) < len(names):
-        raise BadData(
-            f"views named {', '.join(names) or 'nothing'} were given; expected at least one, named apart"
-        )
+        raise BadData(f"views named {', '.join(names) or 'nothing'} were given; expected at least one, named apart")
     for view in views:
         if missing := [c for c in ("data", "threat", "entry") if c not in view.ranking]:
             raise BadData(

@@ -28,7 +28,6 @@ LABELS = {
     "input_psnr": "input PSNR",
     "loss": "loss of PSNR",
 }
-DIGITS = {"bpp": 3, "adv_bpp": 3, "ms_ssim": 4, "rate_ratio": 3, "damage": 5}
 ATTACKS = ("threat", "data", "attack", "objective", "adv_psnr", "delta_psnr", "vi_db", "rate_ratio", "input_psnr")
 ATTACKS_TOO = ("broken", "queries", "decode_failed", "samples")
 SAMPLES = ("threat", "data", "sample", "attack", "bpp", "psnr", "adv_bpp", "adv_psnr", "loss", "rate_ratio")
@@ -49,7 +48,7 @@ def label(column: str) -> str:
 
 def digits(column: str) -> int:
     """How many decimals a column is shown with."""
-    return DIGITS.get(column, 2)
+    return report.DIGITS.get(column, 2)
 
 
 def text(value: object, column: str) -> str:

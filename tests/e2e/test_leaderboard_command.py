@@ -282,6 +282,22 @@ def test_readme_tables_between_markers_are_filled(copy: Path) -> None:
     assert text.startswith("before\n<!-- leaderboard small -->\n| rank |") and "old" not in text and "\nx\n" in text
 
 
+def test_a_board_as_a_table_for_papers_and_as_a_frame(made: Path, tmp_path: Path, robust: Type) -> None:
+    import robustcodec
+
+    board = made / "boards" / "small"
+    files = [tmp_path / f"ranking.{suffix}" for suffix in ("csv", "parquet", "tex", "md", "json")]
+    done = robust("leaderboard", "export", board, *files, "--threat", "psnr:30", "--figures", tmp_path / "figures")
+    assert done.code == 0, done.err
+    frame = robustcodec.leaderboard(board)
+    at = frame[frame["threat"] == "psnr:30"].reset_index(drop=True)
+    assert len(frame) == 5 and len(at) == 2 and list(at["rank"]) == [1, 2] and at["score"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(pd.read_parquet(files[1]), at)
+    assert "\\toprule" in files[2].read_text() and "jpeg:quality=20" in files[3].read_text()
+    assert any(path.suffix == ".pdf" for path in (tmp_path / "figures").iterdir())
+    assert "has no entries at psnr:1" in robust("leaderboard", "export", board, "--threat", "psnr:1").err
+
+
 def test_init_writes_a_board_and_run_measures_what_it_asks(
     tmp_path: Path, robust: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
