@@ -63,12 +63,12 @@ def victims(store: Store, board: Board) -> list[tuple[str, str]]:
 def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: str) -> Entry | Refusal:
     """The entry of ``codec`` behind ``defense`` out of a run, measured by ``by``; or why it cannot be one.
 
-    ``date``: as YYYY-MM-DD. Raises :class:`UserError` for a codec that cannot be built here.
+    ``date``: as YYYY-MM-DD.
     """
     try:
         kind = kind_of(codec, defense)
         wanted = board.cells(codec, defense, kind)
-    except BoardError as error:
+    except UserError as error:  # another codec of the run may do
         return Refusal(codec, defense, (str(error),))
     results, reasons = _results(store, board, wanted)
     if reasons:

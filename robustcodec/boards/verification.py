@@ -20,7 +20,7 @@ import pandas as pd
 from robustcodec.boards.board import Board, kind_of
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.founding import samples_of
-from robustcodec.errors import BoardError
+from robustcodec.errors import BoardError, UserError
 from robustcodec.grid import Cell, fingerprint, resolved
 from robustcodec.interfaces import Sample
 from robustcodec.robustness import FAILED_PSNR
@@ -73,9 +73,12 @@ def verify(
 ) -> Verdict:
     """Measure ``samples`` of an entry again in every cell, in a run folder of its own, and compare.
 
-    Raises :class:`UserError` if the codec, its defense or the data are not to be had here.
+    That the codec, its defense or the data are not to be had here is a fault of the verdict like others.
     """
-    faults = _data_faults(board, samples) + _maker_faults(entry)
+    try:
+        faults = _data_faults(board, samples) + _maker_faults(entry)
+    except UserError as error:
+        faults = [f"it cannot be measured here: {error}"]
     if faults:  # nothing to compare with
         return Verdict(entry.name, tuple(samples), 0, tuple(faults), math.nan)
     runner = Runner(Store(folder))

@@ -193,6 +193,7 @@ def test_verify_confirms_what_is_true(made: Path, robust: Type) -> None:
         ("tampered", None, "adv_psnr of"),
         ("identity/codec/fingerprint", "0" * 64, "other weights or parameters"),
         ("data", None, "other data"),
+        ("codec", "unheard-of", "cannot be measured here: no codec is named"),
     ],
 )
 def test_verify_catches_what_is_not(copy: Path, tmp_path: Path, change: str, value: object, said: str) -> None:
