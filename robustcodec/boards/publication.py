@@ -116,8 +116,8 @@ def _detail(entry: Entry) -> Detail:
     facts = {
         "measured by": entry.measured_by,
         "added": entry.date,
-        "weights sha256": str(weights.get("fingerprint") or "none"),
-        "kind": f"{entry.kind}: {COLUMNS['kind']}",
+        "weights sha256, or library": str(weights.get("fingerprint") or "neither"),
+        "kind": entry.kind,
         "seed": str(entry.seed),
         "precision of gradients": ", ".join(sorted({cell.axes["precision"] for cell in entry.cells})),
         "wall time": f"{sum(cell.seconds for cell in entry.cells):.0f} s in {len(entry.cells)} cells",
