@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcodec.interfaces import Codec, Output
-from robustcodec.rounding import rounding
+from robustcodec.rounding import kept, rounding
 
 Rule = Literal["own-input", "bits", "rd"]
 LMBDA = 0.01  # of CompressAI's qualities 3 and 4
@@ -49,8 +49,12 @@ class Criterion:
 
 
 def cheapest(costs: Tensor) -> list[int]:
-    """Of costs ``(N, K)``, the first of the K that is as good as the best, for each sample."""
-    return (costs <= (1 + TIE) * costs.amin(1, keepdim=True)).int().argmax(1).tolist()
+    """Of costs ``(N, K)``, the first of the K that is as good as the best, for each sample; a choice like rounding,
+    which checks of gradients freeze.
+    """
+    best = (costs <= (1 + TIE) * costs.amin(1, keepdim=True)).int().argmax(1)
+    chosen: list[int] = kept(best.double()).long().tolist()
+    return chosen
 
 
 def _coded(codec: Codec, clips: Tensor) -> Output:

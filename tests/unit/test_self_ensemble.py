@@ -251,3 +251,17 @@ def test_views_are_checked(views: str) -> None:
 def test_criteria_are_checked(params: str, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
         defenses.build(f"self-ensemble:{params}")
+
+
+def test_a_check_of_gradients_freezes_the_choice_of_the_view() -> None:
+    """A finite difference that reached into another view would compare two codecs."""
+    codec = codecs.build("bmshj2018-factorized.tiny-q1")
+    defended = defenses.build("self-ensemble").wrap(codec)
+    x = torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    other = defended.choose(x, False)[0]
+    turned = x.rot90(1, (-2, -1))
+    assert defended.choose(turned, False)[0] != other, "the example must change its view"
+    with rounding("frozen") as state, torch.no_grad():
+        defended(x).bits  # noqa: B018 - the first forward, which chooses
+        state.rewind()
+        assert defended.choose(turned, False)[0] == other
