@@ -241,5 +241,6 @@ def _pictured(made: Entry, store: Store, wanted: Sequence[Cell], rows: pd.DataFr
                 f"the run keeps no picture of {sample} ({row['cell']}), which {board.name} shows; run that cell again"
             )
         shown = {name: [data_uri(frame) for frame in clip] for name, clip in clips.items()}
-        pictures[sample] = {"attack": f"{row['attack']}, {row['objective']}", **shown}
+        attack = row["attack"].partition(" @")[0]  # the precision is said elsewhere
+        pictures[sample] = {"attack": f"{attack}, {row['objective']}", **shown}
     return replace(made, pictures=pictures)
