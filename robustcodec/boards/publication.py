@@ -90,7 +90,7 @@ def view(board: Board, entries: Sequence[Entry]) -> View:
     frames = [entry.frame(board.data) for entry in entries]
     curves = [c for c in (entry.curves(board.data) for entry in entries) if len(c)]
     means = board.points.groupby("codec")[["bpp", "psnr"]].mean()
-    anchor = means.reset_index(drop=True).assign(data=board.data, codec=f"anchor {', '.join(board.anchor)}")
+    anchor = means.reset_index(drop=True).assign(data=board.data, codec="anchor")
     return View(
         name=board.name,
         title=board.title,

@@ -129,9 +129,10 @@ def _rate_distortion(view: View, worst: pd.DataFrame, styles: Mapping[str, dict[
             figure.add_trace(_trace((bpp, adv_bpp), (psnr, adv_psnr), entry, solid, **arrow))
             start = {"mode": "markers", "marker": {"size": 10}, "text": ["clean"]} | shared
             figure.add_trace(_trace((bpp,), (psnr,), entry, style, **start))
-        figure.update_layout(
-            xaxis={"title": {"text": "bits per pixel (real bytes)"}, "rangemode": "tozero"},
-            yaxis={"title": {"text": "PSNR (dB)"}},
+        rates, qualities = means[["bpp", "adv_bpp"]].to_numpy(), means[["psnr", "adv_psnr"]].to_numpy()
+        figure.update_layout(  # an anchor may reach far beyond all entries
+            xaxis={"title": {"text": "bits per pixel (real bytes)"}, "range": [0, 1.1 * float(rates.max())]},
+            yaxis={"title": {"text": "PSNR (dB)"}, "range": [float(qualities.min()) - 1, float(qualities.max()) + 1]},
         )
         alt = f"Rate and distortion on {board[0]} under {board[1]}: an arrow per entry from clean to attacked"
         yield Drawing("rd", board, alt, _json(figure))
