@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 
 from robustcodec.boards.board import Board
-from robustcodec.boards.entry import Entry, digest
+from robustcodec.boards.entry import Entry, axes_of, digest
 from robustcodec.boards.submission import scored
 from robustcodec.errors import RobustCodecError
 from robustcodec.grid import resolved
@@ -56,8 +56,7 @@ def _faults(board: Board, entry: Entry) -> Iterator[str]:
     except RobustCodecError as error:
         yield str(error)
         return
-    asked = {(c.attack, c.objective, c.threat, c.access, c.precision) for c in wanted}
-    had = {tuple(cell.axes.values()) for cell in entry.cells}
+    asked, had = set(map(axes_of, wanted)), {cell.key for cell in entry.cells}
     if entry.identity.get("data") != resolved("data", board.data):
         yield f"measured on {entry.identity['data']}, not on {board.data}"
     for cell in entry.cells:

@@ -19,11 +19,13 @@ import pandas as pd
 
 from robustcodec.boards.board import Kind
 from robustcodec.errors import BoardError
+from robustcodec.grid import Cell
 from robustcodec.store import write_whole
 
 FORMAT = 1
 DIGITS = 6
 CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
+AXES = ("attack", "objective", "threat", "access", "precision")  # in which the cells of an entry differ
 DERIVED = ("rate_ratio", "rate_ratio_est", "delta_psnr")
 
 
@@ -52,7 +54,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Measured:
-    """One cell. ``axes``: attack, objective, threat, access, precision; ``identity``: they, resolved; ``seconds``: wall
+    """One cell. ``axes``: :data:`AXES`; ``identity``: they, resolved; ``seconds``: wall
     time of crafting and evaluating it, over all attempts; ``frames``: per-frame curves of clips, by sample.
     """
 
@@ -63,6 +65,16 @@ class Measured:
     seconds: float
     table: Table
     frames: Mapping[str, Mapping[str, list[float | None]]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Its axes, in the order of :data:`AXES`; no two cells of an entry share them."""
+        return tuple(self.axes[axis] for axis in AXES)
+
+
+def axes_of(cell: Cell) -> tuple[str, ...]:
+    """As :attr:`Measured.key`."""
+    return tuple(str(getattr(cell, axis)) for axis in AXES)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from robustcodec.boards.board import Board, boards_below
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.tables import COLUMNS, explanation, readme, short, table
 from robustcodec.page import Detail, Shot, View, render
+from robustcodec.page.tables import worst_of_samples
 from robustcodec.store import write_whole
 
 KEPT, SITE = "index.html", "site/index.html"
@@ -134,10 +135,8 @@ def _cell(axes: Mapping[str, str]) -> str:
 
 
 def _shots(board: Board, entry: Entry) -> Iterable[Shot]:
-    rows = entry.frame(board.data)
-    lost = rows[rows["threat"] == board.threat].groupby("sample")["delta_psnr"].max()
+    worst = worst_of_samples(entry.frame(board.data), board.worst)
+    lost = worst[worst["threat"] == board.threat].set_index("sample")["loss"]
     for sample, shown in entry.pictures.items():
         clips = {name: tuple(shown.get(name, ())) for name in ("clean", "adversarial", "attacked")}
-        yield Shot(
-            entry.name, board.threat, board.data, sample, shown["attack"], **clips, damage=float(lost.get(sample, 0))
-        )
+        yield Shot(entry.name, board.threat, board.data, sample, shown["attack"], **clips, damage=float(lost[sample]))

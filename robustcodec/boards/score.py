@@ -36,7 +36,8 @@ WORST_TOO = ("vi_db", "rate_ratio")  # scores whose worst case is their largest 
 
 
 def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str, float | str]:
-    """Where one entry stands in one threat: the score and what it is made of; keys: see ``boards.columns``.
+    """Where one entry stands in one threat: the score and what it is made of; keys: those of
+    :data:`robustcodec.boards.tables.COLUMNS` that are numbers, and ``worst_attack``.
 
     ``rows``: one per cell and sample, as :meth:`robustcodec.boards.entry.Entry.frame` gives them.
     """

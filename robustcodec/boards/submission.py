@@ -14,12 +14,12 @@ import pandas as pd
 import robustcodec
 from robustcodec import conformance
 from robustcodec.boards.board import Board, Kind, kind_of
-from robustcodec.boards.entry import CLEAN, DERIVED, Entry, Measured, Table, rounded
+from robustcodec.boards.entry import AXES, CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
 from robustcodec.boards.founding import samples_of
 from robustcodec.boards.score import standing
 from robustcodec.errors import BoardError, UserError
 from robustcodec.grid import Cell, fingerprint
-from robustcodec.page.images import data_uri
+from robustcodec.page.images import data_uris
 from robustcodec.robustness import worst_rows
 from robustcodec.store import Result, Store
 
@@ -81,7 +81,11 @@ def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: s
     ]
     if reasons:
         return Refusal(codec, defense, tuple(reasons))
-    return _entry(store, board, (codec, defense, kind), wanted, results, rows, checks, by, date)
+    try:
+        made = _entry(store, board, (codec, defense, kind), wanted, results, rows, checks, by, date)
+        return _pictured(made, store, rows, board) if board.pictures else made
+    except UserError as error:
+        return Refusal(codec, defense, (str(error),))
 
 
 def _results(store: Store, board: Board, wanted: Sequence[Cell]) -> tuple[list[Result], list[str]]:
@@ -164,7 +168,7 @@ def _entry(
         cells=tuple(
             Measured(
                 cell.id,
-                _axes(cell),
+                dict(zip(AXES, axes_of(cell), strict=True)),
                 identity,
                 result.warnings,
                 round(seconds[cell.id], 1),
@@ -174,8 +178,7 @@ def _entry(
             for cell, result, identity in zip(wanted, results, own, strict=True)
         ),
     )
-    made = scored(made, board)
-    return made if not board.pictures else _pictured(made, store, wanted, rows, board)
+    return scored(made, board)
 
 
 def scored(made: Entry, board: Board) -> Entry:
@@ -184,10 +187,6 @@ def scored(made: Entry, board: Board) -> Entry:
     standings = {str(t): standing(group, board.points, board.worst) for t, group in rows.groupby("threat")}
     tidy = {t: {k: rounded(v) if isinstance(v, float) else v for k, v in s.items()} for t, s in standings.items()}
     return replace(made, scores=tidy)
-
-
-def _axes(cell: Cell) -> dict[str, str]:
-    return {axis: getattr(cell, axis) for axis in ("attack", "objective", "threat", "access", "precision")}
 
 
 def _numbers(rows: pd.DataFrame, clean: Sequence[str]) -> pd.DataFrame:
@@ -229,8 +228,10 @@ def _run_command(board: Board, cell: Cell) -> str:
     return shlex.join(words)
 
 
-def _pictured(made: Entry, store: Store, wanted: Sequence[Cell], rows: pd.DataFrame, board: Board) -> Entry:
-    """With pictures of each sample under its worst attack at the threat that ranks."""
+def _pictured(made: Entry, store: Store, rows: pd.DataFrame, board: Board) -> Entry:
+    """With pictures of each sample under its worst attack at the threat that ranks; raises :class:`UserError` if the
+    run keeps none of one.
+    """
     hit = worst_rows(rows[rows["threat"] == board.threat], ["sample"], board.worst)
     pictures = {}
     for row in hit.to_dict("records"):
@@ -240,7 +241,7 @@ def _pictured(made: Entry, store: Store, wanted: Sequence[Cell], rows: pd.DataFr
             raise UserError(
                 f"the run keeps no picture of {sample} ({row['cell']}), which {board.name} shows; run that cell again"
             )
-        shown = {name: [data_uri(frame) for frame in clip] for name, clip in clips.items()}
+        shown = {name: list(data_uris(clip)) for name, clip in clips.items()}
         attack = row["attack"].partition(" @")[0]  # the precision is said elsewhere
         pictures[sample] = {"attack": f"{attack}, {row['objective']}", **shown}
     return replace(made, pictures=pictures)

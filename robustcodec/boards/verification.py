@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from robustcodec.boards.board import Board, kind_of
-from robustcodec.boards.entry import Entry
+from robustcodec.boards.entry import Entry, axes_of
 from robustcodec.boards.founding import samples_of
 from robustcodec.errors import BoardError, UserError
 from robustcodec.grid import Cell, fingerprint, resolved
@@ -82,13 +82,13 @@ def verify(
     if faults:  # nothing to compare with
         return Verdict(entry.name, tuple(samples), 0, tuple(faults), math.nan)
     runner = Runner(Store(folder))
-    stated = {tuple(cell.axes.values()): cell for cell in entry.cells}
+    stated = {cell.key: cell for cell in entry.cells}
     clean = entry.clean.frame()
     apart = 0.0
     cells = board.cells(entry.codec, entry.defense, kind_of(entry.codec, entry.defense))
     for cell in cells:
         watch(str(cell))
-        known = stated.get((cell.attack, cell.objective, cell.threat, cell.access, cell.precision))
+        known = stated.get(axes_of(cell))
         if known is None:
             faults.append(f"{cell} is not in the entry")
             continue

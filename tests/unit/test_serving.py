@@ -296,7 +296,6 @@ def status_at(at: tuple[str, int]) -> str:
         return str(json.loads(connection.getresponse().read())["status"])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT of one process")
 def test_watch_ends_cleanly_with_ctrl_c(folder: Path) -> None:
     with started("report", folder, "--watch") as process:
         assert status_at(address(process)) == "0 of 3 cells done, 0 failed"
@@ -307,7 +306,6 @@ def test_watch_ends_cleanly_with_ctrl_c(folder: Path) -> None:
 RUN = ("run", "--codec", "bmshj2018-factorized.tiny-q1", "--data", "photos:size=64", "--limit", "1", "--serve")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_serves_itself_until_it_ends(tmp_path: Path, end: signal.Signals) -> None:
     """Also when it is killed: nobody is left to listen."""
