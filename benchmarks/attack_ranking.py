@@ -26,8 +26,9 @@ def main() -> None:
     options = parser.parse_args()
     import pandas as pd
 
-    from robustcodec import report, suites
-    from robustcodec.store import Store
+    from robustcodec.reporting import tables as report
+    from robustcodec.running import suites
+    from robustcodec.running.store import Store
 
     stores = [Store(folder) for folder in options.run]
     rows = pd.concat([store.frame(store.grid().cells()) for store in stores]).drop_duplicates(["cell", "sample"])

@@ -13,7 +13,8 @@ rounds. With ``--codecs``: every family against a step of its own plain loop, wh
 it is built, with gradients to its weights.
 
 The allocator can be told only once per process, so there are two workers with one thread each, one with glibc's
-defaults and one with ours (``robustcodec.allocator``); the parent asks them in turn, row by row and round by round.
+defaults and one with ours (``robustcodec.cli._allocator``); the parent asks them in turn, row by row and round by
+round.
 Baselines run once untimed before they are timed, each time; ours does not.
 Ratios are medians over rounds of ratios within a round, of CPU time: where nothing else runs it is the time that
 passes, and elsewhere it is what the neighbours disturb least.
@@ -171,7 +172,7 @@ def row(kind: str, family: str, size: tuple[int, int], steps: int) -> Row:
 
 def work() -> None:
     """A worker: builds the rows it is asked for and times them, a line of JSON per question."""
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     import torch
@@ -278,14 +279,14 @@ def families(names: list[str], size: tuple[int, int], rounds: int, steps: int) -
 
 def damage(codecs: list[str], samples: int, steps: int) -> None:
     """Amplification (``vi_db``) that PGD reaches in either precision, judged in float32 with rounding."""
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     warnings.simplefilter("ignore")
     import torch
 
     from robustcodec import load, registry
-    from robustcodec.data import to_float
+    from robustcodec.clips import to_float
     from robustcodec.interfaces import Draws, Oracle
 
     threat, objective = registry.threats.build(THREAT), registry.objectives.build("distortion")

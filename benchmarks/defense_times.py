@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 import robustcodec
-from robustcodec.data import to_float
-from robustcodec.defended import FACTORS, TIMES
+from robustcodec.clips import to_float
+from robustcodec.files import write_whole
 from robustcodec.interfaces import Codec
-from robustcodec.store import Store, write_whole
+from robustcodec.running.store import Store
+from robustcodec.studies.defenses_report import FACTORS, TIMES
 
 
 @torch.no_grad()

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from robustcodec import rate
-from robustcodec.ladders import ladders
-from robustcodec.pictures import COLOURS, MARKERS, figure_of
-from robustcodec.robustness import interval, worst_case
-from robustcodec.store import Store
+from robustcodec.reporting.pictures import COLOURS, MARKERS, figure_of
+from robustcodec.running.store import Store
+from robustcodec.scores import rate
+from robustcodec.scores.robustness import interval, worst_case
+from robustcodec.studies.ladders import ladders
 
 
 def victims(rows: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustcodec.allocator import keep_memory
+from robustcodec.cli._allocator import keep_memory
 
 if TYPE_CHECKING:
     from robustcodec.attacks._foreign import Foreign
@@ -70,7 +70,7 @@ def main() -> None:
     import torch
 
     from robustcodec import load, registry
-    from robustcodec.data import to_float
+    from robustcodec.clips import to_float
     from robustcodec.errors import AttackError, MissingDependency
     from robustcodec.interfaces import Draws, Oracle
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from robustcodec.robustness import interval
-from robustcodec.store import Store
+from robustcodec.running.store import Store
+from robustcodec.scores.robustness import interval
 
 SCORES = ("vi_db", "delta_psnr", "rate_ratio")
 

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustcodec import discriminators
-from robustcodec.adversary import Adversary
-from robustcodec.features import FeatureLoss
-from robustcodec.recipe import Recipe
 from robustcodec.registry import codecs
+from robustcodec.training import discriminators
+from robustcodec.training.features import FeatureLoss
+from robustcodec.training.gan_pair import Adversary
+from robustcodec.training.recipe import Recipe
 
 Term = tuple[list[nn.Module], Callable[[Tensor], object]]
 

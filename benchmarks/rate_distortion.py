@@ -15,7 +15,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from robustcodec.allocator import keep_memory
+from robustcodec.cli._allocator import keep_memory
 
 JPEG = "jpeg:quality={2,3,5,8,12,17,23,30,40,50,60,70,80,88}"
 CARDS = Path(__file__).parents[1] / "zoo" / "cards"
@@ -29,10 +29,12 @@ def main() -> None:
     parser.add_argument("--write-cards", action="store_true")
     options = parser.parse_args()
     keep_memory()
-    from robustcodec import comparison, curves, registry
-    from robustcodec.ladders import ladders
+    from robustcodec import registry
+    from robustcodec.files import dump_toml
     from robustcodec.spec import expand
-    from robustcodec.weights import dump_toml
+    from robustcodec.studies import compare as comparison
+    from robustcodec.studies import compare_report as curves
+    from robustcodec.studies.ladders import ladders
 
     cards = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(CARDS.glob("*.toml"))}
     bundled = [name for name, card in cards.items() if card["training"]["frames"] == 1]  # others are for clips

@@ -20,8 +20,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
 
-    from robustcodec import report
-    from robustcodec.store import Store
+    from robustcodec.reporting import tables as report
+    from robustcodec.running.store import Store
 
     store = Store(options.run)
     rows = store.frame(store.grid().cells())

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcodec.data import to_float
+from robustcodec.clips import to_float
 from robustcodec.registry import codecs, data
 from robustcodec.zoo import _wavefront
 from robustcodec.zoo._integer_prior import IntegerPrior

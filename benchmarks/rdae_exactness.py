@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from robustcodec import stream, weights
-from robustcodec.data import to_float
+from robustcodec.clips import to_float
 from robustcodec.registry import codecs, data
 from robustcodec.zoo import _wavefront
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec import defended, report
-from robustcodec.store import Store
+from robustcodec.reporting import tables as report
+from robustcodec.running.store import Store
+from robustcodec.studies import defenses_report as defended
 
 LEADERBOARD = ["rank", "codec", "defense", "access", "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"]
 ATTACKS = ["threat", "codec", "attack", "vi_db", "vi_low", "vi_high", "delta_psnr", "rate_ratio", "input_psnr"]

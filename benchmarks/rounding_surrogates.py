@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from robustcodec.allocator import keep_memory
+from robustcodec.cli._allocator import keep_memory
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     import torch
 
     from robustcodec import load, registry
-    from robustcodec.data import to_float
+    from robustcodec.clips import to_float
     from robustcodec.interfaces import Draws, Oracle
 
     codec = load(options.codec).requires_grad_(False)

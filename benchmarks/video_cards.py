@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec import curves
-from robustcodec.weights import dump_toml
+from robustcodec.files import dump_toml
+from robustcodec.studies import compare_report as curves
 
 CARDS = Path(__file__).parents[1] / "zoo" / "cards"
 SCORES = ("bpp", "psnr", "ms_ssim", "lpips_squeeze")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustcodec.interfaces import Codec
-    from robustcodec.outcome import Outcome
-    from robustcodec.store import Store
+    from robustcodec.running.store import Store
+    from robustcodec.studies.attack_outcome import Outcome
 
 
 def load(codec: str, defense: str = "none") -> Codec:
@@ -48,22 +48,22 @@ class Run:
 
     def leaderboard(self) -> pandas.DataFrame:
         """Codecs and defenses ranked by their worst case."""
-        from robustcodec import report
+        from robustcodec.reporting import tables as report
 
         return report.leaderboard(self.frame)
 
     def attacks(self) -> pandas.DataFrame:
-        """What each attack did to each codec and defense; columns: :data:`robustcodec.report.ATTACKS`."""
-        from robustcodec import report
+        """What each attack did to each codec and defense; columns: :data:`robustcodec.reporting.tables.ATTACKS`."""
+        from robustcodec.reporting import tables as report
 
         return report.attack_table(self.frame)
 
 
 def run(grid: str | Path | None = None, out: str | Path | None = None, device: str = "cpu", batch_size: int = 1) -> Run:
     """Run a grid file (default: the grid that ships) into ``out`` (default: ``runs/NAME``); resumes what is there."""
-    from robustcodec.grid import Grid
-    from robustcodec.runner import Runner
-    from robustcodec.store import Store
+    from robustcodec.running.grid import Grid
+    from robustcodec.running.runner import Runner
+    from robustcodec.running.store import Store
 
     chosen = Grid.default() if grid is None else Grid.read(Path(grid))
     cells = chosen.check()
@@ -76,7 +76,7 @@ def run(grid: str | Path | None = None, out: str | Path | None = None, device: s
 def existing(folder: str | Path) -> Store:
     """The store of a run folder; raises :class:`StoreError`, and leaves nothing behind, where there is no run."""
     from robustcodec.errors import StoreError
-    from robustcodec.store import Store
+    from robustcodec.running.store import Store
 
     if not (Path(folder) / "grid.toml").is_file():
         raise StoreError(f"{folder} is not a run folder (no grid.toml); give the --out of a robustcodec run")
@@ -129,12 +129,12 @@ def attack(
 
     The same numbers as a grid's. ``source``: a file, or RGB as a tensor ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or
     float in [0, 1]; ``frames`` and ``crop`` (of a file): first frames and central pixels, 0 for all. ``threat``:
-    ``36dB``, ``8/255`` or any threat; the others as :class:`robustcodec.grid.Cell` has them, names all.
+    ``36dB``, ``8/255`` or any threat; the others as :class:`robustcodec.running.grid.Cell` has them, names all.
     ``out``: a folder for clips, streams, a picture and scores; without one nothing is kept.
 
     Raises :class:`robustcodec.errors.UserError` for what cannot be run.
     """
-    from robustcodec import single
+    from robustcodec.studies import attack as single
 
     return single.attack(
         source, codec, attack, objective, threat, defense, access, seed, frames, crop, metrics, out, device

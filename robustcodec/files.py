@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from robustcodec.errors import StoreError
 
 
 @contextmanager
@@ -41,3 +47,39 @@ def _alive(pid: int) -> bool:
     except PermissionError:  # somebody else's
         pass
     return True
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
+        raise StoreError(
+            f"cannot write {path}: {reason}. Finished cells are kept; make room (or give another --out) "
+            "and run the same command again"
+        ) from None
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write ``path`` so that it is either absent, as it was, or complete; raises :class:`StoreError`."""
+    with on_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as partial:
+            partial.write_bytes(data)
+
+
+def dump_toml(table: dict[str, Any], prefix: str = "") -> str:
+    """``table`` as TOML: scalars, lists and nested tables; ``None`` is left out."""
+    named = {k if re.fullmatch(r"[\w-]+", k, re.ASCII) else _toml(k): v for k, v in table.items() if v is not None}
+    lines = [f"{k} = {_toml(v)}" for k, v in named.items() if not isinstance(v, dict)]
+    for key, value in named.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{prefix}{key}]", dump_toml(value, f"{prefix}{key}.").rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

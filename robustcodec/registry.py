@@ -123,14 +123,10 @@ class DefenseRegistry(Registry[Any]):
 codecs: Registry[Any] = Registry("codec", "robustcodec.zoo", "robustcodec.codecs")
 attacks: Registry[Any] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
 defenses = DefenseRegistry("defense", "robustcodec.defenses", "robustcodec.defenses")
-objectives: Registry[Any] = Registry(
-    "objective", "robustcodec.objectives", "robustcodec.objectives", also=("robustcodec.targets",)
-)
-metrics: Registry[Any] = Registry("metric", "robustcodec.metrics", "robustcodec.metrics")
+objectives: Registry[Any] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
+metrics: Registry[Any] = Registry("metric", "robustcodec.scores.metrics", "robustcodec.metrics")
 threats: Registry[Any] = Registry("threat", "robustcodec.threats")
-data: Registry[Any] = Registry(
-    "data set", "robustcodec.data", "robustcodec.data", also=("robustcodec.motion", "robustcodec.videosets")
-)
+data: Registry[Any] = Registry("data set", "robustcodec.data", "robustcodec.data")
 
 KINDS: dict[str, Registry[Any]] = {
     "codecs": codecs,

@@ -8,9 +8,7 @@ Downloads go to ``cache_dir()`` and are kept only if their sha256 matches.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import shutil
 import tomllib
 import urllib.request
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustcodec.errors import WeightsError
-from robustcodec.files import whole
+from robustcodec.files import dump_toml, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,19 +161,3 @@ def save(weights: Path, state: dict[str, Tensor], card: dict[str, Any], storage:
     path = weights.with_name(weights.name.removesuffix(".safetensors") + ".toml")
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-def dump_toml(table: dict[str, Any], prefix: str = "") -> str:
-    """``table`` as TOML: scalars, lists and nested tables; ``None`` is left out."""
-    named = {k if re.fullmatch(r"[\w-]+", k, re.ASCII) else _toml(k): v for k, v in table.items() if v is not None}
-    lines = [f"{k} = {_toml(v)}" for k, v in named.items() if not isinstance(v, dict)]
-    for key, value in named.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{prefix}{key}]", dump_toml(value, f"{prefix}{key}.").rstrip()]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)

@@ -12,8 +12,8 @@ from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry, axes_of, digest
 from robustcodec.boards.submission import scored
 from robustcodec.errors import RobustCodecError
-from robustcodec.grid import resolved
-from robustcodec.robustness import FAILED_PSNR
+from robustcodec.running.grid import resolved
+from robustcodec.scores.robustness import FAILED_PSNR
 from robustcodec.spec import expand
 
 CLOSE = 1e-5  # relative: of scores computed on different machines

@@ -38,9 +38,9 @@ import pandas as pd
 
 from robustcodec.boards.score import WORST_IS
 from robustcodec.errors import BoardError
-from robustcodec.grid import Cell, Grid
-from robustcodec.robustness import Worst
-from robustcodec.weights import dump_toml
+from robustcodec.files import dump_toml
+from robustcodec.running.grid import Cell, Grid
+from robustcodec.scores.robustness import Worst
 
 Kind = Literal["bare", "defended", "no-gradient"]
 FILE, ANCHOR, RESULTS = "board.toml", "anchor.csv", "results"

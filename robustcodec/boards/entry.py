@@ -19,8 +19,8 @@ import pandas as pd
 
 from robustcodec.boards.board import Kind
 from robustcodec.errors import BoardError
-from robustcodec.grid import Cell
-from robustcodec.store import write_whole
+from robustcodec.files import write_whole
+from robustcodec.running.grid import Cell
 
 FORMAT = 1
 DIGITS = 6
@@ -163,7 +163,7 @@ class Entry:
         return {**self.identity, **cell.identity, "samples": [list(sample) for sample in samples]}
 
     def frame(self, data: str) -> pd.DataFrame:
-        """One row per cell and sample, columns as in :meth:`robustcodec.store.Store.frame` and ``entry``."""
+        """One row per cell and sample, columns as in :meth:`robustcodec.running.store.Store.frame` and ``entry``."""
         clean = self.clean.frame()
         tables = [
             cell.table.frame().join(clean).reset_index().assign(
@@ -179,7 +179,7 @@ class Entry:
         )
 
     def curves(self, data: str) -> pd.DataFrame:
-        """One row per cell, sample and frame, as in :meth:`robustcodec.store.Store.curves` and ``entry``."""
+        """One row per cell, sample and frame, as in :meth:`robustcodec.running.store.Store.curves` and ``entry``."""
         tables = [
             pd.DataFrame(lists, dtype=float).assign(cell=cell.id, sample=sample, **self._axes(cell, data))
             for cell in self.cells

@@ -8,14 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from robustcodec import comparison, rate, registry
+from robustcodec import registry
 from robustcodec.boards.board import ANCHOR, FILE, Board, Kind
 from robustcodec.boards.entry import rounded
+from robustcodec.clips import fingerprint
 from robustcodec.errors import BoardError
-from robustcodec.grid import fingerprint
+from robustcodec.files import write_whole
 from robustcodec.interfaces import Sample
+from robustcodec.scores import rate
 from robustcodec.spec import expand
-from robustcodec.store import write_whole
+from robustcodec.studies import compare as comparison
 
 
 def protocol(

@@ -18,9 +18,9 @@ from robustcodec.boards.audit import audit
 from robustcodec.boards.board import Board, boards_below
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.tables import COLUMNS, explanation, readme, short, table
+from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
 from robustcodec.page.tables import worst_of_samples
-from robustcodec.store import write_whole
 
 KEPT, SITE = "index.html", "site/index.html"
 TITLE = "robustcodec leaderboards"

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from robustcodec.errors import BadData
-from robustcodec.robustness import Worst, interval, worst_rows
+from robustcodec.scores.robustness import Worst, interval, worst_rows
 
 WORST_IS = {"psnr": "leaves the least PSNR", "rate": "costs the most bits"}
 RESAMPLES = 1000

@@ -12,16 +12,17 @@ from typing import Any
 import pandas as pd
 
 import robustcodec
-from robustcodec import conformance
 from robustcodec.boards.board import Board, Kind, kind_of
 from robustcodec.boards.entry import AXES, CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
 from robustcodec.boards.founding import samples_of
 from robustcodec.boards.score import standing
+from robustcodec.clips import fingerprint
 from robustcodec.errors import BoardError, UserError
-from robustcodec.grid import Cell, fingerprint
 from robustcodec.page.images import data_uris
-from robustcodec.robustness import worst_rows
-from robustcodec.store import Result, Store
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import Result, Store
+from robustcodec.scores.robustness import worst_rows
+from robustcodec.studies import check as conformance
 
 WHOLE = 1e-3  # of a byte: how far a size may be from a whole number of bytes
 

@@ -9,8 +9,8 @@ import pandas as pd
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import WORST_IS
-from robustcodec.export import Better
-from robustcodec.report import escape, to_markdown
+from robustcodec.reporting.export import Better
+from robustcodec.reporting.text import escape, to_markdown
 
 COLUMNS = {
     "rank": "by score, lowest first, inside one threat; entries with fewer or other attacks do not get onto a board",

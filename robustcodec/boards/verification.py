@@ -20,12 +20,13 @@ import pandas as pd
 from robustcodec.boards.board import Board, kind_of
 from robustcodec.boards.entry import Entry, axes_of
 from robustcodec.boards.founding import samples_of
+from robustcodec.clips import fingerprint
 from robustcodec.errors import BoardError, UserError
-from robustcodec.grid import Cell, fingerprint, resolved
 from robustcodec.interfaces import Sample
-from robustcodec.robustness import FAILED_PSNR
-from robustcodec.runner import Runner
-from robustcodec.store import Row, Store
+from robustcodec.running.grid import Cell, resolved
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Row, Store
+from robustcodec.scores.robustness import FAILED_PSNR
 
 CLEAN_DB, CLEAN_RATE = 0.02, 0.005  # of one sample: PSNR in dB, relative size
 ATTACKED_DB, ATTACKED_RATE = 0.15, 0.02  # of a cell's mean

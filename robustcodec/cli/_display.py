@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from robustcodec.errors import UserError
-from robustcodec.grid import Cell
-from robustcodec.store import Result
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import Result
 
 
 def choose_device(name: str) -> str:

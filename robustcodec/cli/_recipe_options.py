@@ -123,4 +123,4 @@ def _options(
         typer.Option(help="Precision of the convolutions (bfloat16: AMP).", rich_help_panel=LOOP),
     ] = None,
 ) -> None:
-    """A signature: each option is a setting of :class:`robustcodec.recipe.Recipe`, None where it is not given."""
+    """A signature: each option is a setting of :class:`~robustcodec.training.recipe.Recipe`, None if not given."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from robustcodec.cli._display import RunDisplay
-    from robustcodec.outcome import Outcome
-    from robustcodec.store import Result
+    from robustcodec.running.store import Result
+    from robustcodec.studies.attack_outcome import Outcome
 
 
 def command(
@@ -55,7 +55,7 @@ def command(
 
         robustcodec attack clip.y4m --codec rdae.tiny-q2 --frames 8 --crop 96 --budget psnr:36,frames=first
     """
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import report_console
@@ -64,9 +64,10 @@ def command(
     with console.status("loading codec and data …"):
         from contextlib import nullcontext
 
-        from robustcodec import registry, single
+        from robustcodec import registry
         from robustcodec.cli._display import choose_device
         from robustcodec.spec import Spec
+        from robustcodec.studies import attack as single
 
         registry.codecs.get(Spec.parse(codec).name)  # imports all codecs, which takes seconds
         folder = out or Path("attacked") / file.stem

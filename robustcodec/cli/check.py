@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from robustcodec.conformance import Check
+    from robustcodec.studies.check import Check
 
 
 def command(
@@ -34,7 +34,7 @@ def command(
 
         robustcodec check --all-bundled --json
     """
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
     from robustcodec.errors import UserError
 
     keep_memory()
@@ -43,8 +43,8 @@ def command(
     console = Console(stderr=json)
     with console.status("loading codecs …"):
         import robustcodec
-        from robustcodec import conformance
         from robustcodec.cli._display import choose_device
+        from robustcodec.studies import check as conformance
 
         specs = [*(codec or ()), *(_bundled() if all_bundled else ())]
         where = choose_device(device)

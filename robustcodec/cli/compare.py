@@ -56,7 +56,7 @@ def command(
         robustcodec compare --data folder:clips --frames 16 --codec "h265:crf={24,30,36,42}" --codec
         "h264:crf={24,30,36,42}" --metric lpips:net=squeeze --closeup foreman:8 --at-bpp 0.1
     """
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import choose_device, progress_bar, report_console
@@ -65,9 +65,12 @@ def command(
     if closeup and not (at_bpp and at_bpp > 0):
         raise BadParameter("--closeup shows codecs at one rate; give it in bits per pixel, such as --at-bpp 0.1")
     with console.status("loading codecs and data …"):
-        from robustcodec import closeups, comparison, curves, registry
-        from robustcodec.ladders import ladders
+        from robustcodec import registry
         from robustcodec.spec import expand
+        from robustcodec.studies import compare as comparison
+        from robustcodec.studies import compare_closeups as closeups
+        from robustcodec.studies import compare_report as curves
+        from robustcodec.studies.ladders import ladders
 
         lines = ladders((spec for text in codec or () for spec in expand(text)), _named(ladder or ()))
         source = f"{data}{',' if ':' in data else ':'}frames={frames}" if frames else data
@@ -130,7 +133,7 @@ def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Conso
     from rich.table import Table
     from rich.text import Text
 
-    from robustcodec import curves
+    from robustcodec.studies import compare_report as curves
 
     names = [metric.name for metric in metrics]
     gains, _ = curves.bd_rates(points, metrics)

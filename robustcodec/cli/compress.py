@@ -40,10 +40,10 @@ def command(
         import torch
 
         import robustcodec
-        from robustcodec import metrics, rate
-        from robustcodec.data import to_float, to_uint8
-        from robustcodec.images import read_image
-        from robustcodec.video import VIDEO_SUFFIXES, read_video
+        from robustcodec.clips import to_float, to_uint8
+        from robustcodec.data._images import read_image
+        from robustcodec.data._video import VIDEO_SUFFIXES, read_video
+        from robustcodec.scores import metrics, rate
 
         read = read_video if image.suffix.lower() in VIDEO_SUFFIXES else read_image
         x = to_float(read(image))[None]

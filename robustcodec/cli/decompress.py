@@ -50,9 +50,9 @@ def command(
     console = Console()
     with console.status("decompressing …"):
         import robustcodec
-        from robustcodec.data import to_uint8
-        from robustcodec.images import write_image
-        from robustcodec.video import write_mp4, write_y4m
+        from robustcodec.clips import to_uint8
+        from robustcodec.data._images import write_image
+        from robustcodec.data._video import write_mp4, write_y4m
 
         if codec is None:
             name, clip = _decode_bundled(data, defense)

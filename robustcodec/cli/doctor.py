@@ -107,7 +107,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _allocator() -> Iterator[Finding]:
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     if keep_memory():
         yield Finding("memory kept by glibc", "ok", "on (ROBUSTCODEC_KEEP_MEMORY=0 switches it off)")
@@ -205,7 +205,7 @@ def _kodak() -> Iterator[Finding]:
     import os
 
     from robustcodec import weights
-    from robustcodec.data import KODAK_SHA256, Kodak
+    from robustcodec.data.photos import KODAK_SHA256, Kodak
 
     given = os.environ.get("ROBUSTCODEC_KODAK")
     folder = Path(given).expanduser() if given else weights.cache_dir() / "kodak"

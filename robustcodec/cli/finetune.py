@@ -12,7 +12,7 @@ from robustcodec.cli._recipe_options import LOSS, chosen, recipe_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robustcodec.finetune import Finetuner
+    from robustcodec.training.finetune import Finetuner
 
 ATTACK, MEASURE = "What is learned from", "Validation"
 
@@ -172,14 +172,14 @@ def command(
         "patience": patience,
         **settings,
     }
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from rich.console import Console
 
     from robustcodec.cli._display import choose_device
-    from robustcodec.finetune import Finetuner, read_recipes
-    from robustcodec.recipe import FinetuneRecipe, RecipeFile
+    from robustcodec.training.finetune import Finetuner, read_recipes
+    from robustcodec.training.recipe import FinetuneRecipe, RecipeFile
 
     file = RecipeFile.read(recipe, FinetuneRecipe) if recipe else RecipeFile({}, kind=FinetuneRecipe)
     recipes = read_recipes(file, chosen(given))
@@ -195,7 +195,7 @@ def command(
 
 def _finetune(finetuner: Finetuner, console: Console, workers: int) -> Path:
     from robustcodec.cli._display import progress_bar
-    from robustcodec.train import Progress
+    from robustcodec.training.codec import Progress
 
     recipe = finetuner.recipe
     for note in [*finetuner.notes, *finetuner.rollbacks]:

@@ -52,10 +52,10 @@ def init(
 
     from rich.console import Console
 
-    from robustcodec import suites
     from robustcodec.boards import founding
     from robustcodec.boards.board import FILE
     from robustcodec.errors import BoardError
+    from robustcodec.running import suites
 
     path = board / FILE
     if path.is_file() and data is None:
@@ -107,14 +107,14 @@ def add(
 
     from rich.console import Console
 
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from robustcodec.boards import submission
     from robustcodec.boards.board import RESULTS, Board
     from robustcodec.boards.entry import Entry
     from robustcodec.errors import BoardError
-    from robustcodec.store import Store
+    from robustcodec.running.store import Store
 
     console = Console()
     if not (run / "grid.toml").is_file():
@@ -208,7 +208,7 @@ def verify(
 
     from rich.console import Console
 
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from robustcodec.boards import verification
@@ -301,11 +301,11 @@ def export(
     from rich.console import Console
 
     import robustcodec
-    from robustcodec import export as exporting
     from robustcodec.boards import publication, tables
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
     from robustcodec.errors import BoardError
+    from robustcodec.reporting import export as exporting
 
     for file in files or []:
         exporting.check(file)

@@ -70,7 +70,8 @@ def command(
 
 def entries(kind: str) -> list[Entry]:
     """All plugins of a kind, by name."""
-    from robustcodec import registry, suites, weights
+    from robustcodec import registry, weights
+    from robustcodec.running import suites
 
     if kind == "suites":
         return [Entry(str(s), s.about, {}, [], [f"{a} ({o})" for a, o in s.members]) for s in suites.bundled()]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from robustcodec.grid import Cell
     from robustcodec.interfaces import Sample
-    from robustcodec.store import Result
+    from robustcodec.running.grid import Cell
+    from robustcodec.running.store import Result
 
 Several = Optional[list[str]]  # noqa: UP045 - typer reads these at run time
 
@@ -62,7 +62,7 @@ def command(
         robustcodec recompress --data kodak --codec mbt2018-mean.tiny-q2 --defense none --defense self-ensemble
         --attack pgd --threat psnr:40 --access adaptive --between none --between shift:3,5
     """
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import choose_device, progress_bar, report_console
@@ -72,12 +72,14 @@ def command(
     if not attack and (idle := [f"--{name}" for name, given in axes.items() if given]):
         raise BadParameter(f"{' and '.join(idle)} are of an attack, and none is given; add one, such as --attack pgd")
     with console.status("loading codecs and data …"):
-        from robustcodec import comparison, recompression, registry
-        from robustcodec import generations as tables
-        from robustcodec.grid import Grid
-        from robustcodec.runner import Runner
+        from robustcodec import registry
+        from robustcodec.running.grid import Grid
+        from robustcodec.running.runner import Runner
+        from robustcodec.running.store import Store
         from robustcodec.spec import expand
-        from robustcodec.store import Store
+        from robustcodec.studies import compare as comparison
+        from robustcodec.studies import recompress as recompression
+        from robustcodec.studies import recompress_report as tables
 
         codecs = [spec for text in codec for spec in expand(text)]
         defenses = [spec for text in defense or ["none"] for spec in expand(text)]
@@ -155,8 +157,8 @@ def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from robustcodec.generations import LINE
-    from robustcodec.recompression import words
+    from robustcodec.studies.recompress import words
+    from robustcodec.studies.recompress_report import LINE
 
     if as_json:
         sys.stdout.write(points.to_json(orient="records", indent=1) + "\n")

@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robustcodec.grid import Cell
-    from robustcodec.store import Store
+    from robustcodec.running.grid import Cell
+    from robustcodec.running.store import Store
 
 
 def command(
@@ -67,7 +67,7 @@ def command(
 
 
 def _export(store: Store, files: Sequence[Path], table: str, folder: Path | None, console: Console) -> None:
-    from robustcodec import export
+    from robustcodec.reporting import export
 
     for file in files:  # before anything is written
         export.check(file)
@@ -92,7 +92,7 @@ def _export(store: Store, files: Sequence[Path], table: str, folder: Path | None
 
 
 def _serve(store: Store, port: int, console: Console) -> None:
-    from robustcodec import serving
+    from robustcodec.page import serving
 
     pages = serving.Pages(store)
     listener = serving.listen(port)
@@ -102,8 +102,12 @@ def _serve(store: Store, port: int, console: Console) -> None:
 
 def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool) -> None:
     """Write tables, pictures and the page of ``cells`` into the run folder and print the leaderboard."""
-    from robustcodec import checks, defended, page, pictures, report, security
-    from robustcodec.store import write_whole
+    from robustcodec import page
+    from robustcodec.files import write_whole
+    from robustcodec.reporting import pictures, security
+    from robustcodec.reporting import tables as report
+    from robustcodec.running import findings as checks
+    from robustcodec.studies import defenses_report as defended
 
     rows = store.frame(cells)
     report.write(rows, store.root)

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robustcodec.grid import Grid
+    from robustcodec.running.grid import Grid
 
 Axis = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
 
@@ -76,11 +76,11 @@ def command(
 
         robustcodec run --board leaderboards/photos-quick --codec mine --defense none --defense self-ensemble
     """
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import report_console
-    from robustcodec.grid import Grid, select
+    from robustcodec.running.grid import Grid, select
 
     console = report_console(stderr=json)
     axes = {
@@ -99,8 +99,8 @@ def command(
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device
-        from robustcodec.runner import Runner
-        from robustcodec.store import Store
+        from robustcodec.running.runner import Runner
+        from robustcodec.running.store import Store
 
         cells = chosen.check()
         store = Store(out or Path("runs") / chosen.name)
@@ -146,7 +146,7 @@ def _of_board(folder: Path, axes: dict[str, list[Any]], limit: int | None) -> Gr
 @contextmanager
 def _served(folder: Path, port: int, console: Console) -> Iterator[None]:
     """The page of the run in a browser, from before its first cell until after its last."""
-    from robustcodec import serving
+    from robustcodec.page import serving
 
     listener = serving.listen(port)
     console.print(f"watch at {serving.address(listener)}", markup=False)

@@ -12,8 +12,8 @@ from robustcodec.cli._recipe_options import LOSS, chosen, recipe_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robustcodec.loop import Loop
-    from robustcodec.recipe import Recipe
+    from robustcodec.training.loop import Loop
+    from robustcodec.training.recipe import Recipe
 
 
 @recipe_options
@@ -58,15 +58,15 @@ def command(
         robustcodec train diffpure --data folder:photos --name mine
     """
     given = {"codec": codec, "name": name, "data": data, "validate": validate, "rate_warmup": rate_warmup, **settings}
-    from robustcodec.allocator import keep_memory
+    from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from rich.console import Console
 
     from robustcodec.cli._display import choose_device
-    from robustcodec.denoising import DenoiserRecipe, DenoiserTrainer, is_denoiser
-    from robustcodec.recipe import Recipe, RecipeFile
-    from robustcodec.train import Trainer
+    from robustcodec.training.codec import Trainer
+    from robustcodec.training.denoiser import DenoiserRecipe, DenoiserTrainer, is_denoiser
+    from robustcodec.training.recipe import Recipe, RecipeFile
 
     file: RecipeFile[Recipe] = RecipeFile.read(recipe) if recipe else RecipeFile({})
     denoiser = is_denoiser(codec or file.settings.get("codec", ""))
@@ -89,7 +89,7 @@ def _train(trainer: Loop[Any], recipe: Recipe, console: Console, workers: int) -
     import math
 
     from robustcodec.cli._display import progress_bar
-    from robustcodec.loop import Progress
+    from robustcodec.training.loop import Progress
 
     for note in trainer.notes:
         console.print(note, style="yellow", markup=False)

@@ -1,7 +1,7 @@
 """The page's plots, as Plotly figures: rate–distortion arrows, security curves, heat maps, drift over frames.
 
-Colours are Okabe & Ito's (:mod:`robustcodec.pictures`); markers and dashes say the same without colour. Labels are
-escaped, for Plotly reads some HTML in them.
+Colours are Okabe & Ito's (:mod:`robustcodec.reporting.pictures`); markers and dashes say the same without colour.
+Labels are escaped, for Plotly reads some HTML in them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 
 from robustcodec.page.tables import worst_of_samples
 from robustcodec.page.view import View
-from robustcodec.pictures import COLOURS
+from robustcodec.reporting.pictures import COLOURS
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x")
 DASHES = ("solid", "dash", "dot", "dashdot")

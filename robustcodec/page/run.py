@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from robustcodec import report
-from robustcodec.grid import Cell
 from robustcodec.page.images import data_uris
 from robustcodec.page.tables import worst_of_samples
 from robustcodec.page.view import Detail, Shot, View
-from robustcodec.store import Result, Store
+from robustcodec.reporting import tables as report
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import Result, Store
 
 ABOUT = (
     "Rates are real bytes, and reconstructions are decoded from those bytes alone. Budgets are as reached after the "

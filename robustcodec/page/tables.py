@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from robustcodec import report
-from robustcodec.robustness import Worst, worst_rows
+from robustcodec.reporting import tables as report
+from robustcodec.reporting.text import DIGITS
+from robustcodec.scores.robustness import Worst, worst_rows
 
 LABELS = {
     "rank": "#",
@@ -48,7 +49,7 @@ def label(column: str) -> str:
 
 def digits(column: str) -> int:
     """How many decimals a column is shown with."""
-    return report.DIGITS.get(column, 2)
+    return DIGITS.get(column, 2)
 
 
 def text(value: object, column: str) -> str:

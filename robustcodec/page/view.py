@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustcodec.robustness import Worst
+from robustcodec.scores.robustness import Worst
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from terminal import Type
 from torch import Tensor
 
 import robustcodec
-from robustcodec.data import to_uint8
-from robustcodec.images import read_image, write_image
+from robustcodec.clips import to_uint8
+from robustcodec.data._images import read_image, write_image
+from robustcodec.data._video import frame_rate, read_video, write_y4m
 from robustcodec.interfaces import Oracle
-from robustcodec.video import frame_rate, read_video, write_y4m
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from robustcodec import load, registry
-from robustcodec.data import centre_crop, to_float
-from robustcodec.grid import Cell
+from robustcodec.clips import centre_crop, to_float
 from robustcodec.interfaces import Draws, Oracle
-from robustcodec.runner import Runner
-from robustcodec.store import Store
+from robustcodec.running.grid import Cell
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
 
 CODEC = "bmshj2018-hyperprior.tiny-q2"
 

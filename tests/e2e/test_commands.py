@@ -20,9 +20,11 @@ from terminal import Done, Type
 from torch import Tensor
 
 import robustcodec
-from robustcodec import registry, suites, weights
-from robustcodec.data import read_image, to_float, to_uint8, write_image
-from robustcodec.video import read_video, write_y4m
+from robustcodec import registry, weights
+from robustcodec.clips import to_float, to_uint8
+from robustcodec.data._images import read_image, write_image
+from robustcodec.data._video import read_video, write_y4m
+from robustcodec.running import suites
 
 LEARNED = "bmshj2018-factorized:weights=random"  # its latents are lively even without training
 BUNDLED = [f"{name}.{tag}" for name in registry.codecs.names() for tag in weights.bundled_tags(name)]

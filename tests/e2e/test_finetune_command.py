@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 import robustcodec
 from robustcodec import cli
-from robustcodec.finetune import Finetuner, inherited
-from robustcodec.recipe import FinetuneRecipe, command
 from robustcodec.registry import codecs
+from robustcodec.training.finetune import Finetuner, inherited
+from robustcodec.training.recipe import FinetuneRecipe, command
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 RECIPE = FinetuneRecipe(

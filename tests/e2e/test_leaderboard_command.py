@@ -18,8 +18,8 @@ from robustcodec.boards.board import RESULTS, Board
 from robustcodec.boards.entry import Dispute, Entry, digest
 from robustcodec.boards.founding import found
 from robustcodec.errors import BoardError
-from robustcodec.runner import Runner
-from robustcodec.store import Store
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
 
 LEARNED, CLASSICAL = "bmshj2018-factorized.tiny-q1", "jpeg:quality=20"
 BOTH = ["oblivious", "adaptive"]
@@ -169,10 +169,10 @@ def test_other_data_are_refused(copy: Path, robust: Type) -> None:
 
 
 def test_a_codec_that_breaks_its_promises_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustcodec.conformance import Check
+    from robustcodec.studies.check import Check
 
     bad = Check("forward = decoded bytes", False, "0.5", "≤ 0.0001")
-    monkeypatch.setattr("robustcodec.conformance.check", lambda codec, rebuild: [bad])
+    monkeypatch.setattr("robustcodec.studies.check.check", lambda codec, rebuild: [bad])
     refused = submission.entry(
         Store(made / "run"), Board.read(made / "boards" / "small"), LEARNED, "none", "A", "2026-01-02"
     )

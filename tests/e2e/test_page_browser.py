@@ -20,10 +20,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from robustcodec.grid import Grid
 from robustcodec.page import Detail, View, of_run, render
-from robustcodec.runner import Runner
-from robustcodec.store import Store
+from robustcodec.running.grid import Grid
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")

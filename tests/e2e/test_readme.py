@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcodec.conformance import check
-from robustcodec.grid import Cell
 from robustcodec.registry import codecs
-from robustcodec.runner import Runner
-from robustcodec.store import Store
+from robustcodec.running.grid import Cell
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
+from robustcodec.studies.check import check
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

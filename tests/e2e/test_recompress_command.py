@@ -11,8 +11,8 @@ from PIL import Image
 from terminal import Type
 from torch import Tensor
 
-from robustcodec.images import write_image
-from robustcodec.store import Store
+from robustcodec.data._images import write_image
+from robustcodec.running.store import Store
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from robustcodec import cli
-from robustcodec.recipe import Recipe, command
-from robustcodec.train import Trainer
+from robustcodec.training.codec import Trainer
+from robustcodec.training.recipe import Recipe, command
 
 RECIPE = Recipe(
     codec="bmshj2018-hyperprior:weights=random",

@@ -12,10 +12,10 @@ import pytest
 from torch import Tensor
 
 from robustcodec import weights
-from robustcodec.data import centre_crop, to_float
-from robustcodec.ladders import ladders
+from robustcodec.clips import centre_crop, to_float
 from robustcodec.registry import codecs, data
-from robustcodec.train import measure
+from robustcodec.studies.ladders import ladders
+from robustcodec.training.codec import measure
 
 ROOT = Path(__file__).parents[2]
 CARDS = {p.stem: tomllib.loads(p.read_text(encoding="utf-8")) for p in sorted((ROOT / "zoo" / "cards").glob("*.toml"))}

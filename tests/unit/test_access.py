@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcodec.access import DRAWS, Victim, victim
 from robustcodec.errors import GridError
-from robustcodec.grid import Cell
-from robustcodec.guided import Guided
 from robustcodec.interfaces import Card, Codec, Oracle, Output
-from robustcodec.objectives import SourceDistortion
+from robustcodec.objectives.damage import SourceDistortion
 from robustcodec.registry import codecs
-from robustcodec.runner import Runner
-from robustcodec.store import Store
+from robustcodec.running.access import DRAWS, Victim, victim
+from robustcodec.running.grid import Cell
+from robustcodec.running.guided import Guided
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
 
 
 @codecs.register("test-gain")

@@ -12,11 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from typer.testing import CliRunner
 
 from robustcodec import cli, weights
-from robustcodec.adversary import Adversary
 from robustcodec.errors import UserError
-from robustcodec.gan import FORMS
-from robustcodec.recipe import Recipe, RecipeFile
-from robustcodec.train import Trainer, distortion
+from robustcodec.training.codec import Trainer, distortion
+from robustcodec.training.gan import FORMS
+from robustcodec.training.gan_pair import Adversary
+from robustcodec.training.recipe import Recipe, RecipeFile
 
 RECIPE = Recipe(
     "rdae-gan:config=tiny,weights=random", "test", ("clips:frames=4,size=40",), 0.003, rho=0.01, gan="lsgan",

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcodec import temporal
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Codec, StreamPart
 from robustcodec.registry import codecs, defenses
+from robustcodec.scores import temporal
 from robustcodec.stream import overhead_bits
 
 RDAE = "config=tiny,weights=random,gop=4"

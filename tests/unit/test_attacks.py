@@ -16,7 +16,7 @@ from robustcodec.attacks.fgsm import FGSM
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.pgd import PGD
 from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
-from robustcodec.objectives import Distortion, SourceDistortion
+from robustcodec.objectives.damage import Distortion, SourceDistortion
 from robustcodec.rounding import round_latent
 from robustcodec.threats import Linf, Mse, Psnr
 

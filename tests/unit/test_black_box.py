@@ -22,10 +22,11 @@ from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.random_search import RandomSearch
 from robustcodec.attacks.spsa import SPSA
 from robustcodec.attacks.square import Square
-from robustcodec.data import Photos, to_float
+from robustcodec.clips import to_float
+from robustcodec.data.photos import Photos
 from robustcodec.errors import BadParameter
 from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
-from robustcodec.objectives import Distortion, SourceDistortion
+from robustcodec.objectives.damage import Distortion, SourceDistortion
 from robustcodec.threats import Flicker, Linf, Psnr
 from robustcodec.zoo.pillow import Jpeg
 

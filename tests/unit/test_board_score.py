@@ -10,8 +10,8 @@ import pytest
 
 from robustcodec.boards.score import premium, standing
 from robustcodec.errors import BadData
-from robustcodec.rate import bd_rate
-from robustcodec.robustness import worst_rows
+from robustcodec.scores.rate import bd_rate
+from robustcodec.scores.robustness import worst_rows
 
 SAMPLES = ["a", "b", "c"]
 RATES, QUALITIES = [0.1, 0.2, 0.5, 1.0], [24.0, 27.0, 31.0, 34.0]

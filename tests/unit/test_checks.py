@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from toys import Shown
 
-from robustcodec import checks
-from robustcodec.checks import Finding
 from robustcodec.interfaces import Card, Draws, Oracle, Output
-from robustcodec.objectives import Distortion
+from robustcodec.objectives.damage import Distortion
 from robustcodec.registry import threats
+from robustcodec.running import findings as checks
+from robustcodec.running.findings import Finding
 from robustcodec.threats import Linf
 
 SCORES = {"bpp": 1.0, "bpp_est": 1.01, "adv_bpp": 1.2, "adv_bpp_est": 1.19}

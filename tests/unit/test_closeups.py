@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from robustcodec import comparison
-from robustcodec.closeups import BOX_COLOUR, Box, Picture, closeup, hardest, nearest, of_clip
-from robustcodec.comparison import compare
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Sample
-from robustcodec.ladders import ladders
 from robustcodec.spec import expand
+from robustcodec.studies import compare as comparison
+from robustcodec.studies.compare import compare
+from robustcodec.studies.compare_closeups import BOX_COLOUR, Box, Picture, closeup, hardest, nearest, of_clip
+from robustcodec.studies.ladders import ladders
 
 
 def noise(seed: int, height: int = 60, width: int = 90) -> Tensor:

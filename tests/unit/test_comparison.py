@@ -18,13 +18,16 @@ from torch import Tensor
 from typer import Typer
 from typer.testing import CliRunner
 
-from robustcodec import comparison, curves, rate, registry
-from robustcodec.comparison import Failure, compare
-from robustcodec.curves import bd_rates, means
+from robustcodec import registry
 from robustcodec.errors import BadParameter, StoreError, UnknownName
 from robustcodec.interfaces import Codec, Metric, Sample
-from robustcodec.ladders import Ladder, ladders
+from robustcodec.scores import rate
 from robustcodec.spec import expand
+from robustcodec.studies import compare as comparison
+from robustcodec.studies import compare_report as curves
+from robustcodec.studies.compare import Failure, compare
+from robustcodec.studies.compare_report import bd_rates, means
+from robustcodec.studies.ladders import Ladder, ladders
 
 METRICS = comparison.scores(())
 SWEEP = expand("jpeg:quality={10,40,80}")

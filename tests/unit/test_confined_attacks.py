@@ -17,10 +17,10 @@ from robustcodec.attacks._bands import band_pass
 from robustcodec.attacks._confined import Confined
 from robustcodec.attacks.frequency import Frequency
 from robustcodec.attacks.patch import Patch, busiest
+from robustcodec.clips import fingerprint
 from robustcodec.errors import BadData, BadParameter
-from robustcodec.grid import fingerprint
 from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
-from robustcodec.objectives import Distortion, SourceDistortion
+from robustcodec.objectives.damage import Distortion, SourceDistortion
 from robustcodec.threats import Flicker, Linf, Psnr
 
 HEIGHT, WIDTH = 12, 20

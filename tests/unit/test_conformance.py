@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustcodec import registry, stream, weights
-from robustcodec.conformance import Check, check
-from robustcodec.data import to_float
+from robustcodec.clips import to_float
 from robustcodec.errors import BadData, StreamError
 from robustcodec.interfaces import Card, Codec, Output
 from robustcodec.rounding import round_latent, rounding
+from robustcodec.studies.check import Check, check
 
 BUNDLED = [f"{name}.{tag}" for name in registry.codecs.names() for tag in weights.bundled_tags(name)]
 ID = b"blok"

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from robustcodec import data as sets
+from robustcodec.clips import checksum, to_float, to_uint8
+from robustcodec.data._images import read_image, write_image
+from robustcodec.data.photos import Kodak
 from robustcodec.errors import BadData, WeightsError
 from robustcodec.registry import data
 
@@ -28,21 +30,21 @@ def test_photos_are_scikit_images_pixels() -> None:
 
 
 def test_png_round_trip_is_exact(photo: Tensor, tmp_path: Path) -> None:
-    sets.write_image(photo, tmp_path / "x.png")
-    assert torch.equal(sets.read_image(tmp_path / "x.png"), photo)
-    assert torch.equal(sets.to_uint8(sets.to_float(photo)), photo)
+    write_image(photo, tmp_path / "x.png")
+    assert torch.equal(read_image(tmp_path / "x.png"), photo)
+    assert torch.equal(to_uint8(to_float(photo)), photo)
 
 
 def test_checksum_is_of_shape_and_pixels() -> None:
     clip = torch.arange(24, dtype=torch.uint8).view(1, 3, 2, 4)
-    assert sets.checksum(clip) == hashlib.sha256(b"(1, 3, 2, 4)" + bytes(range(24))).hexdigest()
-    assert sets.checksum(clip.view(1, 3, 4, 2)) != sets.checksum(clip)
+    assert checksum(clip) == hashlib.sha256(b"(1, 3, 2, 4)" + bytes(range(24))).hexdigest()
+    assert checksum(clip.view(1, 3, 4, 2)) != checksum(clip)
 
 
 def test_folders_are_listed_in_order_and_cropped(photo: Tensor, tmp_path: Path) -> None:
     for name in ("b.png", "a/c.png", "a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        sets.write_image(photo, tmp_path / name)
+        write_image(photo, tmp_path / name)
     (tmp_path / "notes.txt").write_text("not an image")
     samples = data.build(f"folder:{tmp_path},crop=100").samples()
     assert [s.id for s in samples] == ["a/c", "a", "b"]
@@ -105,7 +107,7 @@ def _png16(pixels: NDArray[np.uint8]) -> bytes:
 def test_unusable_images_say_what_they_are(kind: str, message: str, photo: Tensor, tmp_path: Path) -> None:
     path = _broken(kind, tmp_path / "x.png", photo)
     with pytest.raises(BadData) as error:
-        sets.read_image(path)
+        read_image(path)
     assert message in str(error.value) and str(path) in str(error.value)
 
 
@@ -113,7 +115,7 @@ def test_another_format_named_png_is_read_by_its_content(tmp_path: Path) -> None
     """Where a PNG holds its depth this file holds a pixel of 200."""
     clip = torch.full((1, 3, 16, 16), 200, dtype=torch.uint8)
     Image.fromarray(clip[0].permute(1, 2, 0).numpy()).save(tmp_path / "x.png", format="PPM")
-    assert torch.equal(sets.read_image(tmp_path / "x.png"), clip)
+    assert torch.equal(read_image(tmp_path / "x.png"), clip)
 
 
 def test_empty_and_missing_folders(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
 def test_kodak_offline_says_which_file_where_from_and_where_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROBUSTCODEC_KODAK", raising=False)
     monkeypatch.setenv("ROBUSTCODEC_CACHE", str(tmp_path))
-    monkeypatch.setattr(sets.Kodak, "URL", "http://127.0.0.1:9/kodak")  # nothing listens there
+    monkeypatch.setattr(Kodak, "URL", "http://127.0.0.1:9/kodak")  # nothing listens there
     with pytest.raises(WeightsError) as error:
         data.build("kodak").samples()
     assert "http://127.0.0.1:9/kodak/kodim01.png" in str(error.value)
@@ -134,6 +136,6 @@ def test_kodak_offline_says_which_file_where_from_and_where_to(tmp_path: Path, m
 
 
 def test_kodak_refuses_another_file_of_that_name(photo: Tensor, tmp_path: Path) -> None:
-    sets.write_image(photo, tmp_path / "kodim01.png")
+    write_image(photo, tmp_path / "kodim01.png")
     with pytest.raises(WeightsError, match="damaged or another file: its sha256 starts with"):
         data.build(f"kodak:{tmp_path}").samples()

@@ -12,8 +12,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robustcodec.defended import DEFENSES, FEW, HOLDS, TIMES, UNKNOWN, VANISHES, front, table, victims, write
 from robustcodec.errors import StoreError
+from robustcodec.studies.defenses_report import (
+    DEFENSES,
+    FEW,
+    HOLDS,
+    TIMES,
+    UNKNOWN,
+    VANISHES,
+    front,
+    table,
+    victims,
+    write,
+)
 
 NAN = float("nan")
 SCORES = ("delta_psnr", "delta_own_psnr", "vi_db", "rate_ratio", "adv_bpp", "damage", "broken")

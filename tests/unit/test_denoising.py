@@ -13,13 +13,14 @@ import torch
 from toys import clips, stored_purifier
 
 from robustcodec import cli, weights
-from robustcodec.data import to_uint8, write_image
+from robustcodec.clips import to_uint8
+from robustcodec.data._images import write_image
 from robustcodec.defenses._purifier_weights import purifier
-from robustcodec.denoising import DenoiserRecipe, DenoiserTrainer, is_denoiser
 from robustcodec.errors import UserError
-from robustcodec.loop import Progress
-from robustcodec.recipe import Recipe, command
 from robustcodec.registry import codecs, defenses
+from robustcodec.training.denoiser import DenoiserRecipe, DenoiserTrainer, is_denoiser
+from robustcodec.training.loop import Progress
+from robustcodec.training.recipe import Recipe, command
 
 RECIPE = DenoiserRecipe(
     codec="diffpure", name="test", data=("photos:size=64",), steps=4, batch=2, crop=16, lr=1e-3, seed=3

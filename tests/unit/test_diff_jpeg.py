@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robustcodec.conformance import check
-from robustcodec.data import to_float
+from robustcodec.clips import to_float
 from robustcodec.errors import BadParameter, StreamError
-from robustcodec.guided import Guided
 from robustcodec.interfaces import Draws, Oracle
 from robustcodec.registry import attacks, codecs, data, objectives, threats
 from robustcodec.rounding import rounding
+from robustcodec.running.guided import Guided
+from robustcodec.studies.check import check
 from robustcodec.zoo.diff_jpeg import CHROMA, LUMA, dct_matrix, doubled, halved, quantisation_table
 
 

@@ -21,15 +21,16 @@ from torch import Tensor, nn
 from toys import SMALL, clips, small, stored_purifier
 
 from robustcodec import weights
-from robustcodec.conformance import check
-from robustcodec.data import to_float
+from robustcodec.clips import to_float
 from robustcodec.defenses._preprocessing import PreprocessedCodec
 from robustcodec.defenses._purifier import Architecture, Purifier, Sampler
 from robustcodec.defenses._purifier_weights import purifier
 from robustcodec.defenses.diffpure import DiffPure, Purification
 from robustcodec.errors import BadParameter, MissingDependency, WeightsError
+from robustcodec.files import dump_toml
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs, data, defenses
+from robustcodec.studies.check import check
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +315,7 @@ def test_missing_and_foreign_weights_are_refused(stored: Path, tmp_path: Path) -
 
 def test_a_card_may_have_any_key() -> None:
     table = {"psnr_0.02": 1.0, "a-b_c": 2, "sigma_0.1": {"é": "x", "in.side": {"k": True}}}
-    assert tomllib.loads(weights.dump_toml(table)) == table
+    assert tomllib.loads(dump_toml(table)) == table
 
 
 def official(folder: Path, out_channels: int = 3, in_channels: int = 3) -> Any:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustcodec.data import to_float
-from robustcodec.discriminators import (
+from robustcodec.clips import to_float
+from robustcodec.errors import UserError, WeightsError
+from robustcodec.registry import data
+from robustcodec.training.discriminators import (
     KINETICS,
     RESNET34,
     Factorised,
@@ -22,10 +24,8 @@ from robustcodec.discriminators import (
     discriminator_loss,
     penalty,
 )
-from robustcodec.errors import UserError, WeightsError
-from robustcodec.features import IMAGENET, Published
-from robustcodec.gan import FORMS, clip_weights, frozen
-from robustcodec.registry import data
+from robustcodec.training.features import IMAGENET, Published
+from robustcodec.training.gan import FORMS, clip_weights, frozen
 
 
 @pytest.fixture(autouse=True)

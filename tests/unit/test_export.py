@@ -19,10 +19,10 @@ from terminal import Type
 
 import robustcodec
 from robustcodec.errors import StoreError, UserError
-from robustcodec.export import BEST, SUFFIXES, figures, latex, table, tex, write
-from robustcodec.grid import Cell, Grid
-from robustcodec.report import ATTACKS, LEADERBOARD, attack_table, checked, leaderboard, vi_matrix
-from robustcodec.store import Result, Store
+from robustcodec.reporting.export import BEST, SUFFIXES, figures, latex, table, tex, write
+from robustcodec.reporting.tables import ATTACKS, LEADERBOARD, attack_table, checked, leaderboard, vi_matrix
+from robustcodec.running.grid import Cell, Grid
+from robustcodec.running.store import Result, Store
 
 NASTY = r"""\ & % $ # _ { } ~ ^ < > | " [x] – — × → − … ∞ λ ' ` - -- * a"""
 
@@ -225,8 +225,8 @@ def test_long_names_stay_on_the_figure(rows: pd.DataFrame, tmp_path: Path, monke
     from matplotlib import figure
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from robustcodec.export import COLUMN
-    from robustcodec.pictures import rate_distortion_plot
+    from robustcodec.reporting.export import COLUMN
+    from robustcodec.reporting.pictures import rate_distortion_plot
 
     outside: list[str] = []
     real = figure.Figure.savefig

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from robustcodec import registry
 from robustcodec.errors import MissingDependency, WeightsError
-from robustcodec.features import IMAGENET, VGG19, FeatureLoss, Layer, LpipsLoss, Published, _vgg, feature_loss
+from robustcodec.training.features import IMAGENET, VGG19, FeatureLoss, Layer, LpipsLoss, Published, _vgg, feature_loss
 
 NARROW = (4, 5, 6, 7, 8)  # in place of 64 … 512: VGG-19 in all but width
 
@@ -190,7 +190,7 @@ def test_lpips_as_a_term_is_the_mean_of_the_metric(cache: Path, monkeypatch: pyt
     """Random backbone weights in the place of the trained ones: the loading and the arithmetic are the same."""
     from torchvision.models import squeezenet1_1
 
-    from robustcodec import metrics
+    from robustcodec.scores import metrics
 
     def offline(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")

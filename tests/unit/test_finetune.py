@@ -14,17 +14,17 @@ from torch import Tensor
 
 import robustcodec
 from robustcodec import weights
-from robustcodec.conformance import check
 from robustcodec.errors import RobustCodecError, UserError
-from robustcodec.examination import craft
-from robustcodec.finetune import Finetuner, inherited, read_recipes
 from robustcodec.interfaces import Card, Draws
-from robustcodec.objectives import SourceDistortion
-from robustcodec.recipe import FinetuneRecipe, Freeze, RecipeFile, command
+from robustcodec.objectives.damage import SourceDistortion
 from robustcodec.registry import attacks, codecs, data, threats
-from robustcodec.robust_terms import Coded, Shrunk, first_order_rise, latent_stretch, loss_terms, part_of
 from robustcodec.rounding import rounding
-from robustcodec.train import Progress, Trainer, measure
+from robustcodec.studies.check import check
+from robustcodec.training.codec import Progress, Trainer, measure
+from robustcodec.training.finetune import Finetuner, inherited, read_recipes
+from robustcodec.training.recipe import FinetuneRecipe, Freeze, RecipeFile, command
+from robustcodec.training.robust_terms import Coded, Shrunk, first_order_rise, latent_stretch, loss_terms, part_of
+from robustcodec.training.validation import craft
 
 RECIPE = FinetuneRecipe(
     "bmshj2018-factorized.tiny-q1", "at", ("photos:size=64",), 0.0025, steps=4, batch=2, crop=32, lr=1e-3, ema=0.5,

@@ -24,10 +24,10 @@ from robustcodec.attacks._foreign import Budget, Foreign, read_options
 from robustcodec.attacks.foolbox import Foolbox
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.torchattacks import Torchattacks
-from robustcodec.data import to_float
+from robustcodec.clips import to_float
 from robustcodec.errors import AttackError, BadParameter, MissingDependency
 from robustcodec.interfaces import Attack, Codec, Draws, Oracle, Output, Threat
-from robustcodec.objectives import Distortion, SourceDistortion
+from robustcodec.objectives.damage import Distortion, SourceDistortion
 from robustcodec.rounding import round_latent
 from robustcodec.threats import Linf, Psnr
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcodec.gan import FORMS, clip_weights, frozen, gradient_penalty
+from robustcodec.training.gan import FORMS, clip_weights, frozen, gradient_penalty
 
 REAL, FAKE = [0.7, -1.3, 2.1], [-0.4, 1.6]  # of different lengths, so that a mean over the wrong one shows
 

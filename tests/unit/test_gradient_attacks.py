@@ -19,7 +19,7 @@ from robustcodec.attacks.ni_fgsm import NIFGSM
 from robustcodec.attacks.pgd import PGD
 from robustcodec.errors import BadParameter
 from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
-from robustcodec.objectives import Distortion, Rate, SourceDistortion
+from robustcodec.objectives.damage import Distortion, Rate, SourceDistortion
 from robustcodec.rounding import Surrogate, rounding
 from robustcodec.threats import L2, Linf, Mse, Psnr
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from robustcodec.data import write_image
+from robustcodec.data._images import write_image
 from robustcodec.errors import BadParameter, GridError, UnknownName
-from robustcodec.grid import Cell, Grid, resolved, select
+from robustcodec.running.grid import Cell, Grid, resolved, select
 
 PGD = Cell("jpeg:quality=30", "pgd", data="ramps")
 # A change of any of these makes another number. A new field must be added here, or be declared runtime in Runner.

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustcodec.conformance import check
 from robustcodec.defenses.latent_clamp import LatentClampCodec
 from robustcodec.errors import BadData, BadParameter
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs, data, defenses
+from robustcodec.studies.check import check
 
 SPEC = "latent-clamp:data=photos:size=48"
 

@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
-from robustcodec import metrics as scores
 from robustcodec.errors import BadParameter, MissingDependency
 from robustcodec.registry import metrics
+from robustcodec.scores import metrics as scores
 
 
 def score(name: str, reference: Tensor, test: Tensor) -> Tensor:

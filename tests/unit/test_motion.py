@@ -11,8 +11,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from robustcodec import motion
-from robustcodec.data import checksum, write_image
+from robustcodec.clips import checksum
+from robustcodec.data import motion
+from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter
 from robustcodec.registry import data
 

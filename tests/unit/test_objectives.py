@@ -16,11 +16,11 @@ from PIL import Image
 from skimage.color import rgb2ycbcr
 from torch import Tensor
 
-from robustcodec import metrics
 from robustcodec.errors import BadParameter
 from robustcodec.interfaces import Objective, Output
-from robustcodec.objectives import luma
+from robustcodec.objectives.damage import luma
 from robustcodec.registry import objectives
+from robustcodec.scores import metrics
 
 BITS, CLEAN_BITS = torch.tensor([120.0, 60.0]), torch.tensor([80.0, 90.0])
 RATES = ("rate", "rate-down")

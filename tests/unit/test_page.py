@@ -24,11 +24,11 @@ from PIL import Image
 from torch import Tensor
 
 from robustcodec.errors import BadData
-from robustcodec.grid import Cell, select
 from robustcodec.page import LIMIT, Detail, Shot, View, of_run, render
 from robustcodec.page.images import data_uri, data_uris
 from robustcodec.page.tables import worst_of_samples
-from robustcodec.store import Result, Store
+from robustcodec.running.grid import Cell, select
+from robustcodec.running.store import Result, Store
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<img src=x onerror=\"alert(1)\"></script><script>alert(2)</script> & 'q' %{x} <!--"

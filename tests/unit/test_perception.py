@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
 from robustcodec.errors import BadData, MissingDependency
-from robustcodec.perception import WEIGHTS_URL, fid, inception_score
+from robustcodec.scores.perception import WEIGHTS_URL, fid, inception_score
 
 
 class Corners(nn.Module):

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from robustcodec.drawing import GAP, font_of
 from robustcodec.errors import BadData, StoreError
-from robustcodec.grid import Cell
-from robustcodec.pictures import (
+from robustcodec.reporting._drawing import GAP, font_of
+from robustcodec.reporting.pictures import (
     Captions,
     drift_plot,
     panel,
@@ -24,7 +23,8 @@ from robustcodec.pictures import (
     vulnerability_heatmap,
     write_all,
 )
-from robustcodec.store import Result, Store
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import Result, Store
 
 CAPTIONS = Captions("hyperprior.q2", "jpeg:quality=30", "pgd:steps=50", "linf:8/255", 30.125, 0.5, 21.5, 0.625)
 

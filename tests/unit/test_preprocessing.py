@@ -16,7 +16,6 @@ from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 from toys import clips
 
-from robustcodec.conformance import check
 from robustcodec.defenses._preprocessing import PreprocessedCodec, reflected, with_gradient_of
 from robustcodec.defenses.bitdepth import reduced
 from robustcodec.defenses.blur import blurred
@@ -27,6 +26,7 @@ from robustcodec.errors import BadParameter, StreamError
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs, defenses
 from robustcodec.rounding import Surrogate, rounding
+from robustcodec.studies.check import check
 
 Plane = np.ndarray[Any, Any]
 DRAWN = ["noise:sigma=0.05", "smooth:sigma=0.05,draws=3"]

@@ -23,7 +23,7 @@ from robustcodec.attacks.madc import MADC
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.ssah import SSAH, low_band
 from robustcodec.interfaces import Attack, Draws, Oracle, Output, Threat
-from robustcodec.objectives import Distortion, SourceDistortion
+from robustcodec.objectives.damage import Distortion, SourceDistortion
 from robustcodec.registry import attacks
 from robustcodec.threats import Flicker, Linf, Mse, Psnr
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from robustcodec.errors import BadData
-from robustcodec.rate import Method, bd_quality, bd_rate, bpp, kbps
+from robustcodec.scores.rate import Method, bd_quality, bd_rate, bpp, kbps
 
 METHODS: tuple[Method, ...] = get_args(Method)
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from robustcodec import stream
 from robustcodec.errors import BadParameter, StreamError, WeightsError
-from robustcodec.recipe import Recipe
 from robustcodec.registry import codecs
 from robustcodec.rounding import rounding
-from robustcodec.train import Trainer
+from robustcodec.training.codec import Trainer
+from robustcodec.training.recipe import Recipe
 from robustcodec.zoo import _wavefront
 from robustcodec.zoo._causal_prior import Prior
 from robustcodec.zoo._integer_prior import STREAM_LIMIT, IntegerPrior, Map

@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from robustcodec import comparison, generations, recompression
-from robustcodec.comparison import Failure
+from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter, StoreError, StreamError, UnknownName
-from robustcodec.grid import Cell
-from robustcodec.images import write_image
 from robustcodec.interfaces import Card, Codec, Output, Sample
-from robustcodec.ladders import Ladder
-from robustcodec.recompression import Between, Line, lines, recompress, study
 from robustcodec.registry import codecs, data
-from robustcodec.runner import Runner
-from robustcodec.store import Store
+from robustcodec.running.grid import Cell
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
+from robustcodec.studies import compare as comparison
+from robustcodec.studies import recompress as recompression
+from robustcodec.studies import recompress_report as generations
+from robustcodec.studies.compare import Failure
+from robustcodec.studies.ladders import Ladder
+from robustcodec.studies.recompress import Between, Line, lines, recompress, study
 
 METRICS = comparison.scores(())
 TRAINED = "bmshj2018-factorized.tiny-q1"

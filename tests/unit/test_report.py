@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from robustcodec.errors import MissingDependency, StoreError
-from robustcodec.report import (
+from robustcodec.reporting.tables import (
     ATTACKS,
     LEADERBOARD,
     TEMPORAL,
@@ -24,10 +24,10 @@ from robustcodec.report import (
     leaderboard,
     markdown,
     terminal_table,
-    to_markdown,
     vi_matrix,
     write,
 )
+from robustcodec.reporting.text import to_markdown
 
 
 def row(codec: str, attack: str, sample: str, **values: Any) -> dict[str, Any]:

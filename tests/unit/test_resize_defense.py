@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robustcodec.conformance import check
 from robustcodec.defenses.resize import HEAD, ResizeCodec, scaled
 from robustcodec.errors import AttackError, BadParameter, StreamError
 from robustcodec.interfaces import Codec, Oracle
-from robustcodec.objectives import SourceDistortion
+from robustcodec.objectives.damage import SourceDistortion
 from robustcodec.registry import codecs, defenses
+from robustcodec.studies.check import check
 
 
 @cache

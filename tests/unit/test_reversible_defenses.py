@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcodec.conformance import check
 from robustcodec.errors import AttackError, BadData, BadParameter, StreamError
 from robustcodec.interfaces import Card, Codec, Oracle, Output
-from robustcodec.objectives import SourceDistortion
+from robustcodec.objectives.damage import SourceDistortion
 from robustcodec.registry import codecs, defenses
+from robustcodec.studies.check import check
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 FIXED: dict[str, Callable[[Array], Array]] = {  # of (..., 3, H, W)

@@ -15,7 +15,7 @@ from torch import Tensor
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
-from robustcodec.robustness import bd_rate_attacked, clean_scores, interval, sample_scores, worst_case
+from robustcodec.scores.robustness import bd_rate_attacked, clean_scores, interval, sample_scores, worst_case
 
 METRICS: dict[str, Metric] = {"psnr": metrics.build("psnr"), "linf": metrics.build("linf")}
 

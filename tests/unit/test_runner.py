@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import StreamError
-from robustcodec.grid import Cell
 from robustcodec.interfaces import (
     Attack,
     Card,
@@ -31,8 +30,9 @@ from robustcodec.interfaces import (
 )
 from robustcodec.registry import attacks, codecs, data, metrics
 from robustcodec.rounding import round_latent
-from robustcodec.runner import Runner
-from robustcodec.store import Result, Store
+from robustcodec.running.grid import Cell
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Result, Store
 
 PIXELS = {"data": "photos:size=24", "limit": 2}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from robustcodec.security import WORST, curves, write
+from robustcodec.reporting.security import WORST, curves, write
 
 
 def rows(*thresholds: float) -> pd.DataFrame:

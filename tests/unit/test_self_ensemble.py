@@ -14,7 +14,7 @@ from robustcodec.defenses.none import NoDefense
 from robustcodec.defenses.self_ensemble import SelfEnsembleCodec
 from robustcodec.errors import AttackError, BadParameter, StreamError
 from robustcodec.interfaces import Card, Codec, Output
-from robustcodec.objectives import Distortion
+from robustcodec.objectives.damage import Distortion
 from robustcodec.registry import codecs, defenses
 from robustcodec.rounding import rounding
 

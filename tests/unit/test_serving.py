@@ -22,12 +22,12 @@ from pathlib import Path
 import pytest
 from terminal import Type
 
-from robustcodec import serving
 from robustcodec.errors import StoreError, UserError
-from robustcodec.grid import Grid
-from robustcodec.runner import Runner
-from robustcodec.serving import Pages, Server, listen, served
-from robustcodec.store import Result, Store
+from robustcodec.page import serving
+from robustcodec.page.serving import Pages, Server, listen, served
+from robustcodec.running.grid import Grid
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Result, Store
 
 GRID = Grid("tiny", ({"codec": ["jpeg:quality=20"], "attack": ["noise"], "seed": [0, 1, 2], "limit": 1,
                       "data": ["photos:size=64"]},))  # fmt: skip

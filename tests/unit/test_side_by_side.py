@@ -9,10 +9,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from robustcodec.drawing import GAP
+from robustcodec.data._video import frame_rate, read_video
 from robustcodec.errors import BadData, StoreError
-from robustcodec.side_by_side import frames, side_by_side
-from robustcodec.video import frame_rate, read_video
+from robustcodec.reporting._drawing import GAP
+from robustcodec.reporting.side_by_side import frames, side_by_side
 
 
 def clips(count: int = 3, height: int = 32, width: int = 300) -> dict[str, Tensor]:

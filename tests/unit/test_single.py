@@ -14,13 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 import robustcodec
+from robustcodec.data._images import read_image, write_image
+from robustcodec.data._lossless import write_lossless
+from robustcodec.data._video import frame_rate, read_video
 from robustcodec.errors import BadData, BadParameter, StoreError, UserError
-from robustcodec.grid import Cell
-from robustcodec.images import read_image, write_image
-from robustcodec.lossless import write_lossless
 from robustcodec.registry import data
-from robustcodec.single import threat_of
-from robustcodec.video import frame_rate, read_video
+from robustcodec.running.grid import Cell
+from robustcodec.studies.attack import threat_of
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 

@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from compressai.models.video import ScaleSpaceFlow
 from torch import Tensor, nn
 
-from robustcodec import stream, train, weights
+from robustcodec import stream, weights
 from robustcodec.errors import BadParameter, StreamError, WeightsError
 from robustcodec.interfaces import StreamPart
-from robustcodec.recipe import Recipe
 from robustcodec.registry import codecs
 from robustcodec.rounding import Surrogate, rounding
+from robustcodec.training import codec as train
+from robustcodec.training.recipe import Recipe
 from robustcodec.zoo.scale_space_flow import Network
 
 SIDE = 128

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from robustcodec import load
-from robustcodec.conformance import check
 from robustcodec.defenses._moves import View
 from robustcodec.defenses.resize import HEAD
 from robustcodec.errors import BadParameter, RobustCodecError, UnknownName
 from robustcodec.interfaces import Codec
 from robustcodec.registry import Registry, codecs, defenses
 from robustcodec.spec import Spec
+from robustcodec.studies.check import check
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 HALF = "resize:low=0.5,high=0.5"

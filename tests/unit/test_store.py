@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from robustcodec.errors import StoreError
-from robustcodec.grid import Cell
-from robustcodec.store import Result, Store, write_whole
+from robustcodec.files import write_whole
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import Result, Store
 
 CELL = Cell("jpeg:30", "noise", data="photos:size=8", limit=1)
 
@@ -110,7 +111,7 @@ def test_a_write_that_fails_keeps_the_old_file_and_says_so(tmp_path: Path) -> No
     script = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from robustcodec.store import write_whole\n"
+        "from robustcodec.files import write_whole\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
         "write_whole(Path(sys.argv[1]), bytes(4096))\n"

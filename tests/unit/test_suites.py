@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from robustcodec import registry, suites
+from robustcodec import registry
 from robustcodec.errors import GridError, UnknownName
-from robustcodec.grid import Grid, select
+from robustcodec.running import suites
+from robustcodec.running.grid import Grid, select
 
 
 def test_every_member_of_every_suite_can_be_built() -> None:

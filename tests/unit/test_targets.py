@@ -14,11 +14,11 @@ from toys import Shown
 
 from robustcodec import load, registry
 from robustcodec.attacks.pgd import PGD
+from robustcodec.data._video import read_video, write_y4m
 from robustcodec.errors import AttackError, BadData, BadParameter
 from robustcodec.interfaces import Card, Draws, Oracle, Output
+from robustcodec.objectives.targets import Aim, read_target
 from robustcodec.rounding import round_latent, rounding
-from robustcodec.targets import Aim, read_target
-from robustcodec.video import read_video, write_y4m
 from robustcodec.weights import sha256
 
 FACTORIZED = "bmshj2018-factorized.tiny-q1"

@@ -11,9 +11,9 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
-from robustcodec import temporal
 from robustcodec.interfaces import StreamPart
 from robustcodec.registry import metrics
+from robustcodec.scores import temporal
 
 
 def greys(*levels: float) -> Tensor:

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from robustcodec import weights
-from robustcodec.crops import Crops, CropShape, Sampling
-from robustcodec.data import read_image
+from robustcodec.data._images import read_image
 from robustcodec.errors import BadData, RobustCodecError, UserError, WeightsError
 from robustcodec.interfaces import Sample
-from robustcodec.loop import FINAL_RATE, Progress, _cosine
-from robustcodec.recipe import Recipe, command
 from robustcodec.registry import codecs, data
-from robustcodec.train import Trainer
+from robustcodec.training.codec import Trainer
+from robustcodec.training.crops import Crops, CropShape, Sampling
+from robustcodec.training.loop import FINAL_RATE, Progress, _cosine
+from robustcodec.training.recipe import Recipe, command
 
 RECIPE = Recipe(
     codec="bmshj2018-factorized:weights=random",

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcodec.conformance import check
 from robustcodec.defenses._moves import ColourOrder, Move, Shift, View
 from robustcodec.defenses._wrapping import StepwiseCodec
 from robustcodec.defenses.two_way import TwoWayCodec
@@ -16,6 +15,7 @@ from robustcodec.errors import AttackError, BadParameter, StreamError
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs, defenses
 from robustcodec.rounding import rounding
+from robustcodec.studies.check import check
 
 ALL = "view;roll;colour-order"
 LENGTHS = {0: 1, 36: 2, 72: 7, 108: 2}  # of the head, by its first byte: as it is, view, shift, order of colours

@@ -14,14 +14,15 @@ from toys import Shown
 from robustcodec import load, registry
 from robustcodec.attacks import universal
 from robustcodec.attacks.universal import Universal
-from robustcodec.data import to_float, to_uint8, write_image
+from robustcodec.clips import to_float, to_uint8
+from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter
-from robustcodec.grid import Cell
 from robustcodec.interfaces import Card, Codec, Draws, Objective, Oracle, Output, Threat
-from robustcodec.objectives import Distortion
+from robustcodec.objectives.damage import Distortion
 from robustcodec.rounding import round_latent
-from robustcodec.runner import Runner, Silent
-from robustcodec.store import Store
+from robustcodec.running.grid import Cell
+from robustcodec.running.runner import Runner, Silent
+from robustcodec.running.store import Store
 from robustcodec.threats import Linf, Psnr
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustcodec import images, video
-from robustcodec.data import write_image
+from robustcodec.data import _images as images
+from robustcodec.data import _video as video
+from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter
 from robustcodec.registry import data
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcodec import checks, load, registry
-from robustcodec.data import to_float
+from robustcodec import load, registry
+from robustcodec.clips import to_float
 from robustcodec.errors import BadParameter
-from robustcodec.grid import Cell
 from robustcodec.interfaces import Codec, Draws, Oracle, Threat
-from robustcodec.runner import Runner
-from robustcodec.store import Store
+from robustcodec.running import findings as checks
+from robustcodec.running.grid import Cell
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
 from robustcodec.threats import L2, Flicker, Mse, Psnr
 
 BALLS = ["linf:8/255", "flicker:8/255", "l2:0.5", "mse:1e-4", "psnr:36", "psnr:36,per=frame", "l2:0.2,per=frame"]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustcodec import video, videosets
-from robustcodec.data import write_image
+from robustcodec.data import _video as video
+from robustcodec.data import videosets
+from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter
 from robustcodec.registry import data
 

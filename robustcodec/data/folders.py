@@ -1,0 +1,106 @@
+"""One's own files as data sets: ``folder:PATH`` and ``file:PATH``.
+
+Samples are 8-bit RGB clips, uint8 ``(T, 3, H, W)``; nothing is resized unless ``downscale`` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustcodec.data._images import IMAGE_SUFFIXES
+from robustcodec.data._samples import image_sample, video_sample
+from robustcodec.data._video import VIDEO_SUFFIXES, count_frames
+from robustcodec.errors import BadData
+from robustcodec.interfaces import DataSet, Sample
+from robustcodec.registry import data
+
+
+@data.register("folder")
+@dataclass(frozen=True)
+class Folder(DataSet):
+    """All images and videos below a folder, in the order of their relative paths.
+
+    An image is one frame. Of each video ``segments`` samples of ``frames`` frames are taken, evenly spread from its
+    first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left out. ``downscale=k``
+    averages k×k pixels (it removes old compression artefacts), then ``crop`` > 0 keeps the central square.
+    ``size=WIDTHxHEIGHT`` is for ``.yuv`` files that do not have it in their names.
+    """
+
+    path: str
+    crop: int = 0
+    frames: int = 0
+    segments: int = 1
+    downscale: int = 1
+    size: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.crop, self.frames, self.segments - 1, self.downscale - 1) < 0:
+            raise ValueError("expected crop and frames of at least 0, segments and downscale of at least 1")
+        if self.segments > 1 and not self.frames:
+            raise ValueError(f"segments={self.segments} needs the length of a segment; give frames=… too")
+
+    def samples(self) -> list[Sample]:
+        root = Path(self.path).expanduser()
+        if not root.is_dir():
+            raise BadData(f"{root} is not a folder; expected a folder of images or videos")
+        known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in known)
+        if not paths:
+            raise BadData(f"no images in {root} and no videos; expected files that end in {', '.join(known)}")
+        stems = Counter(p.with_suffix("") for p in paths)
+        found: list[Sample] = []
+        for path in paths:
+            name = path.relative_to(root).as_posix()
+            found += self._samples(name if stems[path.with_suffix("")] > 1 else name[: -len(path.suffix)], path)
+        if not found:
+            raise BadData(f"none of {len(paths)} videos in {root} has {self.frames} frames; give a smaller frames=…")
+        return found
+
+    def _samples(self, name: str, path: Path) -> Iterator[Sample]:
+        """The samples of one file: those that stand for the same frames are one."""
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            yield image_sample(name, path, self.crop, self.downscale)
+        elif self.segments == 1:
+            if not self.frames or count_frames(path, self.size, at_most=self.frames) >= self.frames:
+                yield video_sample(name, path, self.frames, 0, self.crop, self.downscale, self.size)
+        else:
+            last = count_frames(path, self.size) - self.frames
+            starts = {round(i * last / (self.segments - 1)) for i in range(self.segments)} if last >= 0 else set()
+            for start in sorted(starts):
+                yield video_sample(f"{name}@{start}", path, self.frames, start, self.crop, self.downscale, self.size)
+
+
+@data.register("file")
+@dataclass(frozen=True)
+class File(DataSet):
+    """One image or video: ``file:photo.png``, ``file:path=clip.y4m,frames=8``.
+
+    Of a video ``frames`` frames from number ``start`` on are taken, counted from 0; ``frames=0``: to its end.
+    ``crop`` > 0 keeps the central square. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without it in their names.
+    """
+
+    path: str
+    frames: int = 0
+    start: int = 0
+    crop: int = 0
+    size: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.start, self.crop) < 0:
+            raise ValueError("expected frames, start and crop of at least 0")
+
+    def samples(self) -> list[Sample]:
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            hint = f"it is a folder: folder:{path} is all of it" if path.is_dir() else "there is none"
+            raise BadData(f"{path} is not a file; expected an image or a video, and {hint}")
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            return [image_sample(path.stem, path, self.crop)]
+        if suffix in VIDEO_SUFFIXES:
+            return [video_sample(path.stem, path, self.frames, self.start, self.crop, size=self.size)]
+        known = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+        raise BadData(f"{path} is no image and no video by its name; expected one that ends in {known}")

@@ -1,0 +1,1 @@
+"""What an attack maximises. A module here registers objectives by being here."""

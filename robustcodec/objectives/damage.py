@@ -1,0 +1,277 @@
+"""What an attack maximises: damage per sample, higher is worse for the codec.
+
+An objective reads only the branch of an output that it needs, so an attack on the reconstruction never pays
+for the entropy model. Below x is the clean clip, x* the attacked one, x̂ and x̂* what the codec makes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robustcodec.errors import BadParameter
+from robustcodec.interfaces import Objective, Output
+from robustcodec.registry import objectives
+from robustcodec.scores import metrics
+
+Space = Literal["rgb", "luma"]
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601-7, section 2.5
+LOSSLESS = 1e-10  # mean squared error, 100 dB: below, the ratio of two errors says nothing
+
+
+class Levelled(Objective):
+    """Its field ``tau`` is above 1: what breaks a codec is more than the clean clip does."""
+
+    def __post_init__(self) -> None:
+        if not 1 < self.tau < math.inf:
+            raise ValueError(f"tau={self.tau}; expected how many times its clean value damage must reach: above 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InSpace(Levelled):
+    """``space``: RGB, or luma alone (BT.601, full range, of the RGB in [0, 1])."""
+
+    space: Space = "rgb"
+    tau: float = 2.0
+
+    def seen(self, clip: Tensor) -> Tensor:
+        """What counts of a clip: ``(N, T, 3, H, W)``, or ``(N, T, 1, H, W)`` of luma."""
+        return clip if self.space == "rgb" else luma(clip)
+
+    def error(self, a: Tensor, b: Tensor) -> Tensor:
+        """``(N,)`` MSE of what counts."""
+        return (self.seen(a) - self.seen(b)).square().flatten(1).mean(1)
+
+
+@objectives.register("distortion")
+@dataclass(frozen=True, kw_only=True)
+class Distortion(_InSpace):
+    """MSE(x̂*, x̂) (Chen & Ma, 2023, https://arxiv.org/abs/2112.08691).
+
+    Its gradient at the clean clip is zero: start elsewhere. Broken at (tau − 1)·MSE(x, x̂): where what the attack adds
+    is uncorrelated with the coding error, that is a PSNR lower by 10·log10(tau) dB.
+    """
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        return self.error(attacked.x_hat, clean.x_hat)
+
+    def level(self, x: Tensor, clean: Output) -> Tensor:
+        return (self.tau - 1) * self.error(x, clean.x_hat)
+
+
+@objectives.register("source-distortion")
+@dataclass(frozen=True, kw_only=True)
+class SourceDistortion(_InSpace):
+    """MSE(x̂*, x). Broken at tau·MSE(x̂, x)."""
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        return self.error(attacked.x_hat, x)
+
+
+@objectives.register("added-noise")
+@dataclass(frozen=True, kw_only=True)
+class AddedNoise(Distortion):
+    """mean[((x̂* − x̂) − (x* − x))²]: what the codec adds to the perturbation.
+
+    ``added_noises_loss`` of NIC-RobustBench, 2025 (https://arxiv.org/abs/2506.19051). Zero for a codec that passes
+    the perturbation on as it is. Broken where ``distortion`` is.
+    """
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        return self.error(attacked.x_hat - clean.x_hat, x_adv - x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Perceptual(_InSpace):
+    """A perceptual distance of x̂* from x̂ (``against=clean``) or from x (``source``); luma is repeated to 3 channels.
+
+    Against ``clean`` its gradient at the clean clip is zero, as that of ``distortion``, and broken is (tau − 1) times
+    the distance of x̂ from x; against ``source`` tau times. Frames too small for it raise :class:`BadParameter`.
+    """
+
+    against: Literal["clean", "source"] = "clean"
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        return self._distance(clean.x_hat if self.against == "clean" else x, attacked.x_hat)
+
+    def level(self, x: Tensor, clean: Output) -> Tensor:
+        return (self.tau - (self.against == "clean")) * self._distance(x, clean.x_hat)
+
+    @abstractmethod
+    def between(self, reference: Tensor, test: Tensor) -> Tensor:
+        """``(N,)`` distance of two clips ``(N, T, 3, H, W)``; NaN where frames are too small."""
+
+    def _distance(self, reference: Tensor, test: Tensor) -> Tensor:
+        with torch.autocast(test.device.type, enabled=False):  # variances are small differences of large numbers
+            reference, test = (self.seen(c).expand(-1, -1, 3, -1, -1) for c in (reference, test))
+            distance = self.between(reference, test)
+        if distance.isnan().any() and test.isfinite().all():
+            height, width = test.shape[-2:]
+            raise BadParameter(
+                f"frames of {width}x{height} pixels are too small for {type(self).__name__}; expected sides above 32 "
+                "for ms-ssim and above 30, 16 or 15 for lpips with net=alex, squeeze or vgg. "
+                "Use larger clips, or distortion"
+            )
+        return distance
+
+
+@objectives.register("ms-ssim")
+@dataclass(frozen=True, kw_only=True)
+class MSSSIM(_Perceptual):
+    """1 − MS-SSIM (Wang et al., 2003, https://doi.org/10.1109/ACSSC.2003.1292216), as the metric ``ms_ssim``.
+
+    Channels whose structure at some scale is uncorrelated or inverted score 0, the worst there is, and have no
+    gradient any more.
+    """
+
+    def between(self, reference: Tensor, test: Tensor) -> Tensor:
+        return 1 - metrics.ms_ssim().fn(reference, test)
+
+
+@objectives.register("lpips")
+@dataclass(frozen=True)
+class LPIPS(_Perceptual):
+    """LPIPS with the backbone ``net`` (Zhang et al., 2018, https://arxiv.org/abs/1801.03924), as the metric ``lpips``.
+
+    Raises :class:`MissingDependency` if the backbone's weights are neither cached nor downloadable.
+    """
+
+    net: metrics.Net = "alex"
+
+    def between(self, reference: Tensor, test: Tensor) -> Tensor:
+        return metrics.lpips(self.net).fn(reference, test)
+
+
+@objectives.register("rate")
+@dataclass(frozen=True, kw_only=True)
+class Rate(Levelled):
+    """Estimated bits per pixel of the attacked clip: bits / (T·H·W) (Liu et al., 2022, https://arxiv.org/abs/2205.13253).
+
+    Broken at tau times the clean rate.
+    """
+
+    tau: float = 2.0
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        frames, _, height, width = x.shape[1:]
+        return attacked.bits / (frames * height * width)
+
+
+@objectives.register("rate-down")
+@dataclass(frozen=True, kw_only=True)
+class RateDown(Rate):
+    """Minus the bits per pixel of the attacked clip. Broken where the rate has fallen to the clean rate over tau."""
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        return -super().__call__(x, clean, attacked, x_adv)
+
+    def level(self, x: Tensor, clean: Output) -> Tensor:
+        return self(x, clean, clean, x) / self.tau
+
+
+@objectives.register("rate-distortion")
+@dataclass(frozen=True)
+class RateDistortion(_InSpace):
+    """log2(MSE(x̂*, x) / MSE(x̂, x)) + weight·log2(bits* / bits): how often error and rate have doubled, together.
+
+    A joint attack as in Wu et al., 2024 (https://arxiv.org/abs/2405.07717): the ratio of ``weight`` to 1 is the
+    direction in the plane of rate and distortion; a negative weight asks for a worse picture in fewer bits. Errors
+    below 100 dB count as 100 dB. Broken where MSE·bits^weight is tau times that of the clean clip: log2(tau).
+    """
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.weight):
+            raise ValueError(
+                f"weight={self.weight}; expected a number: doublings of the rate per doubling of the error"
+            )
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        error, before = (self.error(out.x_hat, x).clamp(min=LOSSLESS) for out in (attacked, clean))
+        return torch.log2(error / before) + self.weight * torch.log2(attacked.bits / clean.bits)
+
+    def level(self, x: Tensor, clean: Output) -> Tensor:
+        return torch.full((len(x),), math.log2(self.tau), device=x.device)
+
+
+@objectives.register("rate-constrained-distortion")
+@dataclass(frozen=True)
+class RateConstrainedDistortion(Distortion):
+    """MSE(x̂*, x̂) − kappa·max(bits*/bits − limit, 0): damage that the rate does not give away.
+
+    The published loss (D = 255²·MSE, target in bits per pixel, kappa = 1000) relative to the clean rate.
+    ``kappa`` is the error that outweighs ``limit`` being exceeded by one clean rate. A gradient knows the rate under
+    its own rounding alone, by some percent another than that of the bytes. Broken where ``distortion`` is.
+    """
+
+    limit: float = 1.0
+    kappa: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 < self.limit < math.inf and 0 < self.kappa < math.inf):
+            raise ValueError(f"limit={self.limit}, kappa={self.kappa}; expected positive numbers")
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        excess = (attacked.bits / clean.bits - self.limit).clamp(min=0)
+        return super().__call__(x, clean, attacked, x_adv) - self.kappa * excess
+
+
+@objectives.register("frame")
+@dataclass(frozen=True)
+class Frame(Distortion):
+    """``distortion`` of the frame with number ``index`` alone, from 0, or from the end if negative: ``frame:3``.
+
+    A clip that has no such frame raises :class:`BadParameter`.
+    """
+
+    index: int = -1
+
+    def seen(self, clip: Tensor) -> Tensor:
+        count = clip.shape[1]
+        if not -count <= self.index < count:
+            raise BadParameter(
+                f"frame:{self.index} is beyond a clip of {count} frames (0 to {count - 1}); choose another or use "
+                "longer clips"
+            )
+        return super().seen(clip)[:, [self.index]]
+
+
+@objectives.register("drift")
+@dataclass(frozen=True)
+class Drift(Distortion):
+    """``distortion`` of the ``last`` frames alone: a share of the clip below 1, rounded down, or a number of frames.
+
+    With a threat of ``frames=first`` an attack maximises what earlier frames do to later ones. At least one frame
+    counts and one does not; shorter clips raise :class:`BadParameter`.
+    """
+
+    last: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 < self.last < 1 or (self.last >= 1 and float(self.last).is_integer())):
+            raise ValueError(f"last={self.last}; expected a share of the clip below 1 or a whole number of frames")
+
+    def seen(self, clip: Tensor) -> Tensor:
+        count = clip.shape[1]
+        last = max(1, math.floor(self.last * count)) if self.last < 1 else int(self.last)
+        if last >= count:
+            raise BadParameter(
+                f"drift:{self.last:g} needs a frame before its {last} last ones, and the clip has {count} frames; "
+                "use longer clips"
+            )
+        return super().seen(clip)[:, -last:]
+
+
+def luma(clip: Tensor) -> Tensor:
+    """BT.601 luma ``(N, T, 1, H, W)`` of RGB, full range."""
+    red, green, blue = clip[:, :, :1], clip[:, :, 1:2], clip[:, :, 2:]
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

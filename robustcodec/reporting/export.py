@@ -1,0 +1,238 @@
+"""Tables and figures for papers and other programs: CSV, Parquet, LaTeX, Markdown and JSON; PDF and PNG at print sizes.
+
+LaTeX tables need the package ``booktabs``. Figures are as wide as a column (3.5 inches) or a page (7.16 inches) of a
+two-column paper. The same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from robustcodec.errors import MissingDependency, StoreError, UserError
+from robustcodec.files import write_whole
+from robustcodec.reporting import pictures, security
+from robustcodec.reporting.pictures import Look
+from robustcodec.reporting.tables import BOARD, VICTIM, attack_table, checked, leaderboard
+from robustcodec.reporting.text import DIGITS, shown, to_markdown
+
+SUFFIXES = (".csv", ".parquet", ".tex", ".md", ".json")
+FORMATS = ("png", "pdf")
+Better = Mapping[str, Literal["high", "low"]]
+
+COLUMN, PAGE = Look(points=8, dpi=600, width=3.5), Look(points=8, dpi=600, width=7.16)
+TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "leaderboard": leaderboard,
+    "attacks": attack_table,
+    "results": checked,
+}
+PRINTED = {  # what of a table fits onto a page
+    "leaderboard": [*BOARD, "rank", *VICTIM, "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"],
+    "attacks": [*BOARD, "objective", *VICTIM, "attack", "bpp", "psnr", "adv_psnr", "delta_psnr", "vi_db", "rate_ratio"],
+    "results": [*BOARD, "objective", *VICTIM, "attack", "sample", "psnr", "adv_psnr", "vi_db", "rate_ratio"],
+}
+# bits and clean PSNR are one trade-off: no victim is the best in either alone
+BEST: Better = {"robust_psnr": "high", "drop": "low", "vi_db": "low", "rate_ratio": "low"}
+_ABREAST = 3  # security curves of so many victims beside each other across a page
+
+_TEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\textasciigrave{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "[": "{[}", "]": "{]}", "*": "{*}",
+    "–": r"\textendash{}", "—": r"\textemdash{}", "×": r"$\times$", "→": r"$\rightarrow$", "−": "$-$",
+    "…": r"\ldots{}", "∞": r"$\infty$", "λ": r"$\lambda$", "\t": " ", "\r": " ", "\n": " ",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """``text`` as LaTeX prints it, whatever its letters mean there."""
+    return re.sub("-(?=-)", "-{}", "".join(_TEX.get(letter, letter) for letter in text))
+
+
+def table(rows: pd.DataFrame, name: str, suffix: str) -> pd.DataFrame:
+    """A table of :data:`TABLES` of results, for a file of that suffix: whole, or what of it fits onto a page in LaTeX.
+
+    Raises :class:`UserError` for another name, :class:`StoreError` for rows that are not results.
+    """
+    if name not in TABLES:
+        raise UserError(f"no table {name!r}; expected {', '.join(TABLES)}")
+    made = TABLES[name](rows)
+    return made[[c for c in PRINTED[name] if c in made]] if suffix.lower() == ".tex" else made
+
+
+def check(path: Path) -> str:
+    """The suffix of a file to export to, in small letters; raises :class:`UserError` for another."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"cannot export a table to {path}; expected a file that ends in {', '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder; give the name of a file in it")
+    return suffix
+
+
+def write(frame: pd.DataFrame, path: Path, caption: str = "", label: str = "", best: Better | None = None) -> Path:
+    """Write a table of numbers and text as the suffix of ``path`` says: one of :data:`SUFFIXES`.
+
+    CSV, Parquet and JSON hold every digit, NaN as nothing or null; LaTeX and Markdown are for reading, with the digits
+    of the reports. ``caption``, ``label`` and ``best`` are of LaTeX, as :func:`latex` has them. A named index becomes
+    the first columns.
+
+    Raises :class:`UserError` for another suffix, :class:`StoreError` if ``path`` cannot be written,
+    :class:`MissingDependency` for Parquet without a working pyarrow.
+    """
+    path = Path(path)
+    suffix = check(path)
+    frame = _flat(frame)
+    if suffix == ".csv":
+        data = frame.to_csv(index=False, lineterminator="\n").encode()
+    elif suffix == ".parquet":
+        data = _parquet(frame)
+    elif suffix == ".tex":
+        data = latex(frame, caption, label, best).encode()
+    elif suffix == ".md":
+        data = to_markdown(frame).encode()
+    else:
+        data = frame.to_json(orient="records", indent=1, double_precision=15, force_ascii=False).encode() + b"\n"
+    write_whole(path, data)
+    return path
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with a named index as its first columns, and every column named by one text."""
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
+    names = [", ".join(str(p) for p in (c if isinstance(c, tuple) else (c,)) if p != "") for c in frame.columns]
+    return frame.set_axis(names, axis="columns")
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = BytesIO()
+    try:
+        frame.to_parquet(buffer, engine="pyarrow", index=False)
+    except ImportError as error:
+        raise MissingDependency(
+            f"Parquet needs pyarrow, which cannot be imported here ({error}): pip install 'pyarrow>=15,<26', or "
+            "export to .csv"
+        ) from error
+    return buffer.getvalue()
+
+
+def latex(frame: pd.DataFrame, caption: str = "", label: str = "", best: Better | None = None) -> str:
+    """``frame`` as LaTeX with rules of ``booktabs``: a ``table*`` for each data set and threat, where it has those
+    columns; text to the left, numbers to the right, NaN as a dash.
+
+    Columns of text that say the same in every line of a table are said in its caption instead. ``best``: columns of
+    which the highest or lowest value, as printed, is bold; ties share it.
+    """
+    frame = _flat(frame)
+    boards = frame.groupby(BOARD) if set(BOARD) <= set(frame.columns) else [((), frame)]
+    tables = [(key, group.reset_index(drop=True)) for key, group in boards] or [((), frame)]
+    parts = [
+        _tabular(
+            group,
+            caption,
+            f"{label}-{slug(', '.join(map(str, key)))}" if label and len(tables) > 1 else label,
+            best or {},
+        )
+        for key, group in tables
+    ]
+    return "\n".join(["% \\usepackage{booktabs}", *parts])
+
+
+def _tabular(frame: pd.DataFrame, caption: str, label: str, best: Better) -> str:
+    texts = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
+    same = [c for c in texts if len(frame) and (c in BOARD or len(frame) > 1 and frame[c].astype(str).nunique() == 1)]
+    said = [caption.rstrip("."), "; ".join(f"{name}: {frame[name].iloc[0]}" for name in same)]
+    body = frame.drop(columns=same)
+    style = body.style.hide(axis="index").format_index(lambda name: tex(str(name)), axis="columns")
+    style = style.format({c: partial(_printed, digits=DIGITS.get(str(c), 2)) for c in body})
+    for column, which in best.items():
+        if column in body:
+            style = style.apply(_bold, subset=[column], which=which)
+    made: str = style.to_latex(
+        hrules=True,
+        environment="table*",
+        position="tb",
+        position_float="centering",
+        column_format="".join("l" if c in texts else "r" for c in body),
+        caption=tex(". ".join(filter(None, said))) or None,
+        label=re.sub(r"[^A-Za-z0-9:.-]+", "-", label) or None,
+    )
+    return made.replace("\\centering", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}", 1)
+
+
+def _printed(value: object, digits: int) -> str:
+    text = tex(shown(value, digits))
+    return f"$-${text[1:]}" if text.startswith("-") and not isinstance(value, str) else text
+
+
+def _bold(column: pd.Series[float], which: Literal["high", "low"]) -> list[str]:
+    """The command of each value that is the best as printed."""
+    printed = column.astype(float).round(DIGITS.get(str(column.name), 2))
+    first = printed.max() if which == "high" else printed.min()
+    return ["textbf:--rwrap;" if value == first else "" for value in printed]
+
+
+def figures(rows: pd.DataFrame, curves: pd.DataFrame, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write the figures of results into ``folder`` at the sizes of print, each in every one of ``formats``.
+
+    ``rate-distortion-DATA-THREAT`` and ``vulnerability-DATA-THREAT`` (attack × codec), ``security-DATA`` where there
+    are several budgets, ``drift-DATA`` of clips. ``rows``: of :meth:`Store.frame`; ``curves``: of
+    :meth:`Store.curves`, empty for images. PDFs have vectors, embedded TrueType fonts and no date; PNGs 600 dpi.
+
+    Raises :class:`UserError` for another format, :class:`StoreError` for rows that are not results or if the folder
+    cannot be written.
+    """
+    if unknown := [f for f in formats if f not in FORMATS]:
+        raise UserError(f"no figures in format {', '.join(unknown)}; expected {' or '.join(FORMATS)}")
+    rows = checked(rows)
+    paths = [
+        path
+        for suffix in formats
+        for path in (*_boards(rows, folder, suffix), *_security(rows, folder, suffix), *_drift(curves, folder, suffix))
+    ]
+    return sorted(paths)
+
+
+def _boards(rows: pd.DataFrame, folder: Path, suffix: str) -> Iterable[Path]:
+    for (data, threat), board in rows.groupby(BOARD):
+        name = slug(f"{data}, {threat}")
+        victims = board[VICTIM].drop_duplicates()
+        yield pictures.rate_distortion_plot(board, folder / f"rate-distortion-{name}.{suffix}", COLUMN)
+        longest = max(map(len, board["attack"] + board["objective"]))
+        narrow = len(victims) <= 3 and longest <= 32
+        yield pictures.vulnerability_heatmap(
+            board, folder / f"vulnerability-{name}.{suffix}", COLUMN if narrow else PAGE
+        )
+
+
+def _security(rows: pd.DataFrame, folder: Path, suffix: str) -> Iterable[Path]:
+    points = security.curves(rows)
+    if points.empty:
+        return
+    for data, group in points.groupby("data"):
+        victims = sorted(group["victim"].unique())
+        for first in range(0, len(victims), _ABREAST):
+            some = victims[first : first + _ABREAST]
+            part = f"-{first // _ABREAST + 1}" if len(victims) > _ABREAST else ""
+            path = folder / f"{security.file_name(str(data))}{part}.{suffix}"
+            yield security.plot(group[group["victim"].isin(some)], path, PAGE if len(some) > 1 else COLUMN)
+
+
+def _drift(curves: pd.DataFrame, folder: Path, suffix: str) -> Iterable[Path]:
+    if curves.empty:
+        return
+    for data, group in curves.groupby("data"):
+        look = PAGE if len(group[VICTIM].drop_duplicates()) > 1 else COLUMN
+        yield pictures.drift_plot(group, folder / f"drift-{slug(str(data))}.{suffix}", look)
+
+
+def slug(text: str) -> str:
+    """``text`` as part of a file's name: letters, digits, dots and dashes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "all"

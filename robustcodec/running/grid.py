@@ -1,0 +1,293 @@
+"""What to run: a cell is everything that can change a number, and nothing else; a grid lists cells.
+
+A grid file holds one or more ``[[block]]`` tables; each block is the product of its axes::
+
+    name = "example"
+    [[block]]
+    codec = ["bmshj2018-hyperprior.tiny-q2", "jpeg:quality=30"]
+    attack = ["pgd", "chen-ma"]
+    objective = ["distortion"]
+    threat = ["psnr:40"]
+    defense = ["none", "self-ensemble"]
+    access = ["oblivious", "adaptive"]
+    data = ["photos"]
+    seed = [0]
+    precision = ["float32"]  # or bfloat16: of gradients while crafting
+    limit = 0          # samples of each data set; 0: all
+
+``suite = ["robustcodec-standard"]`` stands for attacks with their objectives. Braces sweep: ``psnr:{30,34,40}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+from robustcodec import registry
+from robustcodec.clips import fingerprint
+from robustcodec.errors import GridError
+from robustcodec.files import dump_toml
+from robustcodec.interfaces import Precision, Sample
+from robustcodec.running import suites
+from robustcodec.running.access import DRAWS, Victim, victim
+from robustcodec.spec import Spec, expand
+
+CELL_VERSION = 2  # raise it whenever the same cell would give other numbers than before
+
+# Parameters younger than the first results: where they change nothing, cells keep the identity they had.
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "threat": {"frames": "all", "per": "clip"},
+    "defense self-ensemble": {"criterion": "own-input", "lmbda": 0.01},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement. All fields are identity (a test holds the list)."""
+
+    codec: str
+    attack: str
+    objective: str = "distortion"
+    threat: str = "psnr:40"
+    defense: str = "none"
+    access: str = "oblivious"
+    data: str = "photos"
+    seed: int = 0
+    limit: int = 0
+    precision: str = "float32"  # of gradients while crafting; results are always evaluated in float32
+
+    def __post_init__(self) -> None:
+        _ = self.victim
+        if self.precision not in get_args(Precision):
+            raise GridError(f"precision {self.precision!r}; expected {' or '.join(get_args(Precision))}")
+
+    @property
+    def victim(self) -> Victim:
+        """What the attack is crafted on."""
+        return victim(self.access, self.codec, self.defense)
+
+    def identity(self) -> dict[str, Any]:
+        """Every field resolved: defaults filled in, weights and data by their checksums."""
+        others = [kind for kind in _AXIS_REGISTRY if kind != "attack"]
+        named = {"attack": self._attack, **{kind: resolved(kind, getattr(self, kind)) for kind in others}}
+        kind, _, codec = self.access.partition(":")
+        access = self.access
+        if kind in ("transfer", "bpda"):
+            access = f"{kind}:{_canonical(resolved('codec', codec))}"
+        samples = [[s.id, fingerprint(s)] for s in self.samples()]
+        return {"version": CELL_VERSION, **named, "access": access, "seed": self.seed, "samples": samples} | self._fast
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits of the sha256 of :meth:`identity`, of when it was first asked for."""
+        return _digest(self.identity())
+
+    @property
+    def _fast(self) -> dict[str, str]:
+        return {} if self.precision == "float32" else {"precision": self.precision}
+
+    @cached_property
+    def _attack(self) -> dict[str, Any]:
+        """Kept, for an attack may have to load all it is made on to be identified."""
+        return resolved("attack", self.attack)
+
+    def craft_id(self, sample: Sample) -> str:
+        """Identity of one adversarial clip: what it was crafted with, on and from."""
+        on = self.victim
+        others = ("objective", "threat")
+        named = {"attack": self._attack, **{kind: resolved(kind, getattr(self, kind)) for kind in others}}
+        victim: list[dict[str, Any]] = [resolved("codec", on.codec), resolved("defense", on.defense)]
+        if on.guide is not None:
+            victim.append(resolved("codec", on.guide))
+        if on.draws != DRAWS:
+            victim.append({"draws": on.draws})
+        clip = [sample.id, fingerprint(sample), resolved("data", self.data)]
+        on_what = {"version": CELL_VERSION, "victim": victim, "clip": clip, "seed": self.seed}
+        return _digest(named | on_what | self._fast)
+
+    def samples(self) -> list[Sample]:
+        """The samples this cell measures."""
+        found: list[Sample] = list(registry.data.build(self.data).samples())
+        return found[: self.limit] if self.limit else found
+
+    def __str__(self) -> str:
+        defense = ""
+        if self.defense != "none":
+            defense = f" + {self.defense} ({self.access})"
+        elif self.access != "oblivious":
+            defense = f" ({self.access})"
+        return f"{self.codec}{defense} × {self.attack}, {self.objective} @ {self.threat}"
+
+
+_AXIS_REGISTRY = {
+    "codec": registry.codecs,
+    "attack": registry.attacks,
+    "objective": registry.objectives,
+    "threat": registry.threats,
+    "defense": registry.defenses,
+    "data": registry.data,
+}
+LISTS = (*_AXIS_REGISTRY, "access", "seed", "precision")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Named blocks of axes; ``cells()`` is the union of their products, each cell once."""
+
+    name: str
+    blocks: tuple[dict[str, Any], ...] = field(default_factory=tuple)
+
+    def cells(self) -> list[Cell]:
+        """Cells in a fixed order: by data, codec and defense, so that a codec is built once."""
+        seen: dict[Cell, None] = {}
+        for block in self.blocks:
+            axes = [[(axis, v) for v in block.get(axis, [_DEFAULTS[axis]])] for axis in LISTS if axis not in _PAIR]
+            for pair, *values in itertools.product(_pairs(block), *axes):
+                cell = Cell(**dict(zip(_PAIR, pair, strict=True)), **dict(values), limit=block.get("limit", 0))
+                if cell.defense == "none" and cell.access.startswith("adaptive"):
+                    cell = replace(cell, access="oblivious")  # nothing to adapt to
+                seen[cell] = None
+        if not seen:
+            raise GridError(f"grid {self.name!r} has no cells; give each block a codec and an attack")
+        return sorted(seen, key=lambda c: (c.data, c.victim.codec, c.victim.defense, c.codec, c.defense, c.access))
+
+    def check(self) -> list[Cell]:
+        """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set."""
+        cells = self.cells()
+        for cell in cells:
+            _ = cell.id
+        return cells
+
+    @classmethod
+    def read(cls, path: Path) -> Grid:
+        """A grid file; raises :class:`GridError` with the offending key."""
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise GridError(
+                f"no grid file at {path}; expected a TOML file, or no argument for the default grid"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise GridError(f"{path} is not TOML: {error}") from None
+        return cls.parse(table, path.stem, str(path))
+
+    @classmethod
+    def default(cls) -> Grid:
+        """The grid that ships: bundled codecs on bundled photos."""
+        text = (files("robustcodec") / "default.toml").read_text(encoding="utf-8")
+        return cls.parse(tomllib.loads(text), "default", "the default grid")
+
+    @classmethod
+    def parse(cls, table: dict[str, Any], name: str, where: str) -> Grid:
+        """A grid from a parsed TOML table."""
+        for key in table:
+            if key not in ("name", "block"):
+                raise GridError(f"{where}: unknown key {key!r}; expected name and [[block]] tables")
+        blocks = table.get("block", [])
+        if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
+            raise GridError(f"{where}: block must be written [[block]]")
+        return cls(str(table.get("name", name)), tuple(_axes(b, where) for b in blocks))
+
+    def to_toml(self) -> str:
+        """The grid as a file that :meth:`read` reads back."""
+        blocks = "".join(f"\n[[block]]\n{dump_toml(block)}" for block in self.blocks)
+        return dump_toml({"name": self.name}) + blocks
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Cell)}
+_PAIR = ("attack", "objective")
+
+
+def _pairs(block: dict[str, Any]) -> list[tuple[str, str]]:
+    """The attacks and objectives of a block: their product, or those of its suites."""
+    if "suite" in block:
+        return [member for name in block["suite"] for member in suites.find(name).members]
+    return list(itertools.product(block["attack"], block.get("objective", [_DEFAULTS["objective"]])))
+
+
+def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in block.items():
+        if key == "limit":
+            if not isinstance(value, int) or value < 0:
+                raise GridError(f"{where}: limit = {value!r}; expected a number of samples, 0 for all")
+            out[key] = value
+            continue
+        if key not in (*LISTS, "suite"):
+            raise GridError(f"{where}: unknown key {key!r} in a block; expected {', '.join(LISTS)}, suite or limit")
+        values = value if isinstance(value, list) else [value]
+        wanted = int if key == "seed" else str
+        if not values or not all(isinstance(v, wanted) for v in values):
+            raise GridError(f"{where}: {key} = {value!r}; expected a list of {wanted.__name__}")
+        out[key] = values if key == "seed" else [each for v in values for each in expand(v)]
+    if "suite" in out and (given := [axis for axis in _PAIR if axis in out]):
+        raise GridError(f"{where}: a suite brings its attacks and objectives; drop {' and '.join(given)} or the suite")
+    for needed in ("codec",) if "suite" in out else ("codec", "attack"):
+        if needed not in out:
+            other = " or suite" if needed == "attack" else ""
+            raise GridError(f'{where}: a block names no {needed}{other}; add {needed} = ["…"]')
+    return out
+
+
+def resolved(kind: str, text: str) -> dict[str, Any]:
+    """Name, all parameters, and for a codec its weights, of an axis value. Not cached: files behind it may change."""
+    if kind == "defense" and len(layers := registry.defenses.layers(text)) > 1:
+        return {"name": "+".join(each.name for each in layers), "layers": [resolved(kind, str(s)) for s in layers]}
+    reg, spec = _AXIS_REGISTRY[kind], Spec.parse(text)
+    params = reg.resolve(spec)
+    out: dict[str, Any] = {"name": spec.name}
+    if kind == "codec":
+        out["fingerprint"] = reg.get(spec.name).fingerprint(**params)  # type: ignore[attr-defined]
+        if out["fingerprint"]:  # says all that a path can say
+            params = {k: v for k, v in params.items() if k != "weights"}
+    elif kind == "data":  # samples are identified by their bytes
+        params = {k: v for k, v in params.items() if k != "path"}
+    else:
+        built = reg.build(spec)  # values are checked by the plugin itself
+        neutral = NEUTRAL.get(kind, {}) | NEUTRAL.get(f"{kind} {spec.name}", {})
+        params = {k: v for k, v in params.items() if (k, v) not in neutral.items()}
+        if kind != "threat" and (samples := built.made_on()):
+            out["made_on"] = [[s.id, fingerprint(s)] for s in samples]
+            params = {k: v for k, v in params.items() if k != "path"}  # its bytes say all that a path can say
+        if kind == "defense" and (made_by := built.fingerprint()):
+            out["fingerprint"] = made_by
+            params = {k: v for k, v in params.items() if k != "weights"}
+    return out | {"params": params}
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
+
+
+def select(grid: Grid | None, axes: dict[str, list[Any]], limit: int | None) -> Grid:
+    """What a command line asks for: ``axes`` in place of those of every block of a grid file.
+
+    Without a file (``None``) it is the default grid; but naming codecs or attacks makes a grid of one's own, in
+    which all that is not named is as in :class:`Cell`, with the default grid's codecs or attacks.
+    """
+    given = {k: v for k, v in axes.items() if v}
+    base = grid or Grid.default()
+    if not given and limit is None:
+        return base
+    blocks: Iterable[dict[str, Any]] = base.blocks
+    if grid is None and not given.keys().isdisjoint({"codec", "attack", "suite"}):
+        first = base.blocks[0]
+        blocks = [{"codec": first["codec"], "attack": first["attack"]}]
+    if "suite" in given:
+        blocks = [{k: v for k, v in b.items() if k not in _PAIR} for b in blocks]
+    elif not given.keys().isdisjoint(_PAIR):
+        blocks = [{k: v for k, v in b.items() if k != "suite"} for b in blocks]
+    extra = given if limit is None else {**given, "limit": limit}
+    return Grid("custom", tuple(_axes({**b, **extra}, "the command line") for b in blocks))

@@ -1,0 +1,187 @@
+"""The run folder: one JSON file per finished cell, one file per adversarial clip, each written whole or not at all.
+
+A file's existence means "done". Nothing in a cell's file depends on when or how fast it was made, so a run that
+was killed and resumed is byte-identical to one that was not; times go to ``log.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from robustcodec.errors import StoreError
+from robustcodec.files import on_disk, remove_leftovers, write_whole
+from robustcodec.running.grid import Cell, Grid
+
+if TYPE_CHECKING:
+    import pandas
+    from torch import Tensor
+
+Row = dict[str, Any]  # sample id, scores by name, queries
+Curves = dict[str, list[float]]  # psnr, adv_psnr, bits, adv_bits: one number per frame
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a cell. ``rows``: one per sample; ``error``: a message and a traceback if it failed; ``identity``:
+    what its id was made of, the checksums of weights and samples among it; ``frames``: by sample, of clips of more
+    than one frame.
+    """
+
+    id: str
+    cell: Cell
+    status: Literal["ok", "error"]
+    rows: tuple[Row, ...] = ()
+    warnings: tuple[str, ...] = ()
+    provenance: dict[str, str] | None = None
+    error: str | None = None
+    identity: dict[str, Any] | None = None
+    frames: dict[str, Curves] | None = None
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinities as null, at any depth of rows and curves: JSON has no others."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Store:
+    """A run folder at ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with on_disk(root):
+            (root / "cells").mkdir(parents=True, exist_ok=True)
+            remove_leftovers(root)
+
+    def done(self, cell_id: str, scores: Iterable[str] = ()) -> bool:
+        """True if this cell has succeeded and holds these scores; failed ones run again."""
+        result = self.result(cell_id)
+        return result is not None and result.status == "ok" and all(set(scores) <= set(row) for row in result.rows)
+
+    def put(self, result: Result) -> None:
+        """Keep a result."""
+        table = asdict(result) | {"rows": _plain(result.rows)}
+        table["cell"] = {f.name: getattr(result.cell, f.name) for f in fields(Cell)}  # of a drawn one: its cell's
+        if frames := table.pop("frames"):
+            table["frames"] = _plain(frames)
+        text = json.dumps(table, indent=1, allow_nan=False, ensure_ascii=False)
+        write_whole(self.root / "cells" / f"{result.id}.json", text.encode() + b"\n")
+
+    def result(self, cell_id: str) -> Result | None:
+        """The result of a cell, or None if there is none yet."""
+        path = self.root / "cells" / f"{cell_id}.json"
+        if not path.is_file():
+            return None
+        try:
+            table = json.loads(path.read_text())
+            return Result(**{**table, "cell": Cell(**table["cell"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{path} is not a result of this release ({error}); remove it and run again") from None
+
+    def put_clip(self, craft_id: str, clip: Tensor, info: dict[str, Any]) -> None:
+        """Keep an adversarial uint8 clip ``(T, 3, H, W)`` and how it was reached."""
+        from safetensors.torch import save
+
+        data = save({"clip": clip.contiguous()}, {"info": json.dumps(info, sort_keys=True)})
+        write_whole(self._clip_path(craft_id), data)
+
+    def clip(self, craft_id: str) -> tuple[Tensor, dict[str, Any]] | None:
+        """An adversarial clip and its info, or None if it is not there."""
+        from safetensors import safe_open
+
+        path = self._clip_path(craft_id)
+        if not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("clip"), json.loads(file.metadata()["info"])
+
+    def put_decoded(self, cell_id: str, samples: dict[str, dict[str, Tensor]]) -> None:
+        """Keep the clips that pictures show: by sample, and by what they are (``original``, ``attacked`` …)."""
+        from safetensors.torch import save
+
+        named = {f"{what}/{sample}": clip for sample, clips in samples.items() for what, clip in clips.items()}
+        order = json.dumps(list(samples))
+        write_whole(
+            self.root / "decoded" / f"{cell_id}.safetensors",
+            save({name: clip.contiguous() for name, clip in named.items()}, {"samples": order}),
+        )
+
+    def decoded(self, cell_id: str) -> dict[str, dict[str, Tensor]]:
+        """The clips of :meth:`put_decoded`, in that order; none if there are none."""
+        from safetensors import safe_open
+
+        path = self.root / "decoded" / f"{cell_id}.safetensors"
+        if not path.is_file():
+            return {}
+        with safe_open(path, "pt") as file:
+            found: dict[str, dict[str, Tensor]] = {name: {} for name in json.loads(file.metadata()["samples"])}
+            for name in file.keys():
+                what, _, sample = name.partition("/")
+                found[sample][what] = file.get_tensor(name)
+        return found
+
+    def put_grid(self, grid: Grid) -> None:
+        """Keep the grid that was asked for last."""
+        write_whole(self.root / "grid.toml", grid.to_toml().encode())
+
+    def grid(self) -> Grid:
+        """The grid of this run folder."""
+        if not (self.root / "grid.toml").is_file():
+            raise StoreError(f"{self.root} is not a run folder (no grid.toml); give the --out of a robustcodec run")
+        return Grid.read(self.root / "grid.toml")
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append to the log, the one file with times in it."""
+        with on_disk(self.root / "log.jsonl"), (self.root / "log.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def frame(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+        """One row per finished cell and sample: the axes, ``sample``, the scores, ``warnings``."""
+        import pandas
+
+        rows: list[Row] = []
+        for cell, result in self._finished(cells):
+            shared = {"cell": result.id, **_axes(cell), "warnings": "; ".join(result.warnings)}
+            rows += [{**shared, **row} for row in result.rows]
+        frame = pandas.DataFrame(rows)
+        scores = [c for c in frame.columns if c not in ("cell", *_TEXT)]
+        return frame.astype({c: float for c in scores if c not in ("seed", "queries")}) if len(frame) else frame
+
+    def curves(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+        """One row per finished cell, sample and frame of clips of more than one frame: the axes, ``sample``,
+        ``frame`` (from 0), ``psnr`` and ``adv_psnr`` in dB, ``bits`` and ``adv_bits``; NaN where there is no number.
+        """
+        import pandas
+
+        tables = [
+            pandas.DataFrame(lists, dtype=float).assign(cell=result.id, **_axes(cell), sample=sample)
+            for cell, result in self._finished(cells)
+            for sample, lists in (result.frames or {}).items()
+        ]
+        return pandas.concat([t.rename_axis("frame").reset_index() for t in tables]) if tables else pandas.DataFrame()
+
+    def _finished(self, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Result]]:
+        for cell in cells:
+            result = self.result(cell.id)
+            if result is not None and result.status == "ok":
+                yield cell, result
+
+    def _clip_path(self, craft_id: str) -> Path:
+        return self.root / "crafted" / craft_id[:2] / f"{craft_id}.safetensors"
+
+
+def _axes(cell: Cell) -> dict[str, Any]:
+    """As columns; an attack crafted in reduced precision says so in its name."""
+    axes = {k: v for k, v in asdict(cell).items() if k not in ("limit", "precision")}
+    return axes if cell.precision == "float32" else axes | {"attack": f"{cell.attack} @{cell.precision}"}
+
+
+_TEXT = ("codec", "attack", "objective", "threat", "defense", "access", "data", "sample", "warnings")

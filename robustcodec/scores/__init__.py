@@ -1,0 +1,1 @@
+"""What a number means: scores of a sample, rates, worst cases, intervals."""

@@ -1,0 +1,240 @@
+"""From clips before and after an attack to scores: what it cost, its worst case, and how sure we are.
+
+Vulnerability: Chen & Ma, Towards robust neural image compression, 2023, https://arxiv.org/abs/2112.08691.
+Scores are plain floats that are finite or NaN; who writes JSON turns NaN into null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from robustcodec.errors import BadData
+from robustcodec.interfaces import Metric
+from robustcodec.scores import temporal
+from robustcodec.scores.metrics import decibels, squared_error
+from robustcodec.scores.rate import bd_rate, bpp, kbps
+
+NAN = float("nan")
+FAILED_PSNR = 0.0  # dB, MSE 1: the largest error a picture in [0, 1] can have
+
+
+@torch.no_grad()
+def clean_scores(
+    x: Tensor, x_hat: Tensor, bits: float, bits_est: float, metrics: Mapping[str, Metric], fps: float | None = None
+) -> dict[str, float]:
+    """What a sample scores without an attack: ``bpp``, ``bpp_est``, ``kbps``, ``flicker`` and each metric ``M``.
+
+    Arguments and keys as in :func:`sample_scores`, for which they can be kept: no attack changes them.
+    """
+    _one_sample(x)
+    return {
+        "bpp": bpp(bits, x.shape),
+        "bpp_est": bpp(bits_est, x.shape),
+        "kbps": NAN if fps is None else kbps(bits, x.shape, fps),
+        **{name: metric.fn(x, x_hat).item() for name, metric in metrics.items()},
+        "flicker": temporal.flicker(x, x_hat).item(),
+    }
+
+
+@torch.no_grad()
+def sample_scores(
+    x: Tensor,
+    x_hat: Tensor,
+    x_adv: Tensor,
+    x_adv_hat: Tensor | None,
+    bits: float,
+    adv_bits: float,
+    bits_est: float,
+    adv_bits_est: float,
+    metrics: Mapping[str, Metric],
+    fps: float | None = None,
+    clean: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """All scores of one sample.
+
+    ``x``, ``x_adv``: clean and attacked input; ``x_hat``, ``x_adv_hat``: what the decoder made of their bytes;
+    each ``(1, T, 3, H, W)`` in [0, 1], rounded to 8 bits. ``x_adv_hat=None``: the decoder failed.
+    ``bits`` and ``adv_bits`` are of the real streams, ``…_est`` of the codec's estimate (NaN if it has none).
+    ``fps``: frames per second, if known. ``clean``: :func:`clean_scores` of this sample, if at hand.
+
+    ========================  ====================================================================================
+    key                       meaning
+    ========================  ====================================================================================
+    ``bpp``, ``adv_bpp``      real bits per pixel, clean and attacked; ``bpp_est``, ``adv_bpp_est`` estimated
+    ``kbps``, ``adv_kbps``    real kilobits per second; NaN without ``fps``
+    ``M``, ``adv_M``          each metric of ``x_hat`` and of ``x_adv_hat``, both against the clean ``x``
+    ``vi_db``                 10 log10(MSE(x_adv_hat, x_hat) / MSE(x_adv, x)): how much the codec amplifies, in dB
+    ``delta_psnr``            psnr(x, x_hat) - psnr(x, x_adv_hat)
+    ``delta_own_psnr``        psnr(x, x_hat) - psnr(x_adv, x_adv_hat): each against its own input
+    ``rate_ratio``            adv_bits / bits, real; ``rate_ratio_est`` of the estimates
+    ``input_psnr``            PSNR of the perturbation in dB; 100 if there is none
+    ``input_linf``            its largest change in units of 1/255
+    ``input_l2``              its Euclidean norm on the [0, 1] scale
+    ``mse_out``               MSE(x_adv_hat, x_hat)
+    ``flicker``               :func:`temporal.flicker` of ``x_hat``; ``adv_flicker`` of ``x_adv_hat``
+    ``drift_last``            :func:`temporal.drift` of the last frame in dB; ``drift_max`` of the worst frame
+    ``recovery``              :func:`temporal.recovery` in frames
+    ``decode_failed``         1.0 if the decoder failed on the attacked stream, else 0.0
+    ========================  ====================================================================================
+
+    Edges: without a perturbation ``vi_db`` is NaN. Equal reconstructions count, in ``vi_db``, as differing by one
+    8-bit level in one value, the least that 8-bit clips can differ by: finite, and no lower than what was seen.
+    After a failed decode every score of ``x_adv_hat`` is NaN; rates and input scores stand. PSNRs stop at 100 dB.
+    Flicker, drift and recovery of a clip of one frame are NaN.
+
+    Raises :class:`ValueError` unless each clip is a single sample of one shape.
+    """
+    _one_sample(x)
+    mse_in, mse_clean = squared_error(x, x_adv), squared_error(x, x_hat)
+    if clean is None:
+        clean = clean_scores(x, x_hat, bits, bits_est, metrics, fps)
+    out = {
+        **clean,
+        "adv_bpp": bpp(adv_bits, x.shape),
+        "adv_bpp_est": bpp(adv_bits_est, x.shape),
+        "adv_kbps": NAN if fps is None else kbps(adv_bits, x.shape, fps),
+        "rate_ratio": _ratio(adv_bits, bits),
+        "rate_ratio_est": _ratio(adv_bits_est, bits_est),
+        "input_psnr": decibels(mse_in).item(),
+        "input_linf": (x_adv - x).abs().max().item() * 255,
+        "input_l2": math.sqrt(mse_in.item() * x.numel()),
+        "vi_db": NAN,
+        "delta_psnr": NAN,
+        "delta_own_psnr": NAN,
+        "mse_out": NAN,
+        "adv_flicker": NAN,
+        "drift_last": NAN,
+        "drift_max": NAN,
+        "recovery": NAN,
+        "decode_failed": float(x_adv_hat is None),
+    }
+    for name, metric in metrics.items():
+        out[f"adv_{name}"] = NAN if x_adv_hat is None else metric.fn(x, x_adv_hat).item()
+    if x_adv_hat is None:
+        return out
+    psnr_clean = decibels(mse_clean)
+    mse_out = squared_error(x_hat, x_adv_hat).item()
+    out["delta_psnr"] = (psnr_clean - decibels(squared_error(x, x_adv_hat))).item()
+    out["delta_own_psnr"] = (psnr_clean - decibels(squared_error(x_adv, x_adv_hat))).item()
+    out["mse_out"] = mse_out
+    if mse_in.item() > 0:
+        out["vi_db"] = 10 * math.log10(max(mse_out, 255**-2 / x.numel()) / mse_in.item())
+    if x.shape[1] > 1:
+        drift = temporal.drift(x, x_hat, x_adv_hat)
+        out["adv_flicker"] = temporal.flicker(x, x_adv_hat).item()
+        out["drift_last"], out["drift_max"] = drift[0, -1].item(), drift.max().item()
+        out["recovery"] = temporal.recovery(drift, temporal.perturbed(x, x_adv)).item()
+    return out
+
+
+def break_scores(damage: float, level: float, input_psnr: float, failed: bool) -> dict[str, float]:
+    """``damage`` of the attack's objective on real bytes; ``broken``: 1.0 if it reached ``level`` or the decoder
+    ``failed``, else 0.0; ``break_db``: ``input_psnr`` of a perturbation that breaks the codec, else NaN.
+    """
+    broken = failed or damage >= level
+    return {"damage": damage, "broken": float(broken), "break_db": input_psnr if broken else NAN}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``n`` samples and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def interval(values: Iterable[float | None], level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of ``values`` and its percentile-bootstrap interval at ``level``, the same for the same ``seed``.
+
+    NaN and None are dropped; ``n`` counts the rest. No value at all gives NaN; one gives an interval of no width.
+    (Efron, 1979, https://doi.org/10.1214/aos/1176344552.)
+    """
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"level={level}, resamples={resamples}; expected 0 < level < 1 and at least one resample")
+    sample = np.array(list(values), dtype=float)
+    sample = sample[~np.isnan(sample)]
+    n = len(sample)
+    if n == 0:
+        return Interval(NAN, NAN, NAN, 0)
+    rng = np.random.default_rng(seed)
+    means = [sample[rng.integers(0, n, n)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sample.mean()), float(low), float(high), n)
+
+
+WORST_TOO = ("vi_db", "rate_ratio", "break_db")  # scores whose worst case is their largest value
+WORST_OF = ["codec", "defense", "access", "threat", "data", "sample"]
+
+
+def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """The worst attack on each sample: least ``adv_psnr`` over attacks, objectives (and seeds).
+
+    ``rows``: one per cell and sample, with columns ``codec, defense, access, threat, objective, data, attack,
+    sample, adv_psnr`` and, optionally, ``decode_failed``: a decoder that failed showed nothing, which counts as
+    0 dB rather than dropping out. Returns one row per (codec, defense, access, threat, data, sample), sorted,
+    with ``robust_psnr`` in dB, ``worst_attack`` and ``worst_objective``; ties go to the first by name. Where no
+    attack has a score, ``robust_psnr`` is NaN and both names are None. Of :data:`WORST_TOO` it has those that
+    ``rows`` have, each the largest by itself: another attack may be the worst for another score.
+
+    Compare only codecs that met the same attacks. Raises :class:`BadData` if a column is missing.
+    """
+    needed = [*WORST_OF, "attack", "objective", "adv_psnr"]
+    if missing := [c for c in needed if c not in rows.columns]:
+        raise BadData(f"the rows lack {', '.join(missing)}; expected the columns {', '.join(needed)}")
+    failed = rows.get("decode_failed", pd.Series(0.0, index=rows.index)) == 1
+    scored = rows[needed].assign(robust_psnr=rows["adv_psnr"].astype(float).mask(failed, FAILED_PSNR))
+    worst = scored.sort_values(["robust_psnr", "attack", "objective"], kind="stable").drop_duplicates(WORST_OF)
+    for name in ("attack", "objective"):
+        worst[f"worst_{name}"] = worst[name].astype(object).where(worst["robust_psnr"].notna(), None)
+    columns = [*WORST_OF, "robust_psnr", "worst_attack", "worst_objective"]
+    worst = worst[columns].sort_values(WORST_OF, kind="stable").reset_index(drop=True)
+    known = [c for c in WORST_TOO if c in rows]
+    worst[known] = rows.groupby(WORST_OF)[known].max().to_numpy()  # sorted by the same keys
+    return worst
+
+
+Worst = Literal["psnr", "rate"]  # what makes an attack the worst: the least PSNR it leaves, or the most bits it costs
+
+
+def worst_rows(rows: pd.DataFrame, of: Sequence[str], by: Worst = "psnr") -> pd.DataFrame:
+    """The whole row of the worst attack in each group of columns ``of``, sorted by them.
+
+    ``rows``: one per cell and sample. A decoder that failed showed nothing: its ``adv_psnr`` is 0 dB here. Ties go to
+    the first by attack, objective and access.
+    """
+    shown = rows["adv_psnr"].astype(float).mask(rows["decode_failed"] == 1, FAILED_PSNR)
+    by_column, rising = ("adv_psnr", True) if by == "psnr" else ("adv_bpp", False)
+    ties = [c for c in ("attack", "objective", "access") if c in rows]
+    directions = [*[True] * len(of), rising, *[True] * len(ties)]
+    ranked = rows.assign(adv_psnr=shown).sort_values([*of, by_column, *ties], ascending=directions, kind="stable")
+    return ranked.drop_duplicates(list(of)).reset_index(drop=True)
+
+
+def bd_rate_attacked(bpp: ArrayLike, psnr: ArrayLike, adv_bpp: ArrayLike, adv_psnr: ArrayLike) -> float:
+    """BD-rate (pchip, percent) of the attacked curve against the clean one, over a codec's quality levels.
+
+    One point per level, clean and attacked, each a mean over samples. Positive: under attack the same PSNR costs
+    that many more bits. Raises :class:`BadData` where it does not exist: a strong attack leaves a curve that no
+    longer rises with rate, or one wholly below the clean curve.
+    """
+    return bd_rate(bpp, psnr, adv_bpp, adv_psnr)
+
+
+def _one_sample(x: Tensor) -> None:
+    if x.ndim != 5 or len(x) != 1:
+        raise ValueError(f"a clip of shape {tuple(x.shape)} was given; expected one sample (1, T, 3, H, W)")
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else NAN

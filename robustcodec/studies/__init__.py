@@ -1,0 +1,1 @@
+"""Commands that answer one question of a codec, an attack or a clip."""

@@ -1,0 +1,182 @@
+"""Measures codecs without an attack: sizes of real bytes, and scores of what those bytes decode to in 8 bits.
+
+Each codec and clip is a point, kept in a file of its own as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from robustcodec import registry
+from robustcodec.clips import checksum, to_float, to_uint8
+from robustcodec.errors import StoreError, UserError
+from robustcodec.files import remove_leftovers, write_whole
+from robustcodec.interfaces import Codec, Metric, Sample
+from robustcodec.scores import rate
+from robustcodec.spec import Spec
+from robustcodec.studies.ladders import Ladder
+
+METRICS = ("psnr", "ms_ssim")  # of every comparison
+VERSION = 1  # raise it whenever the same codec and clip would give other numbers than before
+SECONDS = ["encode_s", "decode_s"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One codec on one clip. ``x_hat``: uint8 ``(T, 3, H, W)`` of the decoded bytes; ``scores``: by metric."""
+
+    x_hat: Tensor
+    bytes: int
+    scores: dict[str, float]
+    encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be measured, and why. ``codec`` or ``clip`` is ``all`` where the other one alone is to blame."""
+
+    codec: str
+    clip: str
+    reason: str
+
+
+@torch.no_grad()
+def measure(codec: Codec, clip: Tensor, metrics: Iterable[Metric], device: str = "cpu") -> Measured:
+    """Compress and decompress a uint8 clip ``(T, 3, H, W)``, round to 8 bits, and score against it."""
+    x = to_float(clip)[None].to(device)
+    start = time.perf_counter()
+    streams = codec.compress(x)
+    coded = time.perf_counter()
+    decoded = codec.decompress(streams).cpu()
+    done = time.perf_counter()
+    x_hat = to_uint8(decoded)[0]
+    rounded = to_float(x_hat)[None].to(device)
+    scores = {metric.name: metric.fn(x, rounded).item() for metric in metrics}
+    return Measured(x_hat, len(streams[0]), scores, coded - start, done - coded)
+
+
+def scores(names: Iterable[str], device: str = "cpu") -> list[Metric]:
+    """The metrics of every comparison and ``names``, each once, tried out so that a missing one is known at once.
+
+    Raises :class:`UserError` for an unknown one, :class:`MissingDependency` for one that cannot be computed here.
+    """
+    built: list[Metric] = [registry.metrics.build(name) for name in dict.fromkeys((*METRICS, *names))]
+    probe = torch.full((1, 1, 3, 64, 64), 0.5, device=device)
+    for metric in built:
+        metric.fn(probe, probe)
+    return list({metric.name: metric for metric in built}.values())
+
+
+def build(codec: str, device: str = "cpu") -> Codec:
+    """A codec ready to be measured; raises :class:`UserError` as the registry does."""
+    built: Codec = registry.codecs.build(codec)
+    return built.to(device).eval().requires_grad_(False)
+
+
+def compare(
+    ladders: Sequence[Ladder],
+    samples: Sequence[Sample],
+    metrics: Sequence[Metric],
+    folder: Path,
+    device: str = "cpu",
+    watch: Callable[[str], None] = lambda note: None,
+) -> tuple[pd.DataFrame, list[Failure]]:
+    """Measure every codec on every sample: one row per ladder, codec and clip, and what could not be measured.
+
+    Each point is kept in ``folder/points`` as soon as it is known and is not measured again while codec, weights and
+    pixels are the same. ``watch`` is called before each codec and clip. Columns: ``ladder``, ``codec``, ``clip``,
+    ``frames``, ``width``, ``height``, ``bytes``, ``bpp``, the metrics, and the wall times ``encode_s``, ``decode_s``.
+
+    Raises :class:`UserError` before anything is measured if a codec is not known or its weights are not there.
+    """
+    codecs = list(dict.fromkeys(codec for ladder in ladders for codec in ladder.codecs))
+    identities = {codec: _identity(codec) for codec in codecs}
+    remove_leftovers(folder)
+    failures: list[Failure] = []
+    clips: dict[str, str] = {}  # checksum by sample
+    for sample in samples:
+        try:
+            clips[sample.id] = checksum(sample.load())
+        except Exception as error:  # one bad file must not cost the others
+            failures.append(Failure("all", sample.id, reason_of(error)))
+    points: dict[str, list[dict[str, Any]]] = {codec: [] for codec in codecs}
+    names = [metric.name for metric in metrics]
+    for codec in codecs:
+        built: Codec | None = None
+        for sample in samples:
+            watch(f"{codec}, {sample.id}")
+            if sample.id not in clips:
+                continue
+            path = folder / "points" / f"{digest([identities[codec], clips[sample.id]])}.json"
+            point = read_point(path)
+            if not set(names) <= set(point):
+                try:
+                    built = built or build(codec, device)
+                    point |= _point(built, sample.load(), metrics, device)
+                except Exception as error:  # codecs are anyone's code
+                    failures.append(Failure(codec, sample.id if built else "all", reason_of(error)))
+                    if built is None:
+                        break
+                    continue
+                write_whole(path, json.dumps(point, indent=1, allow_nan=False).encode() + b"\n")
+            points[codec].append({"clip": sample.id, **point})
+    rows = [
+        {"ladder": ladder.name, "codec": codec, **point}
+        for ladder in ladders
+        for codec in ladder.codecs
+        for point in points[codec]
+    ]
+    columns = ["ladder", "codec", "clip", "frames", "width", "height", "bytes", "bpp", *names, *SECONDS]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["bpp", *names, *SECONDS], float)), failures
+
+
+def _point(codec: Codec, clip: Tensor, metrics: Sequence[Metric], device: str) -> dict[str, Any]:
+    found = measure(codec, clip, metrics, device)
+    frames, _, height, width = clip.shape
+    return {
+        "frames": frames,
+        "width": width,
+        "height": height,
+        "bytes": found.bytes,
+        "bpp": rate.bpp(8 * found.bytes, clip.shape),
+        **{name: None if math.isnan(score) else score for name, score in found.scores.items()},  # JSON has no NaN
+        "encode_s": found.encode_s,
+        "decode_s": found.decode_s,
+    }
+
+
+def _identity(codec: str) -> list[Any]:
+    spec = Spec.parse(codec)
+    params = registry.codecs.resolve(spec)
+    builder: Any = registry.codecs.get(spec.name)
+    return [VERSION, spec.name, params, builder.fingerprint(**params)]
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_point(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{path} is not a measured point ({error}); remove it and run again") from None
+
+
+def reason_of(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return lines[-1] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[-1]}"

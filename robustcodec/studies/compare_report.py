@@ -1,0 +1,194 @@
+"""Rate–distortion curves as tables, BD-rates and plots.
+
+As in Fig. 4 of Veerabadran et al., "Adversarial Distortion for Learned Video Compression", CVPRW 2020
+(https://arxiv.org/abs/2004.09508). BD-rates are between curves of means over clips, by :mod:`robustcodec.scores.rate`.
+The same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+
+from robustcodec.errors import BadData
+from robustcodec.files import write_whole
+from robustcodec.interfaces import Metric
+from robustcodec.reporting import pictures
+from robustcodec.reporting.text import escape
+from robustcodec.scores import rate
+from robustcodec.studies.compare import SECONDS, Failure
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each codec the mean over clips, which weigh the same: ladders in their order, each by rising ``bpp``.
+
+    A codec that lacks a clip which another one has is left out: its mean would be of other clips.
+    """
+    clips = rows["clip"].nunique()
+    scores = list(rows.columns[rows.columns.get_loc("bpp") :])
+    groups = rows.groupby(["ladder", "codec"], sort=False)
+    found = groups[scores].mean().assign(clips=groups["clip"].nunique()).reset_index()
+    order = {ladder: i for i, ladder in enumerate(rows["ladder"].unique())}
+    whole = found[found["clips"] == clips]
+    return whole.sort_values(
+        ["ladder", "bpp"], key=lambda column: column.map(order) if column.name == "ladder" else column
+    ).reset_index(drop=True)
+
+
+def bd_rates(points: pd.DataFrame, metrics: Sequence[Metric]) -> tuple[pd.DataFrame, list[str]]:
+    """BD-rate in percent of each ladder of :func:`means` against the first, by metric, and why some are NaN.
+
+    Negative: fewer bits than the first ladder at equal quality. Metrics for which lower is better are negated.
+    """
+    ladders = list(points["ladder"].unique())
+    table = pd.DataFrame(float("nan"), index=ladders[1:], columns=[metric.name for metric in metrics])
+    notes: list[str] = []
+    curves = {ladder: group for ladder, group in points.groupby("ladder")}
+    for ladder, metric in itertools.product(ladders[1:], metrics):
+        sign = 1 if metric.higher_is_better else -1
+        anchor, test = ((curves[n]["bpp"], sign * curves[n][metric.name]) for n in (ladders[0], ladder))
+        try:
+            table.loc[ladder, metric.name] = rate.bd_rate(*anchor, *test)
+        except BadData as error:
+            notes.append(f"{ladder} in {name(metric)}: {error}")
+    return table, notes
+
+
+def write(
+    rows: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[Metric], data: str, folder: Path
+) -> list[Path]:
+    """Write ``rd.csv`` (a row per codec and clip), ``times.csv`` (wall times, the only file that a second measurement
+    changes), ``rd.md`` (means and BD-rates) and ``rd-METRIC.png`` and ``.pdf`` of each metric that has a value.
+
+    ``rows``, ``failures``: of :func:`compare`; ``data``: the data set, of whose path the last
+    part is named. Raises :class:`StoreError` if the folder cannot be written.
+    """
+    points = means(rows)
+    data = re.sub(r"[^:,=]*/(?=[^/,])", "", data)  # folder:/where/it/is/clips,crop=256 → folder:clips,crop=256
+    tables = {
+        "rd.csv": rows.drop(columns=SECONDS).to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+        "times.csv": rows[["codec", "clip", *SECONDS]]
+        .drop_duplicates()
+        .to_csv(index=False, float_format="%.4f", lineterminator="\n"),
+        "rd.md": markdown(points, failures, metrics, data),
+    }
+    for file, text in tables.items():
+        write_whole(folder / file, text.encode())
+    drawn = [metric for metric in metrics if points[metric.name].notna().any()]
+    plots = [path for metric in drawn for path in plot(points, metric, data, folder / f"rd-{metric.name}.png")]
+    return [*(folder / file for file in tables), *plots]
+
+
+def name(metric: Metric) -> str:
+    """What a metric is called in print: ``PSNR``, ``LPIPS (squeeze)``."""
+    head, _, variant = metric.name.partition("_")
+    return {"ms_ssim": "MS-SSIM"}.get(metric.name, head.upper() + (f" ({variant})" if variant else ""))
+
+
+def label(metric: Metric) -> str:
+    """:func:`name` with the unit, if there is one."""
+    return f"{name(metric)} ({metric.unit})" if metric.unit else name(metric)
+
+
+def number(value: float, metric: Metric) -> str:
+    """A score as printed: decibels with two decimals, others with four."""
+    return "–" if math.isnan(value) else f"{value:.{2 if metric.unit == 'dB' else 4}f}"
+
+
+def percent(value: float) -> str:
+    """A BD-rate as printed."""
+    return "–" if math.isnan(value) else f"{value:+.1f} %"
+
+
+def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[Metric], data: str) -> str:
+    """:func:`means` by ladder, BD-rates against the first of them, and what is missing, as Markdown."""
+    clips = int(points["clips"].max()) if len(points) else 0
+    parts = [
+        f"# Rate and distortion: {escape(data)}",
+        f"Each line is the mean over {clips} clips, which weigh the same. Rates are real bytes; scores are of what "
+        "those bytes decode to, rounded to 8 bits, against the source.",
+    ]
+    for ladder, group in points.groupby("ladder", sort=False):
+        lines = [
+            [row["codec"], f"{row['bpp']:.4f}", *(number(row[metric.name], metric) for metric in metrics)]
+            for row in group.to_dict("records")
+        ]
+        parts += [f"## {escape(str(ladder))}", markdown_rows(["codec", "bpp", *map(label, metrics)], lines)]
+    if points["ladder"].nunique() > 1:
+        table, notes = bd_rates(points, metrics)
+        anchor = escape(points["ladder"].iloc[0])
+        gains = [
+            [ladder, *map(percent, line)]
+            for ladder, line in zip(table.index, table.to_numpy(dtype=float).tolist(), strict=True)
+        ]
+        parts += [
+            f"## BD-rate against {anchor}",
+            "Mean difference of rate at equal quality, over the qualities that both curves reach; negative: fewer "
+            f"bits than {anchor}. Curves of means over clips, PCHIP interpolation of log-rate.",
+            markdown_rows(["ladder", *map(label, metrics)], gains),
+            *(["\n".join(f"* {escape(note)}" for note in notes)] if notes else []),
+        ]
+    if failures:
+        lines = [[failure.codec, failure.clip, failure.reason] for failure in failures]
+        parts += [
+            "## Not measured",
+            "A codec that lacks a clip which another one has is in no mean and no curve.",
+            markdown_rows(["codec", "clip", "why"], lines, numbers=False),
+        ]
+    return "\n".join(f"{part.rstrip()}\n" for part in parts)
+
+
+def markdown_rows(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: bool = True) -> str:
+    ruler = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
+    body = [[escape(cell) for cell in line] for line in (head, *lines)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (body[0], ruler, *body[1:]))
+
+
+def plot(points: pd.DataFrame, metric: Metric, data: str, path: Path) -> list[Path]:
+    """A PNG at ``path`` and a PDF beside it: ``metric`` over the logarithm of bits per pixel, a line per ladder.
+
+    ``points``: of :func:`means`. Raises :class:`StoreError` if they cannot be written.
+    """
+    from matplotlib import rcParams
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    clips = int(points["clips"].max())
+    named = points["ladder"].unique()
+    vector = BytesIO()
+    beside = len(named) > 3  # inside, so many names would cover the curves
+    with pictures.figure_of(8 if beside else 5.5, 4, path) as figure:
+        rcParams["pdf.fonttype"] = 42  # text that can be searched and edited
+        axis = figure.subplots()
+        axis.set(xscale="log", xlabel="bits per pixel (real bytes)")
+        axis.set_ylabel(label(metric) + ("" if metric.higher_is_better else ", lower is better"))
+        said = [*textwrap.wrap(data, 60), "one clip" if clips == 1 else f"mean over {clips} clips at each point"]
+        axis.set_title("\n".join(said), fontsize="medium")
+        axis.grid(color="0.9")
+        axis.set_axisbelow(True)
+        for i, (ladder, line) in enumerate(points.groupby("ladder", sort=False)):
+            axis.plot(
+                line["bpp"],
+                line[metric.name],
+                color=pictures.COLOURS[i % len(pictures.COLOURS)],
+                marker=pictures.MARKERS[i % len(pictures.MARKERS)],
+                markersize=5,
+                label=ladder,
+            )
+        wide = points["bpp"].max() > 20 * points["bpp"].min()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 7)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        if beside:
+            figure.legend(loc="outside right upper", frameon=False)
+        else:
+            axis.legend(loc="best", framealpha=0.9)
+        figure.savefig(vector, format="pdf", metadata={"CreationDate": None})
+    write_whole(path.with_suffix(".pdf"), vector.getvalue())
+    return [path, path.with_suffix(".pdf")]

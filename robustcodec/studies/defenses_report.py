@@ -1,0 +1,315 @@
+"""Defenses side by side: what each costs on clean clips, what it gains under attack, and whether the gain survives an
+attacker who knows it.
+
+Gains are of the worst case per sample (RobustBench's, Croce et al., 2021, https://arxiv.org/abs/2010.09670) over the
+attacks that the bare and the defended codec both met, paired by sample. A defense is judged by attacks made for it:
+Athalye et al., 2018 (https://arxiv.org/abs/1802.00420), Tramèr et al., 2020 (https://arxiv.org/abs/2002.08347).
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustcodec.errors import BadData, StoreError
+from robustcodec.files import write_whole
+from robustcodec.reporting.pictures import COLOURS, MARKERS, figure_of
+from robustcodec.reporting.tables import BOARD, RUN, checked
+from robustcodec.reporting.text import escape, to_markdown
+from robustcodec.scores import rate
+from robustcodec.scores.robustness import FAILED_PSNR, NAN, Interval, interval
+from robustcodec.studies.ladders import ladders
+
+DEFENSES = {
+    "data": "the set of images or clips",
+    "threat": "what an attack may return",
+    "ladder": "a codec at one or several rates",
+    "defense": "what is wrapped around it",
+    "codecs": "how many rates of the ladder were met with and without the defense",
+    "samples": "how many images or clips those share",
+    "bd_rate": "clean cost: BD-rate in percent of the defended ladder against the bare one; – for a single rate",
+    "delta_bpp": "clean bits per pixel of real bytes, defended − bare, the mean over codecs and samples",
+    "delta_psnr": "clean PSNR in dB, defended − bare, likewise",
+    "oblivious": "gain of robust_psnr in dB, defended − bare, under attacks crafted on the bare codec; the mean over "
+    "codecs and samples",
+    "oblivious_low": "lower end of the paired bootstrap 95 % interval over samples",
+    "oblivious_high": "upper end of it",
+    "oblivious_attacks": "over how many attacks (attack × objective × seed) the worst case was taken, the same ones on "
+    "both sides; codecs that met fewer do not count",
+    "adaptive": "the same gain under the worse of attacks crafted through the defense (access adaptive or bpda) and of "
+    "oblivious ones, for who knows a defense may also ignore it",
+    "adaptive_low": "lower end of its interval",
+    "adaptive_high": "upper end of its interval",
+    "adaptive_attacks": "over how many attacks its worst case was taken",
+    "encode_factor": "CPU time to encode, defended / bare, measured by itself (benchmarks/defense_times.py)",
+    "decode_factor": "CPU time to decode, likewise",
+    "verdict": "what the adaptive interval says",
+}
+VICTIMS = {
+    "codec": "name.weights",
+    "defense": "what is wrapped around it; none: the bare codec, whose attacks are all crafted on it",
+    "bpp": "clean bits per pixel of the real bytes",
+    "psnr": "clean PSNR in dB",
+    "oblivious": "robust_psnr in dB under attacks crafted on the bare codec, with its bootstrap 95 % interval",
+    "adaptive": "under those and attacks crafted through the defense",
+}
+KNOWLEDGE = ("oblivious", "adaptive")
+TIMES = "defense-times.csv"  # in the run folder, if times were measured
+FACTORS = ["encode_factor", "decode_factor"]
+HOLDS, VANISHES = "gain holds", "gain vanishes under adaptive attack"
+UNKNOWN, FEW = "not attacked adaptively", "one sample says nothing"
+
+
+def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """One line per data set, threat, ladder and defense, columns :data:`DEFENSES`; and what to know about some.
+
+    ``rows``: of ``store.frame(cells)``; ``times``: ``codec``, ``defense`` and :data:`FACTORS`. Raises
+    :class:`StoreError` for rows that are not results, :class:`UserError` for a codec that is not known.
+    """
+    rows = _known(rows)
+    if rows.empty:
+        return pd.DataFrame(columns=list(DEFENSES)), []
+    names = {codec: ladder.name for ladder in ladders(sorted(rows["codec"].unique())) for codec in ladder.codecs}
+    lines: list[dict[str, Any]] = []
+    notes: dict[str, list[str]] = {}  # what is to be known, and of which defenses
+    for (data, threat, ladder), group in rows.groupby([*BOARD, rows["codec"].map(names).rename("ladder")]):
+        for defense in sorted(set(group["defense"]) - {"none"}):
+            cost, said = _cost(group, defense)
+            gains = {knowledge: _gain(group, defense, knowledge) for knowledge in KNOWLEDGE}
+            for knowledge, gain in gains.items():
+                if 0 < gain.codecs < cost["codecs"]:
+                    said.append(f"the {knowledge} gain is of {gain.codecs} of {cost['codecs']} codecs")
+            for what in said:
+                notes.setdefault(f"{ladder}, {data}, {threat}: {what}", []).append(defense)
+            line = {"data": data, "threat": threat, "ladder": ladder, "defense": defense, **cost}
+            for knowledge, gain in gains.items():
+                of = gain.interval
+                line |= {knowledge: of.mean, f"{knowledge}_low": of.low, f"{knowledge}_high": of.high}
+                line[f"{knowledge}_attacks"] = gain.attacks
+            line |= _factors(group["codec"].unique(), defense, times)
+            lines.append(line | {"verdict": _verdict(gains["adaptive"].interval)})
+    return pd.DataFrame(lines, columns=list(DEFENSES)), [f"{what} ({', '.join(of)})" for what, of in notes.items()]
+
+
+def victims(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per data set, threat, codec and defense, the bare codec first: columns ``data``, ``threat`` and
+    :data:`VICTIMS`, of all attacks that each met; of the codecs that met most of them, for others may be there for the
+    clean curve alone. Raises :class:`StoreError` for rows that are not results.
+    """
+    lines = []
+    rows = _known(rows)
+    met_by = rows.groupby([*BOARD, "codec"])["run"].transform("nunique")
+    rows = rows[met_by == met_by.groupby([rows[column] for column in BOARD]).transform("max")]
+    for (data, threat, codec, defense), group in rows.groupby([*BOARD, "codec", "defense"]):
+        line: dict[str, Any] = {"data": data, "threat": threat, "codec": codec, "defense": defense}
+        clean = group.groupby("sample")[["bpp", "psnr"]].mean().mean()
+        line |= {"bpp": float(clean["bpp"]), "psnr": float(clean["psnr"])}
+        for knowledge in KNOWLEDGE:
+            met = group[group["knowledge"].isin([knowledge, "bare"])]
+            if len(met) and knowledge == "adaptive":
+                met = group  # who knows the defense may also ignore it
+            of = interval(_worst(met))
+            line[knowledge] = _said(of.mean, of.low, of.high)
+        lines.append(line)
+    frame = pd.DataFrame(lines, columns=[*BOARD, *VICTIMS])
+    return frame.sort_values([*BOARD, "codec", "defense"], key=lambda c: c.where(c != "none", ""), ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Gain:
+    """Of robust PSNR in dB: ``codecs`` in its mean, and over how many ``attacks`` the worst cases were taken."""
+
+    interval: Interval
+    codecs: int
+    attacks: int
+
+
+def _known(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with what the attacker knew (``knowledge``): ``bare`` of a codec without defense, ``oblivious``,
+    ``adaptive``; those of a transfer are left out. ``run`` is what makes two attacks different; ``robust`` is the PSNR
+    in dB that each leaves, of which the least is :func:`robustness.worst_case`'s.
+    """
+    rows = checked(rows)
+    rows = rows[[not str(access).startswith("transfer:") for access in rows["access"]]]
+    knowledge = rows["access"].where(rows["access"] == "oblivious", "adaptive")
+    return rows.assign(
+        knowledge=knowledge.mask(rows["defense"] == "none", "bare"),
+        robust=rows["adv_psnr"].mask(rows["decode_failed"] == 1, FAILED_PSNR),
+        run=[str(run) for run in rows[RUN].itertuples(index=False, name=None)],
+    )
+
+
+def _worst(rows: pd.DataFrame) -> pd.Series[float]:
+    """Of one victim, by sample."""
+    return rows.groupby("sample")["robust"].min()
+
+
+def _cost(group: pd.DataFrame, defense: str) -> tuple[dict[str, Any], list[str]]:
+    """Clean cost of a defense of one ladder, over the codecs and samples met with and without it; and why there is
+    no BD-rate where one could be.
+    """
+    of = ["codec", "sample"]
+    bare, defended = (group[group["defense"] == d].groupby(of)[["bpp", "psnr"]].mean() for d in ("none", defense))
+    both = bare.join(defended, how="inner", lsuffix="_bare")
+    samples = both.unstack("codec").dropna().index
+    points = both[both.index.isin(samples, level="sample")].groupby("codec").mean()
+    cost: dict[str, Any] = {"codecs": len(points), "samples": len(samples), "bd_rate": NAN}
+    cost |= {f"delta_{score}": float((points[score] - points[f"{score}_bare"]).mean()) for score in ("bpp", "psnr")}
+    if len(points) < 2:
+        return cost, [] if len(points) else ["no sample was coded both with it and without"]
+    try:
+        cost["bd_rate"] = rate.bd_rate(points["bpp_bare"], points["psnr_bare"], points["bpp"], points["psnr"])
+    except BadData as error:
+        return cost, [f"no BD-rate: {error}"]
+    return cost, []
+
+
+def _gain(group: pd.DataFrame, defense: str, knowledge: str) -> _Gain:
+    """How much more robust a ladder is with a defense, under the attacks that met it and the bare codec; the mean over
+    the codecs that met most of them, for others may be there for the clean curve alone.
+    """
+    found: dict[str, tuple[int, pd.Series[float]]] = {}
+    for codec, one in group.groupby("codec"):
+        bare = one[one["knowledge"] == "bare"]
+        defended = one[(one["defense"] == defense) & (one["knowledge"] == knowledge)]
+        common = set(bare["run"]) & set(defended["run"])
+        if common:
+            known = [knowledge, "oblivious"]  # who knows the defense may also ignore it
+            defended = one[(one["defense"] == defense) & one["knowledge"].isin(known)]
+            worst = [_worst(side[side["run"].isin(common)]) for side in (defended, bare)]
+            found[str(codec)] = len(common), worst[0] - worst[1]
+    attacks = max((count for count, _ in found.values()), default=0)
+    gains = {codec: gain for codec, (count, gain) in found.items() if count == attacks}
+    return _Gain(interval(pd.DataFrame(gains).dropna().mean(axis=1)), len(gains), attacks)
+
+
+def _verdict(adaptive: Interval) -> str:
+    if adaptive.n < 2:
+        return FEW if adaptive.n else UNKNOWN
+    return HOLDS if adaptive.low > 0 else VANISHES
+
+
+def _factors(codecs: Iterable[str], defense: str, times: pd.DataFrame | None) -> dict[str, float]:
+    if times is None:
+        return dict.fromkeys(FACTORS, NAN)
+    if missing := {"codec", "defense", *FACTORS} - set(times):
+        raise StoreError(
+            f"{TIMES} has no column {', '.join(sorted(missing))}; make it again with benchmarks/defense_times.py"
+        )
+    found = times[times["codec"].isin(list(codecs)) & (times["defense"] == defense)]
+    return {factor: float(found[factor].mean()) for factor in FACTORS}
+
+
+def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points ``(cost, gain)`` that no other one beats (as cheap and gains more, or cheaper and gains as much), by
+    rising cost.
+    """
+    best: list[tuple[float, float]] = []
+    for cost, gain in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not best or gain > best[-1][1]:
+            best.append((cost, gain))
+    return best
+
+
+def plot(lines: pd.DataFrame, path: Path) -> Path:
+    """A PNG of :func:`table`, a panel per data set, threat and ladder: clean cost to the right, robust gain upwards.
+
+    Full with its interval: adaptive; hollow: oblivious. The line is the Pareto front of adaptive gains, from the bare
+    codec at the origin on. The cost is the BD-rate, or, where a defense of the panel has none, the clean PSNR lost.
+    Raises :class:`StoreError` if ``path`` cannot be written.
+    """
+    from matplotlib.lines import Line2D
+
+    names = sorted(lines["defense"].unique())
+    looks = {n: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(names)}
+    panels = list(lines.groupby([*BOARD, "ladder"]))
+    columns = min(3, len(panels))
+    down = math.ceil(len(panels) / columns)
+    wide = 4.2 * columns + 1 + 0.075 * max(map(len, [*names, "hollow: oblivious attack"]))
+    with figure_of(wide, max(3.6 * down, 1.5 + 0.24 * len(names)), path) as figure:
+        axes = figure.subplots(down, columns, squeeze=False).flat
+        for axis, (key, panel) in zip(axes, panels, strict=False):
+            title = [line for part in (key[2], f"{key[0]}, {key[1]}") for line in textwrap.wrap(str(part), 44)]
+            axis.set_title("\n".join(title), fontsize="medium")
+            in_rate = bool(panel["bd_rate"].notna().all())
+            panel = panel.assign(cost=panel["bd_rate"] if in_rate else -panel["delta_psnr"])
+            axis.set_xlabel("clean cost: BD-rate (%)" if in_rate else "clean cost: PSNR lost (dB), at other rates")
+            axis.set_ylabel("gain of robust PSNR (dB)")
+            axis.grid(color="0.9")
+            axis.set_axisbelow(True)
+            axis.margins(0.12)
+            axis.axhline(0, color="0.6", lw=1)
+            for line in panel.to_dict("records"):
+                colour, marker = looks[line["defense"]]
+                x, gain = line["cost"], line["adaptive"]
+                axis.plot([x, x], [line["oblivious"], gain], color=colour, lw=1, ls=":")
+                axis.plot(x, line["oblivious"], marker, color=colour, markerfacecolor="white", markersize=6)
+                ends = [[gain - line["adaptive_low"]], [line["adaptive_high"] - gain]]
+                axis.errorbar(x, gain, ends, fmt=marker, color=colour, markersize=7, lw=1, capsize=2)
+            known = panel.dropna(subset=["cost", "adaptive"])
+            best = front([(0.0, 0.0), *zip(known["cost"], known["adaptive"], strict=True)])
+            axis.step(*zip(*best, strict=True), where="post", color="0.4", lw=1, zorder=1)
+            axis.plot(0, 0, "k+", markersize=8)
+        for axis in list(axes)[len(panels) :]:
+            axis.remove()
+        handles = [
+            *(Line2D([], [], ls="", color=colour, marker=marker, label=n) for n, (colour, marker) in looks.items()),
+            Line2D([], [], ls="", marker="+", color="k", markersize=8, label="no defense"),
+            Line2D([], [], ls="", marker="o", color="0.3", label="full: adaptive attack"),
+            Line2D([], [], ls="", marker="o", color="0.3", mfc="white", label="hollow: oblivious attack"),
+            Line2D([], [], color="0.4", lw=1, label="Pareto front, adaptive"),
+        ]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    return path
+
+
+def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) -> str:
+    """:func:`table` and :func:`victims` by data set and threat, with what each column means."""
+    timed = [factor for factor in FACTORS if lines[factor].notna().any()]
+    shown = lines.drop(columns=[factor for factor in FACTORS if factor not in timed])
+    for knowledge in KNOWLEDGE:
+        low, high = f"{knowledge}_low", f"{knowledge}_high"
+        ends = zip(shown[knowledge], shown[low], shown[high], strict=True)
+        shown = shown.assign(**{knowledge: [_said(*end, sign="+") for end in ends]}).drop(columns=[low, high])
+    parts = [
+        "# Defenses",
+        "What each costs on clean clips, and what it gains in dB of robust_psnr with its paired bootstrap 95 % "
+        "interval over samples. A gain is worth what is left of it under adaptive attacks.",
+    ]
+    for (data, threat), group in shown.groupby(BOARD):
+        each = absolute[(absolute["data"] == data) & (absolute["threat"] == threat)].drop(columns=BOARD)
+        parts += [f"## {escape(str(data))}, {escape(str(threat))}", to_markdown(group.drop(columns=BOARD))]
+        parts.append(to_markdown(each))
+    if notes:
+        parts.append("".join(f"* {escape(note)}.\n" for note in notes))
+    meanings = {name: DEFENSES[name] for name in shown.columns} | {f"{n} (second table)": m for n, m in VICTIMS.items()}
+    parts.append("".join(f"* `{name}`: {meaning}.\n" for name, meaning in meanings.items()))
+    return "\n".join(f"{part.rstrip()}\n" for part in parts)
+
+
+def _said(mean: float, low: float, high: float, sign: str = "-") -> str:
+    return "–" if math.isnan(mean) else f"{mean:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write ``defenses.md``, ``defenses.csv`` and ``pictures/defenses.png`` if any row has a defense; nothing without.
+
+    Times are read from :data:`TIMES` in ``folder``, if it is there. Raises :class:`StoreError` for rows that are not
+    results, a table of times that is none, or a folder that cannot be written.
+    """
+    if rows.empty or (rows["defense"] == "none").all():
+        return []
+    measured = folder / TIMES
+    lines, notes = table(rows, pd.read_csv(measured) if measured.is_file() else None)
+    if lines.empty:
+        return []
+    text, values = folder / "defenses.md", folder / "defenses.csv"
+    write_whole(text, markdown(lines, victims(rows), notes).encode())
+    write_whole(values, lines.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+    return [text, values, plot(lines, folder / "pictures" / "defenses.png")]

@@ -1,0 +1,136 @@
+"""Training of the network of a defense that purifies by denoising: frames and noise in, the noise out.
+
+The loss is the network's own, the mean squared error of the noise that it tells, as of Ho et al., NeurIPS 2020
+(https://arxiv.org/abs/2006.11239). Which defense that is does not matter here: a registered one with ``trainee()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from robustcodec.clips import centre_crop, to_float
+from robustcodec.errors import UserError
+from robustcodec.registry import codecs, data, defenses
+from robustcodec.training.crops import Sampling
+from robustcodec.training.loop import Loop
+from robustcodec.training.recipe import Recipe, command
+
+SIGMAS = (0.02, 0.05, 0.1)  # of the noise that validation removes
+COUNTS = {
+    "codec", "name", "data", "steps", "batch", "crop", "frames", "sampling", "lr", "schedule", "clip", "ema", "seed",
+    "precision", "validate",
+}  # fmt: skip
+
+
+class Denoiser(Protocol):
+    """What a network to train has beside being a module."""
+
+    facts: dict[str, Any]  # of its card: family, paper, architecture, and of its own training if it had any
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Of frames ``(B, 3, H, W)`` in [0, 1], drawing from torch's global random state."""
+
+    def denoised(self, noisy: Tensor, sigma: float) -> Tensor:
+        """Frames with Gaussian noise of standard deviation ``sigma``, without it."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint stores."""
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe(Recipe):
+    """A recipe of a defense (``codec`` is its name) without what only codecs have: rates, distortions, GAN terms."""
+
+    lmbda: float = 1.0
+    batch: int = 16
+    crop: int = 64
+    sampling: Sampling = "area"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [f.name for f in fields(self) if f.name not in COUNTS and getattr(self, f.name) != f.default]
+        if given:
+            raise UserError(
+                f"{self.codec} is trained to tell noise, so {', '.join(given)} would change nothing; leave it out. "
+                f"What counts: {', '.join(sorted(COUNTS - {'codec'}))}"
+            )
+
+
+def is_denoiser(spec: str) -> bool:
+    """Whether ``spec`` begins with the name of a defense with a network to train, not of a codec."""
+    name = spec.partition(":")[0]
+    return name not in codecs.names() and name in defenses.names() and hasattr(defenses.get(name), "trainee")
+
+
+class DenoiserTrainer(Loop[nn.Module]):
+    """One training run of a denoiser, as :class:`Loop`."""
+
+    @property
+    def denoiser(self) -> Denoiser:
+        return cast(Denoiser, self.model)
+
+    @property
+    def family(self) -> str:
+        return str(self.denoiser.facts["family"])
+
+    def _build(self) -> nn.Module:
+        network: nn.Module = defenses.build(self.recipe.codec).trainee()
+        return network
+
+    def _stored(self) -> dict[str, Tensor]:
+        return self.denoiser.state()
+
+    def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+        """One step on the frames of clips ``x``; returns what to log."""
+        seen = self._set_rate(self.recipe.lr)
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            loss = self.denoiser.loss(x.flatten(0, 1))
+        return seen | self._descend(loss, {}, {})
+
+    def validate(self) -> dict[str, float]:
+        """PSNR of noisy frames after one evaluation of the averaged weights, per noise; empty without a set."""
+        if self.recipe.validate is None:
+            return {}
+        clips = [centre_crop(s.load(), 256) for s in data.build(self.recipe.validate).samples()[:8]]
+        with self._averaged(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            return denoising_psnr(self.denoiser, [to_float(clip).to(self.device) for clip in clips])
+
+    def _facts(self) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        start = self.denoiser.facts.get("training", {})
+        recipe = {k: v for k, v in asdict(self.recipe).items() if k in COUNTS - {"name"}}
+        return {
+            "name": f"{self.family}.{self.recipe.name}",
+            "family": self.family,
+            "licence": "BSD-3-Clause",
+            "paper": self.denoiser.facts["paper"],
+            "architecture": self.denoiser.facts["architecture"],
+            "training": {
+                **recipe,
+                "parents": [*start.get("parents", ()), *filter(None, [start.get("command")])],
+                "command": command(self.recipe),
+                "torch": version("torch"),
+                "notes": self.notes,
+                "validation": {k: round(v, 4) for k, v in self.validation.items()},
+            },
+        }
+
+
+def denoising_psnr(denoiser: Denoiser, clips: list[Tensor]) -> dict[str, float]:
+    """``psnr_SIGMA``, dB, of clips ``(T, 3, H, W)`` in [0, 1] that noise was added to and taken from, mean over clips.
+
+    Noise is drawn from torch's global random state on the CPU.
+    """
+
+    def psnr(x: Tensor, sigma: float) -> float:
+        noisy = x + sigma * torch.randn(x.shape).to(x)
+        return float(-10 * (denoiser.denoised(noisy, sigma) - x).square().mean().log10())
+
+    return {f"psnr_{sigma:g}": sum(psnr(x, sigma) for x in clips) / len(clips) for sigma in SIGMAS}

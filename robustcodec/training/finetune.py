@@ -1,0 +1,332 @@
+"""Adversarial finetuning: a trained codec learns from inputs crafted against it, and is measured under attack.
+
+After Chen & Ma, TCSVT 2023 (https://arxiv.org/abs/2112.08691), with other losses (:class:`FinetuneRecipe`). Per step:
+an attack on a frozen copy of the current weights in eval mode, then one update in train mode. What differs from theirs:
+
+* targets, budgets and inner attacks are those of the rest of the package; a budget is per sample;
+* every ``validate_every`` steps the averaged weights, rounded as a checkpoint stores them, code validation clips to
+  real bytes, clean and attacked at a fixed budget; the best weights are kept, by λ·D + β·R of both kinds of clips;
+* where weights or scores diverge, training goes back to the last checkpoint and on with a lower learning rate;
+* tables are refreshed, so that the result writes streams; with ``freeze="decoder"`` nothing of the decoder changes.
+
+``free`` is free adversarial training (Shafahi et al., 2019, https://arxiv.org/abs/1904.12843): a batch is replayed, and
+its perturbation takes the steepest step along the gradient that each update has anyway.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustcodec import weights
+from robustcodec.clips import to_float
+from robustcodec.errors import RobustCodecError, StreamError, UserError
+from robustcodec.interfaces import Attack, Card, Codec, Draws, Objective, Threat
+from robustcodec.registry import attacks, codecs, data, objectives, threats
+from robustcodec.rounding import rounding
+from robustcodec.training.codec import Diverged, Progress, Trainer, distortion
+from robustcodec.training.crops import Crops, CropShape
+from robustcodec.training.recipe import FinetuneRecipe, RecipeFile, command
+from robustcodec.training.robust_terms import Coded, Shrunk, freeze, loss_terms, still
+from robustcodec.training.validation import Examination, craft, seeds
+
+MAX_ROLLBACKS, LOWER = 4, 0.5  # times, and what each does to the learning rate
+RUINED = 4.0  # times the score of the codec that was started from
+INHERITED = (
+    "lmbda", "metric", "beta", "rate_unit", "frames", "rho", "gan", "discriminators", "discriminator_lr",
+    "discriminator_steps", "n_critic", "gamma", "feature", "feature_layer",
+)  # fmt: skip
+
+
+def inherited(card: Card) -> dict[str, Any]:
+    """What a finetune of a codec takes from its card where nothing else is given; its tag becomes ``TAG-at``."""
+    settings = {key: card.training[key] for key in INHERITED if key in card.training}
+    tag = card.name.removeprefix(f"{card.family}.")
+    return {"name": f"{tag}-at", "validate": "clips:frames=8" if card.kind == "video" else "photos", **settings}
+
+
+def read_recipes(file: RecipeFile[FinetuneRecipe], given: dict[str, Any]) -> list[FinetuneRecipe]:
+    """Recipes of a file (``given`` comes before it), completed from the card of the codec that they start from.
+
+    ``codec`` may be the path of a checkpoint. Raises :class:`UserError` for what is missing or wrong.
+    """
+    start = {**file.settings, **given}.get("codec")
+    if start is None:
+        raise UserError("no codec to start from; give its name, such as bmshj2018-hyperprior.tiny-q2, or a path")
+    if start.endswith(".safetensors") and ":" not in start:
+        start = f"{weights.read_card(Path(start))['family']}:weights={start}"
+    settings = inherited(codecs.build(start).card) | file.settings
+    if "lmbda" not in settings | given:
+        raise UserError(f"the card of {start} does not say for which λ it was trained; give --lmbda")
+    return RecipeFile(settings, file.variants, FinetuneRecipe).recipes({**given, "codec": start})
+
+
+class Finetuner(Trainer):
+    """One finetune in ``out``, as :class:`Trainer`: the same recipe in the same folder resumes."""
+
+    recipe: FinetuneRecipe
+    max_skipped = 5
+
+    def __init__(self, recipe: FinetuneRecipe, out: Path, device: str = "cpu") -> None:
+        self.attack: Attack = attacks.build(recipe.attack)
+        self.objective: Objective = objectives.build(recipe.objective)
+        self.threat: Threat = threats.build(recipe.threat)
+        self.examination = Examination(recipe, torch.device(device))
+        self.before: dict[str, float] = {}  # how the codec that was started from validates
+        self.best: dict[str, Tensor] | None = None
+        self.best_scores: dict[str, float] = {}
+        self.best_step, self.stale = 0, 0
+        self.rollbacks: list[str] = []
+        self.delta: Tensor | None = None  # of a batch that is replayed
+        super().__init__(recipe, out, device)
+
+    def _build(self) -> Codec:
+        codec = super()._build()
+        freeze(codec, self.recipe.freeze)
+        return codec
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(  # type: ignore[override]
+        self,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_note: Callable[[str], None] = lambda note: None,
+        every: int = 10,
+        workers: int = 0,
+    ) -> Path:
+        """Finetune until the last step or until nothing improves; write the best weights and their card.
+
+        ``on_note`` is told of rollbacks and of an early stop. Raises :class:`RobustCodecError` if training diverges
+        again and again before any weights were worth keeping.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        r = self.recipe
+        samples = [s for spec in r.data for s in data.build(spec).samples()]
+        crops = Crops(samples, CropShape(r.batch, r.frames, r.crop), r.seed, r.sampling)
+        if not self.before:
+            self.validation = self.before = self.validate()
+            self._checkpoint()
+        logs = SummaryWriter(str(self.out / "logs"), purge_step=self.step)
+        started, first = perf_counter(), self.step
+
+        def tell(seen: dict[str, float]) -> None:
+            for key, value in seen.items():
+                logs.add_scalar(f"train/{key}", value, self.step)
+            moment = {k: seen.get(k, math.nan) for k in ("loss", "bpp", "distortion", "lr")}
+            pace = max(0, self.step - first) / (perf_counter() - started)
+            on_progress(Progress(self.step, r.steps, **moment, steps_per_second=pace, validation=self.validation))
+
+        try:
+            while self.step < r.steps and not self.stopped:
+                try:
+                    seen = self._stretch(crops, every, workers, tell)
+                    codec, scores = self._examined()
+                except Diverged as error:
+                    on_note(self._roll_back(str(error)))
+                    if len(self.rollbacks) > MAX_ROLLBACKS:
+                        break
+                    continue
+                self._keep(codec, scores)
+                self._checkpoint()
+                for key, value in scores.items():
+                    logs.add_scalar(f"validation/{key}", value, self.step)
+                tell(seen)
+        finally:
+            logs.close()
+        if self.best is None:
+            raise RobustCodecError(
+                f"{self.rollbacks[-1]}; no weights are worth keeping. Try a smaller --lr or --threat"
+            )
+        if self.stopped:
+            on_note(f"stopped at step {self.step}; the best weights are those of step {self.best_step}")
+        return self.export()
+
+    @property
+    def stopped(self) -> bool:
+        return len(self.rollbacks) > MAX_ROLLBACKS or 0 < self.recipe.patience <= self.stale
+
+    def _stretch(
+        self, crops: Crops, every: int, workers: int, tell: Callable[[dict[str, float]], None]
+    ) -> dict[str, float]:
+        """The steps up to the next validation; returns what the last one has to log."""
+        r, replays = self.recipe, max(1, self.recipe.free)
+        last = min(r.steps, (self.step // r.validate_every + 1) * r.validate_every)
+        seen: dict[str, float] = {}
+        first = self.step // replays
+        for index, batch in enumerate(crops.stream(first, -(-last // replays), workers), first):
+            x = to_float(batch.to(self.device))
+            for _ in range(self.step, min(last, (index + 1) * replays)):
+                seen = self._update(x, detailed=False)
+                self.step += 1
+                if self.step % every == 0 and self.step < last:
+                    tell(seen)
+        return seen
+
+    def _keep(self, codec: Codec, scores: dict[str, float]) -> None:
+        """Remember the weights of ``codec``, which ``scores`` belong to, if none were better."""
+        self.validation = scores
+        alone = self.recipe.discriminator_steps if self.adversary else 0
+        if self.step <= alone and self.step < self.recipe.steps:
+            return  # the codec is still what it was
+        if scores["score"] < self.best_scores.get("score", math.inf):
+            self.best = {k: v.detach().clone() for k, v in codec.state().items()}
+            self.best_scores, self.best_step, self.stale = scores, self.step, 0
+        else:
+            self.stale += 1
+
+    def _roll_back(self, why: str) -> str:
+        """Return to the last checkpoint with a lower learning rate; returns what happened."""
+        at, rollbacks = self.step, self.rollbacks
+        self._restore(torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True))
+        self.skipped = 0
+        reason = why.split(";")[0]
+        note = f"{reason}; rolled back from step {at} to {self.step}, learning rate × {LOWER ** (len(rollbacks) + 1):g}"
+        self.rollbacks = [*rollbacks, note]
+        self._checkpoint()
+        return note
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+        """One step on clips ``x``; returns what to log."""
+        r = self.recipe
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
+        seen = self._set_rate(r.lr * LOWER ** len(self.rollbacks))
+        if self.adversary is not None and not self.adversary.decoder_turn(self.step):
+            with torch.no_grad():
+                return seen | self.adversary_step(x, self._code(x, half), half)
+        threat = Shrunk.ramp(self.threat, (self.step + 1) / (r.ramp * r.steps)) if r.ramp else self.threat
+        x_adv = self._replayed(x, threat) if r.free else self._crafted(x, threat)
+        x_adv.requires_grad_(bool(r.free or r.gradient_penalty))
+        attacked = self._code(x_adv, half)
+        clean = self._code(x, half) if r.adversarial < 1 or r.compares else None
+        if self.adversary is not None:
+            seen |= self.adversary_step(x, clean or attacked, half)
+
+        def others(target: Tensor, x_hat: Tensor) -> Tensor:
+            return sum(self._other_terms(target, x_hat, half).values(), torch.zeros((), device=x.device))
+
+        def rate(bits: Tensor) -> Tensor:
+            return r.beta * self._rate(bits.sum() / (x.numel() / 3))
+
+        terms = loss_terms(r, x, x_adv, clean, attacked, threat, rate, others)
+        shown = clean or attacked
+        measured = {"bpp": shown.bits.sum() / (x.numel() / 3), "distortion": distortion(r.metric, x, shown.x_hat)}
+        seen |= self._descend(torch.stack(list(terms.values())).sum(), measured, terms)
+        if r.free and x_adv.grad is not None:
+            further = x_adv.detach() + threat.steepest(x_adv.grad, x)
+            self.delta = (threat.project(further, x) - x).nan_to_num()
+        return seen
+
+    def adversary_step(self, x: Tensor, coded: Coded, half: torch.autocast) -> dict[str, float]:
+        """One step of the discriminators, if the codec has adversarial distortion."""
+        assert self.adversary is not None, "asked for only with a GAN form"
+        with torch.enable_grad():
+            return self.adversary.train(x, coded.x_hat, half)
+
+    def _code(self, x: Tensor, half: torch.autocast) -> Coded:
+        """``x`` through the codec in train mode, with the surrogate that it trains with."""
+        self.codec.train()
+        for norm in still(self.codec):
+            norm.eval()
+        with rounding(self.codec.training_surrogate), half:
+            out = self.codec(x)
+            return Coded(out.x_hat, out.bits, out.latents if self.recipe.lipschitz else [])
+
+    def _crafted(self, x: Tensor, threat: Threat) -> Tensor:
+        """Adversarial versions of ``x`` for the weights of this step."""
+        victim = copy.deepcopy(self.codec).eval().requires_grad_(False)
+        return craft(
+            victim, self.attack, self.objective, threat, x, (self.recipe.seed, self.step), self.recipe.precision
+        )
+
+    def _replayed(self, x: Tensor, threat: Threat) -> Tensor:
+        """``x`` with the perturbation that earlier updates left; random at first."""
+        if self.delta is None:
+            return threat.random_start(x, Draws(seeds(len(x), self.recipe.seed, 0))).to(x.dtype).clone()
+        return threat.project(x + self.delta, x).to(x.dtype).clone()
+
+    # -- what is measured and kept ------------------------------------------------------------------------------------
+
+    def candidate(self) -> Codec:
+        """A copy with the averaged weights, rounded as a checkpoint stores them, ready to code.
+
+        A copy, because a codec that has coded keeps tables and exact twins of the weights that it had then. Raises
+        :class:`Diverged` for weights that are not worth any tables, which may take minutes and gigabytes.
+        """
+        codec = copy.deepcopy(self.codec)
+        means = {id(p): mean for p, mean in zip(self.main, self.average, strict=True)}
+        with torch.no_grad():
+            for p, own in zip(codec.parameters(), self.codec.parameters(), strict=True):
+                p.copy_(weights.rounded(means.get(id(own), own), self.recipe.storage))
+        codec.eval().requires_grad_(False)
+        if self.before:
+            errors = [distortion(self.recipe.metric, x, codec(x).x_hat) for x in self.examination.clips]
+            self._judge_health(self.recipe.lmbda * float(sum(errors)) / len(errors))
+        if self.recipe.freeze != "decoder":  # there they are what they were, to the bit
+            codec.refresh()
+        return codec
+
+    def validate(self) -> dict[str, float]:
+        """:meth:`Examination.scores` of the averaged weights; raises :class:`Diverged` if they are ruined."""
+        return self._examined()[1]
+
+    def _examined(self) -> tuple[Codec, dict[str, float]]:
+        """:meth:`candidate` and its scores."""
+        with torch.random.fork_rng(devices=[]):  # the random state of training goes on as if nothing had happened
+            torch.manual_seed(self.recipe.seed)
+            try:
+                codec = self.candidate()
+                scores = self.examination.scores(codec)
+            except StreamError as error:
+                raise Diverged(f"training diverged: at step {self.step} streams do not decode ({error})") from None
+        if self.before:
+            self._judge_health(scores["score"])
+        return codec, scores
+
+    def _judge_health(self, loss: float) -> None:
+        before = self.before["score"]
+        if not loss < RUINED * before:
+            raise Diverged(
+                f"training diverged: at step {self.step} λ·D + β·R of the validation clips is at least {loss:.3g}, "
+                f"and was {before:.3g}"
+            )
+
+    def export(self) -> Path:
+        """Write the best weights and their card; returns the weights' path."""
+        assert self.best is not None, "run() validates before it exports"
+        weights.save(self.weights_path, self.best, self._facts(), self.recipe.storage)
+        return self.weights_path
+
+    def _facts(self) -> dict[str, Any]:
+        facts, card = super()._facts(), self.codec.card
+
+        def rounded(scores: dict[str, float]) -> dict[str, float]:
+            return {k: round(v, 4) for k, v in scores.items() if math.isfinite(v)}  # no MS-SSIM of small clips
+
+        facts["licence"] = card.licence or facts["licence"]
+        facts["training"] |= {
+            "command": command(self.recipe, inherited(card)),
+            "notes": [*self.notes, *self.rollbacks],
+            "best_step": self.best_step,
+            "parent": {"name": card.name, "sha256": card.sha256, "validation": rounded(self.before)},
+            "validation": rounded(self.best_scores),
+        }
+        return facts
+
+    def _state(self) -> dict[str, Any]:
+        own = ("before", "validation", "best", "best_scores", "best_step", "stale", "rollbacks", "delta")
+        return {**super()._state(), "finetune": {key: getattr(self, key) for key in own}}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        super()._restore(state)
+        for key, value in state["finetune"].items():
+            setattr(self, key, value)
