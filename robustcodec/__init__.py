@@ -32,10 +32,9 @@ def load(codec: str, defense: str = "none") -> Codec:
 
     Raises :class:`robustcodec.errors.UserError` for unknown names, bad parameters and missing weights.
     """
-    from robustcodec import registry
+    from robustcodec.coding import defended
 
-    built: Codec = registry.defenses.build(defense).wrap(registry.codecs.build(codec))
-    return built.eval()
+    return defended(codec, defense)
 
 
 @dataclass(frozen=True)

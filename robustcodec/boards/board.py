@@ -37,6 +37,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from robustcodec.boards.score import WORST_IS
+from robustcodec.coding import defended
 from robustcodec.errors import BoardError
 from robustcodec.files import dump_toml
 from robustcodec.running.grid import Cell, Grid
@@ -170,9 +171,7 @@ class Board:
 
 def kind_of(codec: str, defense: str) -> Kind:
     """Which protocol a victim has to meet; raises :class:`UserError` for a codec or defense that cannot be built."""
-    import robustcodec
-
-    if not robustcodec.load(codec, defense).differentiable:
+    if not defended(codec, defense).differentiable:
         return "no-gradient"
     return "bare" if defense == "none" else "defended"
 

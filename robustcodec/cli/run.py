@@ -119,7 +119,7 @@ def command(
         publish(store, cells, console, as_json=json)
     console.print(
         f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
-        f"{runner.queries} queries to craft {runner.crafted} clips",
+        f"{runner.crafting.queries} queries to craft {runner.crafting.clips} clips",
         style="dim",
     )
     for cell, error in tally.errors.items():

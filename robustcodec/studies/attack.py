@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from robustcodec import registry
-from robustcodec.clips import to_uint8
+from robustcodec.clips import sample_seed, to_uint8
+from robustcodec.coding import EVALUATION, code
 from robustcodec.data._lossless import lossless_path, write_lossless
 from robustcodec.errors import BadData, BadParameter, RobustCodecError, StoreError, UserError
 from robustcodec.files import on_disk
 from robustcodec.interfaces import Sample
-from robustcodec.running.grid import Cell, Grid
-from robustcodec.running.runner import Runner, Watcher
+from robustcodec.running.grid import AXES, Cell, Grid
+from robustcodec.running.runner import Runner
 from robustcodec.running.store import Result, Store
+from robustcodec.running.watching import Watcher
 from robustcodec.studies.attack_outcome import Outcome
 
 RUN = "run"  # the run folder inside the folder of an attack
@@ -131,9 +133,8 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
 
 def _claim(folder: Path, cell: Cell) -> Store:
     """The store inside ``folder``, which marks it as ours."""
-    axes = ("codec", "attack", "objective", "threat", "defense", "access", "data", "seed")
     store = Store(folder / RUN)
-    store.put_grid(Grid("attack", ({axis: [getattr(cell, axis)] for axis in axes},)))
+    store.put_grid(Grid("attack", ({axis: [getattr(cell, axis)] for axis in AXES},)))
     return store
 
 
@@ -148,9 +149,9 @@ def _outcome(runner: Runner, cell: Cell, sample: Sample) -> Outcome:
         key: float("nan") if v is None else float(v) for key, v in row.items() if key not in ("sample", "queries")
     }
     warnings = [w.removesuffix(f": 1 of 1 samples ({sample.id})") for w in result.warnings]
-    codec = runner.codec(cell.codec, cell.defense)
+    codec, seed = runner.codecs.evaluated(cell.resolved), sample_seed(sample, EVALUATION)
     clean_stream, attacked_stream = (
-        runner.code(codec, clips[name], sample).stream for name in ("original", "adversarial")
+        code(codec, clips[name], runner.device, seed).stream for name in ("original", "adversarial")
     )
     return Outcome(
         cell,
