@@ -55,7 +55,7 @@ def check_data(board: Board) -> None:
     )
 
 
-def victims(store: Store, board: Board) -> list[tuple[str, str]]:
+def candidates(store: Store, board: Board) -> list[tuple[str, str]]:
     """The codecs and defenses that a run met on the board's data."""
     met = {(cell.codec, cell.defense) for cell in store.grid().cells() if cell.data == board.data}
     return sorted(met)

@@ -43,12 +43,13 @@ def attack(
     device: str = "cpu",
     watcher: Watcher | None = None,
 ) -> Outcome:
-    """Attack one image or clip, and code it with and without the attack.
+    """Attack one image or clip: ``attack("photo.png", "bmshj2018-hyperprior.tiny-q2", threat="36dB").scores``.
 
-    ``source``: a file, or RGB as ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or float in [0, 1], which is rounded to 8
-    bits. ``frames`` and ``crop`` take that many first frames and central pixels of a file; 0: all. ``threat`` may
-    be short, as in :func:`threat_of`. ``codec`` and the others are names: what is measured is identified by them.
-    ``out``: a folder for the files of :meth:`Outcome.write` and for the run itself, which is then not repeated.
+    The same numbers as a grid's. ``source``: a file, or RGB as a tensor ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or
+    float in [0, 1], which is rounded to 8 bits. ``frames`` and ``crop`` (of a file): first frames and central pixels;
+    0: all. ``threat``: ``36dB``, ``8/255`` or any threat; the others as :class:`robustcodec.running.grid.Cell` has
+    them, names all: what is measured is identified by them. ``out``: a folder for clips, streams, a picture and scores,
+    and for the run itself, which is then not repeated; without one nothing is kept. ``watcher`` follows the crafting.
 
     Raises :class:`UserError` for what cannot be run, :class:`RobustCodecError` if the attack or the codec crashed.
     """
