@@ -25,7 +25,7 @@ def test_the_grid_lists_the_cells_it_listed_and_reduced_precision_is_among_them(
     assert {cell.precision for cell in CELLS.values()} == {"float32", "bfloat16"}
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", GOLDEN, ids=lambda name: name.partition(" × ")[2][:90])
 def test_ids_of_cell_and_clips_stay(name: str) -> None:
     cell: Cell = CELLS[name]
     assert {"cell": cell.id, "clips": {s.id: cell.craft_id(s) for s in cell.samples()}} == GOLDEN[name]
