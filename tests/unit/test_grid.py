@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import toys
 
 from robustcodec.data._images import write_image
 from robustcodec.errors import BadParameter, GridError, UnknownName
+from robustcodec.running import suites
 from robustcodec.running.grid import Cell, Grid, select
 from robustcodec.running.resolved import identity_of
 
@@ -70,6 +73,58 @@ def test_blocks_multiply_and_adaptive_needs_a_defense() -> None:
     cells = Grid.parse({"block": [block, block]}, "g", "g.toml").cells()
     assert len(cells) == 6  # for each codec: bare, oblivious, adaptive
     assert {(c.defense, c.access) for c in cells} == {("none", "oblivious"), ("d", "oblivious"), ("d", "adaptive")}
+
+
+def test_cells_of_one_victim_are_neighbours() -> None:
+    """So that codecs are built and clean clips are coded once."""
+    block = {"codec": ["b", "a"], "attack": ["noise", "pgd"], "defense": ["none", "d"], "data": ["y", "x"]}
+    cells = Grid.parse({"block": [block]}, "g", "g.toml").cells()
+    victims = [(c.data, c.codec, c.defense) for c in cells]
+    assert victims == sorted(victims) and [c.attack for c in cells[:2]] == ["noise", "pgd"]
+
+
+def test_a_suite_brings_pairs_and_no_product_of_them() -> None:
+    grid = Grid.parse(
+        {"block": [{"codec": ["a"], "suite": ["robustcodec-rate.v1", "robustcodec-standard.v1"]}]}, "g", "g"
+    )
+    members = [
+        pair for name in ("robustcodec-rate.v1", "robustcodec-standard.v1") for pair in suites.find(name).members
+    ]
+    assert sorted((c.attack, c.objective) for c in grid.cells()) == sorted(set(members))
+    assert len({c.attack for c in grid.cells()}) * len({c.objective for c in grid.cells()}) > len(set(members))
+
+
+def test_the_limit_is_a_number_of_samples() -> None:
+    whole = Cell("jpeg:30", "noise", data="photos:size=8").samples()
+    assert [len(replace(PGD, data="photos:size=8", limit=n).samples()) for n in (1, 2, 0)] == [1, 2, len(whole)]
+
+
+def test_weights_and_targets_count_by_content_not_by_path(tmp_path: Path) -> None:
+    """Of a codec's file, of a purifier's, and of the picture that an objective aims at."""
+    zoo, codec = Path(__file__).parents[2] / "zoo", "bmshj2018-factorized.tiny-q1"
+    picture = Cell("jpeg:30", "noise", data="photos:size=8").samples()[0].source
+    assert picture is not None
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(zoo / "weights" / f"{codec}.safetensors", tmp_path / folder / "weights.safetensors")
+        shutil.copy(zoo / "cards" / f"{codec}.toml", tmp_path / folder / "weights.toml")
+        shutil.copy(picture, tmp_path / folder / "picture.png")
+        toys.stored_purifier(tmp_path / folder)
+
+    def ids(axis: str, text: str) -> list[str]:
+        cell = Cell("jpeg:30", "noise", data="photos:size=8", limit=1)
+        return [replace(cell, **{axis: text.format(tmp_path / folder)}).id for folder in ("a", "b")]  # type: ignore[arg-type]
+
+    for axis, text in (
+        ("codec", "bmshj2018-factorized:weights={}/weights.safetensors"),
+        ("defense", "diffpure:weights={}/diffpure.small.safetensors"),
+        ("objective", "target:{}/picture.png"),
+    ):
+        one, other = ids(axis, text)
+        assert one == other, axis
+    write_image(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), tmp_path / "b" / "picture.png")
+    one, other = ids("objective", "target:{}/picture.png")
+    assert one != other
 
 
 def test_toml_round_trip(tmp_path: Path) -> None:

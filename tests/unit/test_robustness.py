@@ -15,7 +15,15 @@ from torch import Tensor
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
-from robustcodec.scores.robustness import bd_rate_attacked, clean_scores, interval, sample_scores, worst_case
+from robustcodec.scores.robustness import (
+    bd_rate_attacked,
+    break_scores,
+    clean_scores,
+    interval,
+    sample_scores,
+    worst_case,
+    worst_rows,
+)
 
 METRICS: dict[str, Metric] = {"psnr": metrics.build("psnr"), "linf": metrics.build("linf")}
 
@@ -154,6 +162,23 @@ def test_a_codec_without_an_estimate_has_no_estimated_ratio() -> None:
     assert math.isnan(out["bpp_est"]) and math.isnan(out["rate_ratio_est"]) and out["rate_ratio"] == 1.5
 
 
+@pytest.mark.parametrize(
+    ("damage", "failed", "broken"),
+    [(0.99, False, False), (1.0, False, True), (1.01, False, True), (math.nan, True, True), (0.5, True, True)],
+)
+def test_broken_is_from_the_level_on_and_where_nothing_decodes(damage: float, failed: bool, broken: bool) -> None:
+    out = break_scores(damage, 1.0, 37.5, failed)
+    expected = {"damage": damage, "broken": float(broken), "break_db": 37.5 if broken else math.nan}
+    assert out == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_metric_is_given_the_clean_clip_first() -> None:
+    """Of both reconstructions; most metrics would not show it."""
+    first = Metric("first", "", True, lambda reference, test: reference.flatten(1).mean(1))
+    out = sample_scores(clip(100), clip(102), clip(103), clip(112), 8, 8, 8, 8, {"first": first})
+    assert (out["first"], out["adv_first"]) == pytest.approx((100 / 255, 100 / 255))
+
+
 def test_scores_are_of_one_sample() -> None:
     x = torch.zeros(2, 1, 3, 4, 4)
     with pytest.raises(ValueError, match="one sample"):
@@ -241,6 +266,33 @@ def test_the_worst_case_matches_a_loop_over_random_rows_in_any_order() -> None:
         best[key] = min(best.get(key, candidate), candidate)
     assert len(worst) == 64
     assert [tuple(r) for r in worst.values.tolist()] == [(*key, *best[key]) for key in sorted(best)]
+
+
+def test_other_scores_have_worst_cases_of_their_own() -> None:
+    """Each the largest that any attack reached on the sample."""
+    frame = rows(
+        ("a", "pgd", "distortion", "cat", 25.0),
+        ("a", "square", "rate", "cat", 27.0),
+        ("a", "pgd", "distortion", "dog", 30.0),
+    ).assign(vi_db=[1.0, 3.0, -2.0], rate_ratio=[1.1, 0.9, 1.0], break_db=[math.nan, 41.0, math.nan])
+    worst = worst_case(frame)
+    assert worst["vi_db"].tolist() == [3, -2] and worst["rate_ratio"].tolist() == [1.1, 1.0]
+    assert worst["break_db"].iloc[0] == 41 and math.isnan(worst["break_db"].iloc[1])
+    assert worst_case(frame.drop(columns="break_db")).columns.tolist() == worst.columns.drop("break_db").tolist()
+
+
+def test_equally_bad_attacks_are_named_by_the_alphabet() -> None:
+    frame = rows(
+        ("a", "square", "distortion", "cat", 25.0),
+        ("a", "pgd", "rate", "cat", 25.0),
+        ("a", "pgd", "source-distortion", "cat", 25.0),
+    ).assign(decode_failed=0.0, adv_bpp=1.0)
+    for shuffled in (frame, frame[::-1]):
+        (worst,) = worst_case(shuffled)[["worst_attack", "worst_objective"]].values.tolist()
+        assert worst == ["pgd", "rate"]
+        for by in ("psnr", "rate"):
+            (row,) = worst_rows(shuffled, ["sample"], by)[["attack", "objective"]].values.tolist()  # type: ignore[arg-type]
+            assert row == ["pgd", "rate"]
 
 
 def test_a_failed_decode_is_the_worst_there_is_and_a_missing_score_is_not() -> None:

@@ -286,6 +286,7 @@ def test_clips_keep_their_curves_and_images_do_not(tmp_path: Path) -> None:
     bits = rated["bpp"] * 3 * 16 * 8
     assert sum(curves["bits"]) + 64 == bits
     assert rated["kbps"] == pytest.approx(bits / (3 / 12.5) / 1000) and bare["kbps"] is None
+    assert rated["adv_kbps"] == rated["kbps"] and bare["adv_kbps"] is None
     image = Cell("test-motion", "test-first-frame", threat="linf:16/255", data="test-clips:frames=1")
     assert run(image, tmp_path).frames is None
     assert "frames" not in json.loads((tmp_path / "cells" / f"{image.id}.json").read_text())
@@ -316,7 +317,7 @@ def test_clean_clips_are_scored_once_for_all_attacks(tmp_path: Path) -> None:
 def test_a_failing_cell_does_not_stop_a_grid_and_is_retried(tmp_path: Path) -> None:
     cells = [cheat("crash"), cheat("nothing")]
     first = Runner(Store(tmp_path)).run(cells)
-    assert (first.ran, first.failed, first.skipped) == (1, 1, 0)
+    assert (first.ran, first.failed, first.mistakes, first.skipped) == (1, 1, 0, 0)
     assert "boom" in next(iter(first.errors.values()))
     second = Runner(Store(tmp_path)).run(cells)
     assert (second.ran, second.failed, second.skipped) == (0, 1, 1)

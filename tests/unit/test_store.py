@@ -58,6 +58,32 @@ def test_failed_cells_are_not_done(tmp_path: Path) -> None:
     assert store.frame([CELL]).empty
 
 
+def test_a_cell_is_done_with_the_scores_that_all_its_rows_have(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(Result(CELL.id, CELL, "ok", ({"sample": "a", "psnr": 1.0, "lpips": 2.0}, {"sample": "b", "psnr": 1.0})))
+    assert store.done(CELL.id) and store.done(CELL.id, ["psnr"]) and not store.done(CELL.id, ["psnr", "lpips"])
+    store.put(Result(CELL.id, CELL, "error", ({"sample": "a", "psnr": 1.0},), error="boom"))
+    assert not store.done(CELL.id, ["psnr"]) and store.frame([CELL]).empty and store.curves([CELL]).empty
+
+
+def test_a_table_has_whole_queries_and_seeds_and_all_warnings(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(Result(CELL.id, CELL, "ok", ({"sample": "a", "broken": 1, "queries": 3},), ("one", "two")))
+    frame = store.frame([CELL])
+    assert frame["warnings"].tolist() == ["one; two"]
+    assert [frame[c].dtype.kind for c in ("queries", "seed", "broken")] == ["i", "i", "f"]
+
+
+def test_decoded_clips_come_back_in_their_order(tmp_path: Path) -> None:
+    store, clip = Store(tmp_path), torch.arange(12, dtype=torch.uint8).view(1, 3, 2, 2)
+    pictures = {name: {"original": clip + i} for i, name in enumerate(("second", "a/first"))}
+    assert store.decoded("x") == {}
+    store.put_decoded("x", pictures)
+    decoded = store.decoded("x")
+    assert list(decoded) == ["second", "a/first"]
+    assert all(torch.equal(decoded[name]["original"], clips["original"]) for name, clips in pictures.items())
+
+
 def test_clips_round_trip_exactly_and_have_the_same_bytes(tmp_path: Path) -> None:
     clip = torch.randint(256, (2, 3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     files = []
