@@ -1,7 +1,7 @@
 """Names to plugins. One decorator spells the name; the plugin folders are imported at the first lookup.
 
 Third parties put ``my_name = "my_package.module"`` under the entry-point group
-``robustcodec.codecs`` (``.attacks``, ``.defenses``, ``.objectives``, ``.metrics``, ``.data``);
+``robustcodec.codecs`` (``.attacks``, ``.defenses``, ``.objectives``, ``.threats``, ``.metrics``, ``.data``);
 importing that module must run the decorators.
 """
 
@@ -125,7 +125,7 @@ attacks: Registry[Any] = Registry("attack", "robustcodec.attacks", "robustcodec.
 defenses = DefenseRegistry("defense", "robustcodec.defenses", "robustcodec.defenses")
 objectives: Registry[Any] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
 metrics: Registry[Any] = Registry("metric", "robustcodec.scores.metrics", "robustcodec.metrics")
-threats: Registry[Any] = Registry("threat", "robustcodec.threats")
+threats: Registry[Any] = Registry("threat", "robustcodec.threats", "robustcodec.threats")
 data: Registry[Any] = Registry("data set", "robustcodec.data", "robustcodec.data")
 
 KINDS: dict[str, Registry[Any]] = {
