@@ -70,7 +70,9 @@ def package(folder: Path) -> Path:
 def checkout(folder: Path) -> Path:
     """A copy of this one without weights, with one more file in each folder that is looked through."""
     copy = folder / "checkout"
-    shutil.copytree(ROOT / "robustcodec", copy / "robustcodec", ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    shutil.copytree(
+        ROOT / "robustcodec", copy / "robustcodec", ignore=shutil.ignore_patterns("*.safetensors", "__pycache__")
+    )
     for kind, name in FOLDERS.items():
         (copy / "robustcodec" / name / f"my_{kind}.py").write_text(files()[kind], encoding="utf-8")
     return copy
