@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from robustcodec.attacks._steps import per_sample
+from robustcodec.attacks.ascent import per_sample
 from robustcodec.errors import AttackError
 from robustcodec.interfaces import Oracle, Threat
 from robustcodec.rounding import Crafting

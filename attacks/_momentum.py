@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from robustcodec.attacks._published import near, refuse_changes
-from robustcodec.attacks._steps import ascend
+from robustcodec.attacks.ascent import ascend
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.rounding import Crafting
 
@@ -53,6 +53,6 @@ class Momentum(Attack):
             step_size=self.reach / self.steps,
             momentum=self.momentum,
             judge=self.judge,
-            surrogate=self.surrogate,
+            gradient=lambda x_adv: oracle.gradient(x_adv, self.surrogate)[1],
             look_ahead=self.look_ahead,
         ).x

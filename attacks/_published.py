@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._steps import per_sample
+from robustcodec.attacks.ascent import per_sample
 from robustcodec.interfaces import Attack, Draws, Threat
 
 OFFSET = 1 / 255  # the published attacks start this far from the clean clip

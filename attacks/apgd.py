@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._steps import Best, best_of, due, per_sample
+from robustcodec.attacks.ascent import Best, best_of, due, per_sample
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting

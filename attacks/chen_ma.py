@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._steps import Best
+from robustcodec.attacks.ascent import Best
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
 

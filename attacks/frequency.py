@@ -13,16 +13,14 @@ from functools import partial
 from torch import Tensor
 
 from robustcodec.attacks._bands import band_pass
-from robustcodec.attacks._confined import Confined
-from robustcodec.attacks._steps import ascend, per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.attacks.confinement import ConfinedAscent, Part
+from robustcodec.interfaces import Draws, Oracle, Threat
 from robustcodec.registry import attacks
-from robustcodec.rounding import Crafting
 
 
 @attacks.register("frequency")
 @dataclass(frozen=True)
-class Frequency(Attack):
+class Frequency(ConfinedAscent):
     """PGD whose perturbation has radial frequencies from ``low`` to ``high`` cycles per pixel alone.
 
     0 is the mean of a frame, 0.5 the finest grating along rows or columns, ``sqrt(0.5)`` the chequerboard. The band is
@@ -32,39 +30,18 @@ class Frequency(Attack):
     ``momentum``, ``judge`` and ``surrogate`` are as in ``pgd``.
     """
 
+    place = "band"
+
     low: float = 0.0
     high: float = 0.25
-    steps: int = 20
-    step_size: float = 0.3
-    momentum: float = 0.0
-    judge: int = 10
-    surrogate: Crafting = "none"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.low < self.high <= math.sqrt(0.5) + 1e-6:
             raise ValueError(
                 f"low={self.low}, high={self.high}; expected cycles per pixel with 0 <= low < high <= 0.7071, "
                 "such as low=0,high=0.125"
             )
-        if min(self.steps, self.judge) < 1 or not (self.step_size > 0 and self.momentum >= 0):
-            raise ValueError(
-                f"steps={self.steps}, judge={self.judge}, step_size={self.step_size}, momentum={self.momentum}; "
-                "expected at least 1 of each, a positive fraction of the radius and a decay of at least 0"
-            )
 
-    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        band = Confined(threat, partial(band_pass, low=self.low, high=self.high))
-        empty = band.empty(x, rng.child())
-        oracle.remark("no perturbation that the threat allows is in the band", empty)
-        best = ascend(
-            oracle,
-            x,
-            band,
-            band.random_start(x, rng),
-            steps=self.steps,
-            step_size=self.step_size,
-            momentum=self.momentum,
-            judge=self.judge,
-            surrogate=self.surrogate,
-        )
-        return x.where(per_sample(empty), best.x)
+    def part(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Part:
+        return partial(band_pass, low=self.low, high=self.high)

@@ -32,7 +32,7 @@ from robustcodec.attacks._published import (
     refuse_changes,
     unit,
 )
-from robustcodec.attacks._steps import Best, due, per_sample
+from robustcodec.attacks.ascent import Best, due, per_sample
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustcodec.attacks._published import SOFT, Adam, levelled, near, published_eps, refuse_changes, unit
-from robustcodec.attacks._steps import Best, due
+from robustcodec.attacks.ascent import Best, due
 from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting

@@ -6,19 +6,18 @@ https://arxiv.org/abs/1804.08598
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._queries import Asker, Kind, check_queries, noise, sized, slope
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.attacks.queries import Asker, Kind, QueryAttack, noise, sized, slope
+from robustcodec.interfaces import Draws, Threat
 from robustcodec.registry import attacks
 
 
 @attacks.register("nes")
 @dataclass(frozen=True)
-class NES(Attack):
+class NES(QueryAttack):
     """Steps of ``step_size`` radii from a random start, each by ``samples`` pairs of queries, while ``queries`` last.
 
     ``width``: the standard deviation of the noise, as a fraction of the root mean square of a perturbation of full
@@ -29,9 +28,6 @@ class NES(Attack):
     smaller one.
     """
 
-    access: ClassVar[Literal["white", "black"]] = "black"
-
-    queries: int = 500
     samples: int = 12
     width: float = 0.5
     step_size: float = 0.3
@@ -40,7 +36,7 @@ class NES(Attack):
     coarse: int = 8
 
     def __post_init__(self) -> None:
-        check_queries(self.queries)
+        super().__post_init__()
         if min(self.samples, self.coarse) < 1 or not (self.width > 0 and self.step_size > 0 and self.momentum >= 0):
             raise ValueError(
                 f"samples={self.samples}, coarse={self.coarse}, width={self.width}, step_size={self.step_size}, "
@@ -48,8 +44,7 @@ class NES(Attack):
                 "of the budget and a decay of at least 0"
             )
 
-    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        ask = Asker(oracle, x, threat, self.queries)
+    def search(self, ask: Asker, x: Tensor, threat: Threat, rng: Draws) -> None:
         delta = threat.random_start(x, rng) - x
         ask(delta)
         uphill = torch.zeros_like(x)
@@ -60,4 +55,3 @@ class NES(Attack):
             uphill = self.momentum * uphill + slope(ask, delta, directions)
             delta = threat.project(x + delta + self.step_size * threat.steepest(uphill, x), x) - x
             ask(delta)
-        return ask.best.x

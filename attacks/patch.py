@@ -13,17 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._confined import Confined
-from robustcodec.attacks._steps import ascend, per_sample
+from robustcodec.attacks.confinement import ConfinedAscent, Part
 from robustcodec.errors import BadData
-from robustcodec.interfaces import Attack, Draws, Oracle, Sample, Threat
+from robustcodec.interfaces import Draws, Oracle, Sample, Threat
 from robustcodec.registry import attacks
-from robustcodec.rounding import Crafting
 
 
 @attacks.register("patch")
 @dataclass(frozen=True)
-class Patch(Attack):
+class Patch(ConfinedAscent):
     """PGD that changes no pixel outside a region, the same in all frames of a clip.
 
     ``where=saliency``: the window of ``size`` × ``size`` pixels, or of the whole frame if that is smaller, with the
@@ -34,28 +32,22 @@ class Patch(Attack):
     as in ``pgd``.
     """
 
+    place = "region"
+
     where: Literal["box", "mask", "saliency"] = "saliency"
     size: int = 64
     box: str = "0.25;0.25;0.5;0.5"
     mask: str = ""
-    steps: int = 20
-    step_size: float = 0.3
-    momentum: float = 0.0
-    judge: int = 10
-    surrogate: Crafting = "none"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _fractions(self.box)
         if (self.where == "mask") != bool(self.mask):
             raise ValueError(
                 f"where={self.where}, mask={self.mask!r}; expected where=mask together with mask=PATH of an image"
             )
-        if min(self.size, self.steps, self.judge) < 1 or not (self.step_size > 0 and self.momentum >= 0):
-            raise ValueError(
-                f"size={self.size}, steps={self.steps}, judge={self.judge}, step_size={self.step_size}, "
-                f"momentum={self.momentum}; expected at least 1 of each, a positive fraction of the radius and a decay "
-                "of at least 0"
-            )
+        if self.size < 1:
+            raise ValueError(f"size={self.size}; expected at least 1 pixel")
 
     def made_on(self) -> list[Sample]:
         """The mask, so that its bytes are part of the attack's identity; raises :class:`BadData` if unreadable."""
@@ -65,23 +57,9 @@ class Patch(Attack):
         pixels = _read_mask(path)
         return [Sample("mask", lambda: (255 * pixels.to(torch.uint8)).expand(1, 3, *pixels.shape), path)]
 
-    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+    def part(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Part:
         region = self._region(oracle, x, threat, rng)
-        inside = Confined(threat, lambda delta: delta.where(region, 0.0))
-        empty = inside.empty(x, rng.child())
-        oracle.remark("no perturbation that the threat allows is in the region", empty)
-        best = ascend(
-            oracle,
-            x,
-            inside,
-            inside.random_start(x, rng),
-            steps=self.steps,
-            step_size=self.step_size,
-            momentum=self.momentum,
-            judge=self.judge,
-            surrogate=self.surrogate,
-        )
-        return x.where(per_sample(empty), best.x)
+        return lambda delta: delta.where(region, 0.0)
 
     def _region(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
         """``(N, 1, 1, H, W)`` bool, N possibly 1: what may change."""

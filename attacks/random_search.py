@@ -7,14 +7,13 @@ that of blocks or of low frequencies, as in Guo et al., ICML 2019 (https://arxiv
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._queries import Asker, Kind, check_queries, noise, sized
-from robustcodec.attacks._steps import per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.attacks.ascent import per_sample
+from robustcodec.attacks.queries import Asker, Kind, QueryAttack, noise, sized
+from robustcodec.interfaces import Draws, Threat
 from robustcodec.registry import attacks
 
 SUCCESS = 1.5  # factor of the area where a candidate was kept; where not, a fourth of that in the other direction
@@ -22,7 +21,7 @@ SUCCESS = 1.5  # factor of the area where a candidate was kept; where not, a fou
 
 @attacks.register("random-search")
 @dataclass(frozen=True)
-class RandomSearch(Attack):
+class RandomSearch(QueryAttack):
     """``queries`` candidates, each the best so far with new noise in a window; one is kept where it does more damage.
 
     What is searched is a direction, in which a clip moves by the whole budget. ``area``: share of the frame that the
@@ -32,23 +31,19 @@ class RandomSearch(Attack):
     never does less damage.
     """
 
-    access: ClassVar[Literal["white", "black"]] = "black"
-
-    queries: int = 500
     area: float = 1.0
     kind: Kind = "dct"
     coarse: int = 8
 
     def __post_init__(self) -> None:
-        check_queries(self.queries)
+        super().__post_init__()
         if self.coarse < 1 or not 0 < self.area <= 1:
             raise ValueError(
                 f"coarse={self.coarse}, area={self.area}; expected blocks of at least 1 pixel and a share of the frame "
                 "in (0, 1]"
             )
 
-    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        ask = Asker(oracle, x, threat, self.queries)
+    def search(self, ask: Asker, x: Tensor, threat: Threat, rng: Draws) -> None:
         direction = sized(noise(rng, x, self.kind, self.coarse), x, threat)
         damage = ask(threat.steepest(direction, x))
         area = torch.full_like(damage, self.area)
@@ -60,7 +55,6 @@ class RandomSearch(Attack):
             direction = candidate.where(per_sample(better), direction)
             damage = new.where(better, damage)
             area = (area * torch.where(better, SUCCESS, SUCCESS**-0.25)).clamp(max=1)
-        return ask.best.x
 
 
 def _windows(area: Tensor, x: Tensor, rng: Draws) -> Tensor:

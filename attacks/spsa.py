@@ -6,14 +6,13 @@ https://arxiv.org/abs/1802.05666; the estimate is Spall's, 1992 (https://doi.org
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._queries import Asker, Kind, check_queries, noise, rms, sized, slope
-from robustcodec.attacks._steps import per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.attacks.ascent import per_sample
+from robustcodec.attacks.queries import Asker, Kind, QueryAttack, noise, rms, sized, slope
+from robustcodec.interfaces import Draws, Threat
 from robustcodec.registry import attacks
 
 BETAS = (0.9, 0.999)
@@ -21,7 +20,7 @@ BETAS = (0.9, 0.999)
 
 @attacks.register("spsa")
 @dataclass(frozen=True)
-class SPSA(Attack):
+class SPSA(QueryAttack):
     """Steps of Adam at rate ``lr`` from a random start, each by ``samples`` pairs of queries, while ``queries`` last.
 
     ``width`` is the size of the differences and ``lr`` that of a step, both as fractions of the root mean square of a
@@ -32,9 +31,6 @@ class SPSA(Attack):
     with the smaller one.
     """
 
-    access: ClassVar[Literal["white", "black"]] = "black"
-
-    queries: int = 500
     samples: int = 5
     width: float = 0.32
     lr: float = 0.32
@@ -42,15 +38,14 @@ class SPSA(Attack):
     coarse: int = 8
 
     def __post_init__(self) -> None:
-        check_queries(self.queries)
+        super().__post_init__()
         if min(self.samples, self.coarse) < 1 or not (self.width > 0 and self.lr > 0):
             raise ValueError(
                 f"samples={self.samples}, coarse={self.coarse}, width={self.width}, lr={self.lr}; expected at least 1 "
                 "pair, blocks of at least 1 pixel and positive fractions of the budget"
             )
 
-    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        ask = Asker(oracle, x, threat, self.queries)
+    def search(self, ask: Asker, x: Tensor, threat: Threat, rng: Draws) -> None:
         delta = threat.random_start(x, rng) - x
         ask(delta)
         mean, square = torch.zeros_like(x), torch.zeros_like(x)
@@ -69,4 +64,3 @@ class SPSA(Attack):
             unit = rms(threat.steepest(adam, x))
             delta = threat.project(x + delta + self.lr * per_sample(unit) * adam, x) - x
             ask(delta)
-        return ask.best.x

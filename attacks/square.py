@@ -12,13 +12,13 @@ does not use a norm of the whole clip (some frames, one budget per frame) is met
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._queries import Asker, check_queries
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.attacks.queries import Asker, QueryAttack
+from robustcodec.interfaces import Draws, Threat
 from robustcodec.registry import attacks
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the area, after so many of 10,000 queries
@@ -26,7 +26,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the area, afte
 
 @attacks.register("square")
 @dataclass(frozen=True)
-class Square(Attack):
+class Square(QueryAttack):
     """``queries`` candidates, each with one square of the best so far replaced; kept where it does more damage.
 
     ``area``: share of the frame that the first square covers; the paper's is 0.05 for L∞ and 0.1 for L2, AutoAttack's
@@ -35,19 +35,15 @@ class Square(Attack):
     never does less damage.
     """
 
-    access: ClassVar[Literal["white", "black"]] = "black"
-
-    queries: int = 500
     area: float = 0.3
     schedule: Literal["published", "fixed"] = "fixed"
 
     def __post_init__(self) -> None:
-        check_queries(self.queries)
+        super().__post_init__()
         if not 0 < self.area <= 1:
             raise ValueError(f"area={self.area} is not in (0, 1]; expected the share of the frame of the first square")
 
-    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        ask = Asker(oracle, x, threat, self.queries)
+    def search(self, ask: Asker, x: Tensor, threat: Threat, rng: Draws) -> None:
         shape = torch.Size((len(x), *x.shape[2:]))  # the same in all frames
         start, renew = (_stripes, _recolour) if threat.norm == "linf" else (_bumps, _move)
         delta = start(shape, rng).to(x.device)
@@ -61,7 +57,6 @@ class Square(Attack):
             delta = candidate.where(better[:, None, None, None], delta)
             damage = new.where(better, damage)
             made += 1
-        return ask.best.x
 
 
 def halvings(query: int) -> int:

@@ -17,18 +17,17 @@ from pathlib import Path
 
 import torch
 
-from robustcodec import stream, weights
+from robustcodec import weights
 from robustcodec.clips import to_float
 from robustcodec.registry import codecs, data
 from robustcodec.zoo import _wavefront
 
 ELSEWHERE = """
 import sys, torch
-from robustcodec import stream
 from robustcodec.registry import codecs
 torch.set_num_threads(1)
 codec = codecs.build(sys.argv[1])
-packet = stream.unpack(open(sys.argv[2], "rb").read(), codec.model_id, codec.card.name, codec._parts)
+packet = codec.packet(open(sys.argv[2], "rb").read())
 torch.save(codec._symbols([packet])[0], sys.argv[3])
 """
 
@@ -53,7 +52,7 @@ def examine(name: str, clip: torch.Tensor, folder: Path) -> str:
     with torch.no_grad():
         floating = float(sum(codec.prior.bits(codec._assign(gops)).sum() for gops in codec._gops(clip)))
     assert worst <= 64 and abs(integer - floating) <= 0.005 * floating
-    packet = stream.unpack(written, codec.model_id, name, codec._parts)
+    packet = codec.packet(written)
     assert packet.parts == tuple(string for string, _ in coded)
     return f"{len(symbols)} | {real} | {real / integer - 1:+.3%} | {worst:+.0f} | {integer / floating - 1:+.4%}"
 

@@ -15,7 +15,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from robustcodec.defenses._wrapping import Change, Step, StepwiseCodec
+from robustcodec.defenses.wrapping import Change, Step, StepwiseCodec
 from robustcodec.errors import BadData, StreamError
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.stream import symbol_crc

@@ -6,19 +6,17 @@ Chen & Ma (TCSVT 2023, https://arxiv.org/abs/2112.08691) try 6 bits on codecs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from torch import Tensor
 
-from robustcodec.defenses._preprocessing import PreprocessedCodec
-from robustcodec.interfaces import Codec, Defense
+from robustcodec.defenses.preprocessing import Preprocessor
 from robustcodec.registry import defenses
 from robustcodec.rounding import round_latent
 
 
 @defenses.register("bitdepth")
 @dataclass(frozen=True)
-class BitDepth(Defense):
+class BitDepth(Preprocessor):
     """Rounds every value to one of ``2**bits`` equally spaced ones, 0 and 1 among them; ``bits`` 1 to 8.
 
     It rounds, so its gradient is a surrogate, and the one that an attack names for latents: ``surrogate=noise`` is the
@@ -26,15 +24,16 @@ class BitDepth(Defense):
     Damage that an attack reports is always that of rounded values.
     """
 
+    label = "bitdepth (gradient by the surrogate of rounding)"
+
     bits: int = 6
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits={self.bits}; expected 1 to 8")
 
-    def wrap(self, codec: Codec) -> Codec:
-        name = "bitdepth (gradient by the surrogate of rounding)"
-        return PreprocessedCodec(codec, name, partial(reduced, bits=self.bits))
+    def preprocess(self, x: Tensor) -> Tensor:
+        return reduced(x, self.bits)
 
 
 def reduced(x: Tensor, bits: int) -> Tensor:

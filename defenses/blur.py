@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustcodec.defenses._preprocessing import PreprocessedCodec, reflected
-from robustcodec.interfaces import Codec, Defense
+from robustcodec.defenses.preprocessing import Preprocessor, reflected
 from robustcodec.registry import defenses
 
 REACH = 4.0  # standard deviations after which the kernel ends, as in scipy.ndimage
@@ -19,7 +17,7 @@ REACH = 4.0  # standard deviations after which the kernel ends, as in scipy.ndim
 
 @defenses.register("blur")
 @dataclass(frozen=True)
-class Blur(Defense):
+class Blur(Preprocessor):
     """Blurs every frame with a standard deviation of ``sigma`` pixels; the gradient is its own."""
 
     sigma: float = 0.5
@@ -28,8 +26,8 @@ class Blur(Defense):
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma={self.sigma}; expected a positive number of pixels")
 
-    def wrap(self, codec: Codec) -> Codec:
-        return PreprocessedCodec(codec, "blur", partial(blurred, sigma=self.sigma))
+    def preprocess(self, x: Tensor) -> Tensor:
+        return blurred(x, self.sigma)
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:

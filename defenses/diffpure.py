@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from robustcodec.defenses._preprocessing import PreprocessedCodec
 from robustcodec.defenses._purifier import Architecture, Purifier, Sampler
 from robustcodec.defenses._purifier_weights import RANDOM, fingerprint, purifier
+from robustcodec.defenses.preprocessing import PreprocessedCodec
 from robustcodec.errors import BadParameter
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import defenses

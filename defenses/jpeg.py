@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from robustcodec.defenses._preprocessing import PreprocessedCodec, with_gradient_of
+from robustcodec.defenses.preprocessing import PreprocessedCodec, with_gradient_of
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import codecs, defenses
 

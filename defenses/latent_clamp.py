@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustcodec.defenses._wrapping import Wrapping
+from robustcodec.defenses.wrapping import Wrapping
 from robustcodec.errors import BadData, BadParameter
 from robustcodec.interfaces import Codec, Defense, Output, Sample
 from robustcodec.registry import data, defenses

@@ -4,20 +4,18 @@ https://arxiv.org/abs/1704.01155)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from robustcodec.defenses._preprocessing import PreprocessedCodec, reflected
-from robustcodec.interfaces import Codec, Defense
+from robustcodec.defenses.preprocessing import Preprocessor, reflected
 from robustcodec.registry import defenses
 from robustcodec.rounding import kept
 
 
 @defenses.register("median")
 @dataclass(frozen=True)
-class Median(Defense):
+class Median(Preprocessor):
     """Each value becomes the median of the ``size`` × ``size`` around it, in its frame and channel; ``size`` is odd.
 
     The gradient is its own: all of it goes to the pixel that is the median.
@@ -29,8 +27,8 @@ class Median(Defense):
         if self.size < 1 or self.size % 2 == 0:
             raise ValueError(f"size={self.size}; expected an odd number of pixels")
 
-    def wrap(self, codec: Codec) -> Codec:
-        return PreprocessedCodec(codec, "median", partial(filtered, size=self.size))
+    def preprocess(self, x: Tensor) -> Tensor:
+        return filtered(x, self.size)
 
 
 def filtered(x: Tensor, size: int) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from robustcodec import stream as container
-from robustcodec.defenses._preprocessing import PreprocessedCodec
+from robustcodec.defenses.preprocessing import PreprocessedCodec, Preprocessor
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Codec, Defense, Output, StreamPart
 from robustcodec.registry import defenses
@@ -29,19 +29,21 @@ from robustcodec.registry import defenses
 
 @defenses.register("noise")
 @dataclass(frozen=True)
-class Noise(Defense):
+class Noise(Preprocessor):
     """Adds Gaussian noise of standard deviation ``sigma``, in units of the [0, 1] range, to what is coded.
 
     Drawn anew at every call from torch's global random state; values are clamped to [0, 1].
     """
+
+    random = True
 
     sigma: float = 0.01
 
     def __post_init__(self) -> None:
         _positive(self.sigma)
 
-    def wrap(self, codec: Codec) -> Codec:
-        return PreprocessedCodec(codec, "noise", partial(noisy, sigma=self.sigma), random=True)
+    def preprocess(self, x: Tensor) -> Tensor:
+        return noisy(x, self.sigma)
 
 
 @defenses.register("smooth")

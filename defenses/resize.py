@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustcodec.defenses._wrapping import Change, Step, StepwiseCodec
+from robustcodec.defenses.wrapping import Change, Step, StepwiseCodec
 from robustcodec.errors import BadData, StreamError
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import defenses

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robustcodec.defenses._criterion import LMBDA, Criterion, Rule, cheapest
 from robustcodec.defenses._moves import View, read_index
-from robustcodec.defenses._wrapping import Change, Step, StepwiseCodec
+from robustcodec.defenses.wrapping import Change, Step, StepwiseCodec
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import defenses
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustcodec.defenses._preprocessing import PreprocessedCodec
-from robustcodec.interfaces import Codec, Defense
+from robustcodec.defenses.preprocessing import Preprocessor
 from robustcodec.registry import defenses
 
 STEP = 0.25  # Chambolle proves convergence for half of it, and finds it up to here
@@ -24,10 +22,12 @@ FLAT = 1e-20  # the square of a slope that counts as none: the root has no deriv
 
 @defenses.register("tv")
 @dataclass(frozen=True)
-class TotalVariation(Defense):
+class TotalVariation(Preprocessor):
     """Each plane of each frame becomes the ``u`` that minimises ``½‖u - plane‖² + weight · TV(u)``, after ``steps``
     iterations. Larger weights smooth more. The gradient is its own, through all iterations.
     """
+
+    label = "tv"
 
     weight: float = 0.02
     steps: int = 20
@@ -36,8 +36,8 @@ class TotalVariation(Defense):
         if not 0 < self.weight < math.inf or self.steps < 1:
             raise ValueError(f"weight={self.weight}, steps={self.steps}; expected a positive weight and a step or more")
 
-    def wrap(self, codec: Codec) -> Codec:
-        return PreprocessedCodec(codec, "tv", partial(denoised, weight=self.weight, steps=self.steps))
+    def preprocess(self, x: Tensor) -> Tensor:
+        return denoised(x, self.weight, self.steps)
 
 
 def denoised(x: Tensor, weight: float, steps: int) -> Tensor:

@@ -13,7 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from fractions import Fraction
 from typing import Any, Union
 
@@ -84,9 +84,14 @@ def _read(text: str, wanted: Any) -> Value:
 
 
 def parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of a plugin, with evaluated annotations; ``*args`` (of a codec without ``__init__``) are none."""
-    found = inspect.signature(builder, eval_str=True).parameters
-    return {k: p for k, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    """The parameters of a plugin, with evaluated annotations; ``*args`` (of a codec without ``__init__``) are none.
+
+    Fields that a dataclass has from a base are evaluated in the base's module, which alone has imported their types.
+    """
+    fields = typing.get_type_hints(builder) if is_dataclass(builder) else {}
+    found = inspect.signature(builder, eval_str=not fields).parameters.items()
+    named = {k: p for k, p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    return {k: p.replace(annotation=fields.get(k, p.annotation)) for k, p in named.items()}
 
 
 def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Value]:

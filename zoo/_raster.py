@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from robustcodec.rounding import round_latent
-from robustcodec.stream import symbol_crc
 from robustcodec.zoo import _entropy
-from robustcodec.zoo._latent import LatentCodec, Latents
+from robustcodec.zoo._latent import LatentCodec
+from robustcodec.zoo.container import chain
+from robustcodec.zoo.frames import Latents
 
 Where = tuple[EllipsisType, Tensor, Tensor]
 Pick = Callable[[Where, Tensor, Tensor], Tensor]
@@ -90,7 +91,7 @@ class RasterCodec(LatentCodec):
 
         self._scan(self.exactly("h_s", z_hat), pick, gain)
         y_data, y_crc = writer.finish()
-        return [y_data, z_data], symbol_crc(y_crc.to_bytes(2, "little"), z_crc)
+        return [y_data, z_data], chain(z_crc, y_crc)
 
     def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
         z_hat, z_crc, gain = self.decode_side(parts[1], height // self.stride, width // self.stride)
@@ -100,7 +101,7 @@ class RasterCodec(LatentCodec):
             return self.dequantise(reader.get(scales * gain), scales, means, gain)
 
         y_hat = self._scan(self.exactly("h_s", z_hat), pick, gain)
-        return self.synthesise(y_hat), symbol_crc(reader.crc.to_bytes(2, "little"), z_crc)
+        return self.synthesise(y_hat), chain(z_crc, reader.crc)
 
     def round_side(self, z: Tensor, gain: float) -> Tensor:
         """Side information as the decoder sees it."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from robustcodec.registry import codecs
 from robustcodec.zoo import _entropy
-from robustcodec.zoo._latent import LatentCodec, Latents
+from robustcodec.zoo._latent import LatentCodec
+from robustcodec.zoo.frames import Latents
 
 
 @codecs.register("bmshj2018-factorized")
@@ -22,7 +23,7 @@ class Factorized(LatentCodec):
     architecture = FactorizedPrior
     widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["bmshj2018-factorized"].items()}
     stride = 16
-    parts = 1
+    part_names = ("y",)
 
     def latents(self, frames: Tensor) -> Latents:
         bottleneck = self.net.entropy_bottleneck

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
-from robustcodec.stream import symbol_crc
 from robustcodec.zoo import _entropy
-from robustcodec.zoo._latent import LatentCodec, Latents
+from robustcodec.zoo._latent import LatentCodec
+from robustcodec.zoo.container import chain
+from robustcodec.zoo.frames import Latents
 
 Pick = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
@@ -68,7 +69,7 @@ class GroupCodec(LatentCodec):
 
         self._walk(z_hat, pick)
         y_data, y_crc = writer.finish()
-        return [y_data, z_data], symbol_crc(y_crc.to_bytes(2, "little"), z_crc)
+        return [y_data, z_data], chain(z_crc, y_crc)
 
     def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
         bottleneck, size = self.net.latent_codec.hyper.entropy_bottleneck, (height // self.stride, width // self.stride)
@@ -81,7 +82,7 @@ class GroupCodec(LatentCodec):
             return y_hat
 
         y_hat = self._walk(z_hat, pick)
-        return self.synthesise(y_hat), symbol_crc(reader.crc.to_bytes(2, "little"), z_crc)
+        return self.synthesise(y_hat), chain(z_crc, reader.crc)
 
     @property
     def boards(self) -> list[str]:

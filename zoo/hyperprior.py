@@ -12,9 +12,10 @@ from torch import Tensor
 
 from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
-from robustcodec.stream import symbol_crc
 from robustcodec.zoo import _entropy
-from robustcodec.zoo._latent import LatentCodec, Latents
+from robustcodec.zoo._latent import LatentCodec
+from robustcodec.zoo.container import chain
+from robustcodec.zoo.frames import Latents
 
 
 @codecs.register("bmshj2018-hyperprior")
@@ -67,13 +68,13 @@ class Hyperprior(LatentCodec):
             self.net.entropy_bottleneck, self.net.h_a(self.hyper_input(y))
         )
         y_data, y_crc = _entropy.encode_gaussian(self.net.gaussian_conditional, y, *self.gaussian(z_hat))
-        return [y_data, z_data], symbol_crc(y_crc.to_bytes(2, "little"), z_crc)
+        return [y_data, z_data], chain(z_crc, y_crc)
 
     def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
         size = height // self.stride, width // self.stride
         z_hat, z_crc = _entropy.decode_bottleneck(self.net.entropy_bottleneck, parts[1], *size)
         y_hat, y_crc = _entropy.decode_gaussian(self.net.gaussian_conditional, parts[0], *self.gaussian(z_hat))
-        return self.synthesise(y_hat), symbol_crc(y_crc.to_bytes(2, "little"), z_crc)
+        return self.synthesise(y_hat), chain(z_crc, y_crc)
 
 
 @codecs.register("mbt2018-mean")

@@ -8,8 +8,7 @@ under the integer prior. Any clip: frames are padded by replication to the strid
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from math import prod
@@ -17,19 +16,19 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from robustcodec import stream
 from robustcodec import weights as checkpoints
-from robustcodec.errors import BadParameter, StreamError, WeightsError
-from robustcodec.interfaces import Card, Codec, Output, StreamPart
+from robustcodec.errors import BadParameter, WeightsError
+from robustcodec.interfaces import Card, Output
 from robustcodec.registry import codecs
 from robustcodec.rounding import Surrogate
 from robustcodec.zoo import _wavefront
 from robustcodec.zoo._causal_prior import Prior
 from robustcodec.zoo._integer_prior import IntegerPrior
 from robustcodec.zoo._rdae_networks import CONFIGS, SPATIAL_STRIDE, Architecture, Codebook, Temporal, decoder, encoder
+from robustcodec.zoo.container import ContainerCodec, Part
 
 RANGE_CODER_BITS = 32.0  # what a string costs beyond its information: 16 to 48, for it is written in words of 32
 SPREAD = 4.0  # the networks see pixels centred, with a variance of about one
@@ -38,7 +37,7 @@ MAX_LATENT = 1 << 22  # symbols of GoPs decoded together: more than one GoP only
 
 
 @codecs.register("rdae")
-class Rdae(Codec):
+class Rdae(ContainerCodec):
     """Trained for rate and pixel distortion."""
 
     family: ClassVar[str] = "rdae"
@@ -46,6 +45,8 @@ class Rdae(Codec):
     compatible: ClassVar[tuple[str, ...]] = ("rdae",)  # families whose weights load
     training_surrogate: ClassVar[Surrogate] = "straight-through"
     encoder_only = ("encoder.",)
+    stride = SPATIAL_STRIDE
+    coder_bits = RANGE_CODER_BITS
 
     def __init__(
         self,
@@ -95,7 +96,6 @@ class Rdae(Codec):
             self.codebook, self.prior = Codebook(architecture.levels), Prior(architecture)
         self.integer_prior = IntegerPrior(architecture)
         self.symbols_per_pixel = architecture.channels / (prod(architecture.time_strides) * SPATIAL_STRIDE**2)
-        self._model_id: bytes | None = None
         if path is None:
             self.refresh()
         else:
@@ -133,31 +133,27 @@ class Rdae(Codec):
 
         def bits() -> Tensor:
             parts = torch.cat([self.prior.bits(a).view(n, -1) for a in gops], 1)
-            return parts.sum(1) if self.training else parts.sum(1) + self._overhead(parts, x)
+            return parts.sum(1) if self.training else parts.sum(1) + self.overhead(parts, x)
 
         def coded() -> list[Tensor]:
             return [self.codebook.values(a).reshape(n, -1, *a.shape[1:-1]) for a in gops]
 
         return Output(x_hat, bits, coded)
 
-    def compress(self, x: Tensor) -> list[bytes]:
-        with torch.no_grad():
-            return [self._compress_clip(clip[None]) for clip in x]
+    def layout(self, frames: int) -> Iterator[Part]:
+        gop = self.architecture.gop
+        return (Part("gop", first, min(gop, frames - first)) for first in range(0, frames, gop))
 
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        packets = [self._packet(s) for s in streams]
-        if len({(p.frames, p.height, p.width) for p in packets}) != 1:
-            raise StreamError("the streams hold clips of different sizes; decode them one at a time")
-        with torch.no_grad():
-            return torch.cat([self._synthesise(p, s) for p, s in zip(packets, self._symbols(packets), strict=True)])
+    def encode_clip(self, clip: Tensor) -> tuple[list[bytes], int]:
+        gops = self.symbols(clip[None])
+        return [_wavefront.encode(self.integer_prior, gop)[0] for gop in gops], _checksum(gops)
 
-    def anatomy(self, stream: bytes) -> list[StreamPart]:
-        packet = self._packet(stream)
-        header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, packet.parts))))
-        return [header] + [
-            StreamPart("gop", i * self.architecture.gop, self._frames(packet, i), 8 * len(part))
-            for i, part in enumerate(packet.parts)
-        ]
+    def decode_clip(self, packet: stream.Packet) -> tuple[Tensor, int]:
+        return next(self.decode_clips([packet]))
+
+    def decode_clips(self, packets: Sequence[stream.Packet]) -> Iterator[tuple[Tensor, int]]:
+        for packet, gops in zip(packets, self._symbols(packets), strict=True):
+            yield self._synthesise(packet, gops), _checksum(gops)
 
     def symbols(self, x: Tensor) -> list[Tensor]:
         """Symbols of each GoP of a clip ``(1, T, 3, H, W)``: int64 ``(C, S, h, w)``."""
@@ -167,21 +163,11 @@ class Rdae(Codec):
             ]
 
     def refresh(self) -> None:
+        super().refresh()
         self.integer_prior.export(self.prior)
-        self._model_id = None
 
-    @property
-    def model_id(self) -> bytes:
-        """First 4 bytes of the sha256 of architecture and all weights that decoding needs: encoders may differ."""
-        if self._model_id is None:
-            digest = hashlib.sha256(repr(self.architecture).encode())
-            for name, tensor in self.state().items():
-                if name.startswith(self.encoder_only):
-                    continue
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-            self._model_id = digest.digest()[:4]
-        return self._model_id
+    def decoding(self) -> tuple[str, Iterable[tuple[str, Tensor]]]:
+        return repr(self.architecture), super().decoding()[1]
 
     def _load(self, state: dict[str, Tensor], path: Path) -> None:
         try:
@@ -198,9 +184,7 @@ class Rdae(Codec):
         if rest := x.shape[1] - whole:
             last = x[:, -1:].expand(-1, -rest % stride, -1, -1, -1)
             chunks.append(torch.cat((x[:, whole:], last), 1))
-        height, width = x.shape[-2:]
-        pad = (0, -width % SPATIAL_STRIDE, 0, -height % SPATIAL_STRIDE)
-        padded = [F.pad(c.flatten(0, 1), pad, mode="replicate") for c in chunks]
+        padded = [self.pad(chunk.flatten(0, 1)) for chunk in chunks]
         return [p.view(*c.shape[:2], *p.shape[1:]) for p, c in zip(padded, chunks, strict=True)]
 
     def _assign(self, gops: Tensor) -> Tensor:
@@ -211,57 +195,29 @@ class Rdae(Codec):
         clips = self.decoder(latent.contiguous(memory_format=torch.channels_last_3d)).float() / SPREAD + 0.5
         return clips.transpose(1, 2)[..., : size[0], : size[1]]  # type: ignore[no-any-return]
 
-    def _parts(self, frames: int) -> int:
-        return -(-frames // self.architecture.gop)
-
-    def _overhead(self, parts: Tensor, x: Tensor) -> Tensor:
-        """Bits of container and range coder; no gradient."""
-        shape = x.shape[1], x.shape[-2], x.shape[-1]
-        sizes = parts.detach().div(8).ceil().int().tolist()
-        total = [stream.overhead_bits(shape, s) + RANGE_CODER_BITS * len(s) for s in sizes]
-        return torch.tensor(total, device=x.device)
-
-    def _compress_clip(self, x: Tensor) -> bytes:
-        parts, crc = [], 0
-        for symbols in self.symbols(x):
-            parts.append(_wavefront.encode(self.integer_prior, symbols)[0])
-            crc = stream.symbol_crc(_as_bytes(symbols), crc)
-        packet = stream.Packet(x.shape[1], x.shape[-2], x.shape[-1], tuple(parts), crc)
-        return stream.pack(packet, self.model_id)
-
-    def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self.model_id, self.card.name, self._parts)
-
     def _symbols(self, packets: Sequence[stream.Packet]) -> list[list[Tensor]]:
-        """Symbols of every GoP of equally sized clips, decoded side by side, checked against their checksums."""
+        """Symbols of every GoP of equally sized clips, decoded side by side."""
         a, packet = self.architecture, packets[0]
-        height, width = -(-packet.height // SPATIAL_STRIDE), -(-packet.width // SPATIAL_STRIDE)
+        height, width = (side // SPATIAL_STRIDE for side in self.padded(packet.height, packet.width))
+        layout = list(self.layout(packet.frames))
         found: list[list[Tensor]] = [[] for _ in packets]
         for frames in sorted({a.gop, packet.frames % a.gop or a.gop}, reverse=True):
             size = a.channels, -(-frames // prod(a.time_strides)), height, width
-            mine = [(i, j) for i, p in enumerate(packets) for j in range(len(p.parts)) if self._frames(p, j) == frames]
+            mine = [(i, j) for i in range(len(packets)) for j, part in enumerate(layout) if part.frames == frames]
             together = max(1, min(SIDE_BY_SIDE, MAX_LATENT // prod(size)))
             for start in range(0, len(mine), together):
                 group = mine[start : start + together]
                 strings = [packets[i].parts[j] for i, j in group]
                 for (i, _), symbols in zip(group, _wavefront.decode(self.integer_prior, strings, size), strict=True):
                     found[i].append(symbols)
-        for p, gops in zip(packets, found, strict=True):
-            crc = 0
-            for symbols in gops:
-                crc = stream.symbol_crc(_as_bytes(symbols), crc)
-            if crc != p.symbol_crc:
-                raise StreamError(f"{self.card.name} decoded other symbols than were encoded: the stream is damaged")
         return found
 
-    def _frames(self, packet: stream.Packet, part: int) -> int:
-        return min(self.architecture.gop, packet.frames - part * self.architecture.gop)
-
     def _synthesise(self, packet: stream.Packet, gops: list[Tensor]) -> Tensor:
+        """Its frames ``(T, 3, H, W)``, the last one perhaps repeated."""
         clips = [
             self._reconstruct(self.codebook.centres[symbols][None], (packet.height, packet.width)) for symbols in gops
         ]
-        return torch.cat(clips, 1)[:, : packet.frames].clamp(0, 1)
+        return torch.cat(clips, 1)[0]
 
 
 @codecs.register("rdae-gan")
@@ -278,5 +234,8 @@ def _features(gops: Tensor) -> Tensor:
     return ((gops.transpose(1, 2) - 0.5) * SPREAD).contiguous(memory_format=torch.channels_last_3d)
 
 
-def _as_bytes(symbols: Tensor) -> bytes:
-    return symbols.to(torch.uint8).cpu().numpy().tobytes()
+def _checksum(gops: Sequence[Tensor]) -> int:
+    crc = 0
+    for symbols in gops:
+        crc = stream.symbol_crc(symbols.to(torch.uint8).cpu().numpy().tobytes(), crc)
+    return crc

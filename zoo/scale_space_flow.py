@@ -9,7 +9,7 @@ too. Each of the three latents has a mean-scale hyperprior of its own. The netwo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Literal
@@ -19,12 +19,13 @@ from compressai.models.video import ScaleSpaceFlow
 from torch import Tensor, nn
 
 from robustcodec import stream
-from robustcodec.errors import StreamError
-from robustcodec.interfaces import Output, StreamPart
+from robustcodec.interfaces import Output
 from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
 from robustcodec.zoo import _entropy
-from robustcodec.zoo._latent import CODER_BITS, LatentCodec, Latents
+from robustcodec.zoo._latent import CODER_BITS, LatentCodec
+from robustcodec.zoo.container import Part, chain
+from robustcodec.zoo.frames import Latents
 
 LEVELS = 9
 SMALLEST_PART = 64.0  # bits of a rANS part without information: its final state
@@ -96,7 +97,7 @@ class ScaleSpaceFlowCodec(LatentCodec):
 
     def forward(self, x: Tensor) -> Output:
         n, t, _, height, width = x.shape
-        frames = self._pad(x.flatten(0, 1))
+        frames = self.pad(x.flatten(0, 1))
         padded = frames.view(n, t, *frames.shape[1:])
         # One by one but in training: a batch may change the order of additions; a latent close to a rounding threshold
         # then falls otherwise than in the encoder, and all later frames of the clip with it.
@@ -111,23 +112,13 @@ class ScaleSpaceFlowCodec(LatentCodec):
             samples = [[part for latents in all_latents for part in latents.part_bits()] for _, all_latents in sent]
             parts = [torch.cat(part) for part in zip(*samples, strict=True)]
             total = torch.stack(parts).sum(0)
-            return total if self.training else total + self._overhead(parts, (n, t, height, width))
+            return total if self.training else total + self.overhead(torch.stack(parts, -1), x)
 
         def coded() -> list[Tensor]:
             samples = [[part for latents in all_latents for part in latents.coded()] for _, all_latents in sent]
             return [torch.cat(part) for part in zip(*samples, strict=True)]
 
         return Output(x_hat, bits, coded)
-
-    def anatomy(self, stream: bytes) -> list[StreamPart]:
-        packet = self._packet(stream)
-        header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, packet.parts))))
-        names = [
-            (name, t) for t in range(packet.frames) for name in (self.inter_parts if t % self.gop else self.key_parts)
-        ]
-        return [header] + [
-            StreamPart(name, t, 1, 8 * len(part)) for (name, t), part in zip(names, packet.parts, strict=True)
-        ]
 
     def aux_loss(self) -> Tensor | None:
         return torch.stack(self.net.aux_loss()).sum()
@@ -162,7 +153,7 @@ class ScaleSpaceFlowCodec(LatentCodec):
             scales, means = self._gaussian(name, z_hat)
             y_data, y_crc = _entropy.encode_gaussian(hyperprior.gaussian_conditional, y, scales, means)
             parts.extend((y_data, z_data))
-            crc = _chain(crc, z_crc, y_crc)
+            crc = chain(crc, z_crc, y_crc)
             return (y - means).round() + means
 
         self._code(len(frame), lambda t: frame[t : t + 1], channel)
@@ -179,7 +170,7 @@ class ScaleSpaceFlowCodec(LatentCodec):
             z_hat, z_crc = _entropy.decode_bottleneck(hyperprior.entropy_bottleneck, z_data, *size)
             scales, means = self._gaussian(name, z_hat)
             y_hat, y_crc = _entropy.decode_gaussian(hyperprior.gaussian_conditional, y_data, scales, means)
-            crc = _chain(crc, z_crc, y_crc)
+            crc = chain(crc, z_crc, y_crc)
             return y_hat
 
         def unseen(t: int) -> Tensor:
@@ -253,29 +244,21 @@ class ScaleSpaceFlowCodec(LatentCodec):
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
         return self.net.get_submodule(name)(y_hat).float()  # type: ignore[no-any-return]
 
-    def _overhead(self, parts: list[Tensor], shape: tuple[int, int, int, int]) -> Tensor:
+    def overhead(self, part_bits: Tensor, x: Tensor) -> Tensor:
         """Parts of predicted frames are often so small that the coder's final state is all of them."""
-        missing = (SMALLEST_PART - CODER_BITS - torch.stack(parts).detach()).clamp(min=0).sum(0)
-        return super()._overhead(parts, shape) + missing
+        missing = (SMALLEST_PART - CODER_BITS - part_bits.detach()).clamp(min=0).sum(1)
+        return super().overhead(part_bits, x) + missing
 
-    def _compress_clip(self, clip: Tensor) -> bytes:
-        parts, crc = self.encode(self._pad(clip))
-        packet = stream.Packet(len(clip), clip.shape[-2], clip.shape[-1], tuple(parts), crc)
-        return stream.pack(packet, self.model_id)
+    def layout(self, frames: int) -> Iterator[Part]:
+        for t in range(frames):
+            for name in self.inter_parts if t % self.gop else self.key_parts:
+                yield Part(name, t, 1)
 
-    def _decompress_clip(self, data: bytes) -> Tensor:
-        packet = self._packet(data)
-        height, width = packet.height + -packet.height % self.stride, packet.width + -packet.width % self.stride
-        frames, crc = self.decode(packet.parts, height, width)
-        if crc != packet.symbol_crc:
-            raise StreamError(
-                f"{self.card.name} decoded other symbols than were encoded: its probabilities differ between the "
-                "machine that wrote the stream and this one"
-            )
-        return frames[..., : packet.height, : packet.width].clamp(0, 1)
+    def encode_clip(self, clip: Tensor) -> tuple[list[bytes], int]:
+        return self.encode(self.pad(clip))
 
-    def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self.model_id, self.card.name, self._parts)
+    def decode_clip(self, packet: stream.Packet) -> tuple[Tensor, int]:
+        return self.decode(packet.parts, *self.padded(packet.height, packet.width))
 
     def _parts(self, frames: int) -> int:
         keyframes = -(-frames // self.gop)
@@ -290,10 +273,3 @@ class ScaleSpaceFlowCodec(LatentCodec):
 
 def _clamp(x: Tensor) -> Tensor:
     return x.clamp(0, 255)
-
-
-def _chain(crc: int, *crcs: int) -> int:
-    """``crc`` continued over other checksums."""
-    for other in crcs:
-        crc = stream.symbol_crc(other.to_bytes(2, "little"), crc)
-    return crc

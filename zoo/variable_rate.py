@@ -22,9 +22,11 @@ from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
 from robustcodec.zoo import _entropy
-from robustcodec.zoo._latent import LatentCodec, Latents
+from robustcodec.zoo._latent import LatentCodec
 from robustcodec.zoo._pretrained import OFFICIAL_TAG
 from robustcodec.zoo._raster import RasterCodec
+from robustcodec.zoo.container import chain
+from robustcodec.zoo.frames import Latents
 
 LEVELS = 8
 MAX_GAIN = 8.0  # eight times finer than the finest that was trained
@@ -193,14 +195,14 @@ class HyperpriorVbr(VariableRate):
         scales, means = self.gaussian(z_hat)
         centred = (y if means is None else y - means) * self.gain
         y_data, y_crc = _entropy.encode_gaussian(self.net.gaussian_conditional, centred, scales * self.gain, None)
-        return [y_data, z_data], symbol_crc(y_crc.to_bytes(2, "little"), z_crc)
+        return [y_data, z_data], chain(z_crc, y_crc)
 
     def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
         z_hat, z_crc, gain = self.decode_side(parts[1], height // self.stride, width // self.stride)
         scales, means = self.gaussian(z_hat)
         symbols, y_crc = _entropy.decode_gaussian(self.net.gaussian_conditional, parts[0], scales * gain, None)
         y_hat = self.dequantise(symbols, scales, means, gain)
-        return self.synthesise(y_hat), symbol_crc(y_crc.to_bytes(2, "little"), z_crc)
+        return self.synthesise(y_hat), chain(z_crc, y_crc)
 
 
 @codecs.register("mbt2018-mean-vbr")

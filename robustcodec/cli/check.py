@@ -1,9 +1,10 @@
-"""``robustcodec check``: does a codec keep the promises that attacks and published numbers rely on?"""
+"""``robustcodec check``: does a codec, a defense or an attack keep the promises that published numbers rely on?"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -18,19 +19,24 @@ def command(
     codec: Annotated[Optional[list[str]], typer.Argument(help="Codecs, such as jpeg or mbt2018-mean.tiny-q2.")] = None,  # noqa: UP045
     all_bundled: Annotated[bool, typer.Option("--all-bundled", help="Every codec whose weights ship.")] = False,
     defense: Annotated[str, typer.Option(help="Check the codecs behind this defense.")] = "none",
+    attack: Annotated[Optional[list[str]], typer.Option(help="Check an attack, on a small codec of its own.")] = None,  # noqa: UP045
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON, and nothing else.")] = False,
 ) -> None:
-    """Check that codecs do what they promise; exit code 1 if one does not.
+    """Check that codecs and attacks do what they promise; exit code 1 if one does not.
 
-    forward agrees with the decoded bytes, the estimated size with the real one, the gradient with finite
-    differences; bytes do not depend on batches or threads; damaged bytes raise an error.
+    Of a codec, behind a defense or not, forward agrees with the decoded bytes, the estimated size with the real one,
+    the gradient with finite differences; bytes do not depend on batches or threads; damaged bytes raise an error.
+
+    Of an attack, what it returns is inside every kind of budget, and depends on the sample and its seed alone.
 
     Examples:
 
         robustcodec check bmshj2018-hyperprior.tiny-q2
 
         robustcodec check jpeg:quality=30 mbt2018-mean:weights=mine.safetensors --defense self-ensemble
+
+        robustcodec check --attack pgd:steps=5
 
         robustcodec check --all-bundled --json
     """
@@ -42,21 +48,35 @@ def command(
 
     console = Console(stderr=json)
     with console.status("loading codecs …"):
+        from robustcodec import registry
         from robustcodec.cli._display import choose_device
         from robustcodec.coding import defended
         from robustcodec.studies import check as conformance
+        from robustcodec.studies import check_attack
 
         specs = [*(codec or ()), *(_bundled() if all_bundled else ())]
         where = choose_device(device)
-    if not specs:
-        raise UserError("no codec to check; name one (robustcodec list codecs shows them)")
+    if not specs and not attack:
+        raise UserError("no codec to check; name one, or an attack by --attack (robustcodec list shows them)")
     results: dict[str, list[Check]] = {}
-    for spec in specs:
+
+    def examine(spec: str, run: Callable[[], tuple[str, list[Check]]]) -> None:
         with console.status(f"checking {spec} …"):
-            built = defended(spec, defense).to(where)
-            results[spec] = conformance.check(built, rebuild=lambda spec=spec: defended(spec, defense))  # type: ignore[misc]
+            title, results[spec] = run()
         if not json:
-            console.print(_table(built.card.name, results[spec]))
+            console.print(_table(title, results[spec]))
+
+    def of_codec(spec: str) -> tuple[str, list[Check]]:
+        built = defended(spec, defense).to(where)
+        return built.card.name, conformance.check(built, rebuild=lambda: defended(spec, defense))
+
+    def of_attack(spec: str) -> tuple[str, list[Check]]:
+        return spec, check_attack.check(registry.attacks.build(spec))
+
+    for spec in specs:
+        examine(spec, partial(of_codec, spec))
+    for spec in attack or ():
+        examine(spec, partial(of_attack, spec))
     failed = sum(not check.passed for checks in results.values() for check in checks)
     if json:
         from dataclasses import asdict

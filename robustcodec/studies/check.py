@@ -108,7 +108,7 @@ class _Examination:
 
         size = f"{x.shape[-1]}x{x.shape[-2]}"
         expected = f"≤ {PIXEL:g}" if self.codec.exact_forward else "information: forward is a stated surrogate"
-        return _guard(f"forward = decoded bytes, {name} {size}", expected, run)
+        return guarded(f"forward = decoded bytes, {name} {size}", expected, run)
 
     def size(self, x: Tensor) -> Check:
         def run() -> tuple[bool, str]:
@@ -122,7 +122,7 @@ class _Examination:
         expected = f"within {BITS_SHARE:.0%} + {BITS_EXTRA:.0f} bits"
         if not self.codec.exact_forward:
             expected = "information: forward is a stated surrogate"
-        return _guard(f"estimated bits, {x.shape[-1]}x{x.shape[-2]}", expected, run)
+        return guarded(f"estimated bits, {x.shape[-1]}x{x.shape[-2]}", expected, run)
 
     def gradient(self, what: str, objective: Callable[[Output, Tensor], Tensor]) -> Check:
         """Directional derivatives by autograd against central differences of the forward with frozen rounding."""
@@ -151,7 +151,7 @@ class _Examination:
             return agrees, f"{error / size:.2%} from finite differences{hint}"
 
         expected = f"finite, not zero, ≤ {GRADIENT:.0%} beyond float noise"
-        return _guard(f"gradient of {what}", expected, run)
+        return guarded(f"gradient of {what}", expected, run)
 
     def batches(self) -> Check:
         def run() -> tuple[bool, str]:
@@ -161,14 +161,14 @@ class _Examination:
             return equal or self.codec.randomised, "equal" if equal else "other bytes"
 
         expected = "information: each sample has its draw" if self.codec.randomised else "equal"
-        return _guard("bytes of a batch of 2 and one by one", expected, run)
+        return guarded("bytes of a batch of 2 and one by one", expected, run)
 
     def thread_bytes(self) -> Check:
         def run() -> tuple[bool, str]:
             one, two = (self._written(threads) for threads in (1, 2))
             return True, "equal" if one == two else "differ: sizes may vary a little between machines"
 
-        return _guard("bytes with 1 and 2 threads", "information", run)
+        return guarded("bytes with 1 and 2 threads", "information", run)
 
     def thread_pixels(self) -> Check:
         def run() -> tuple[bool, str]:
@@ -178,7 +178,7 @@ class _Examination:
             with _threads(1):
                 return _compare(there, self.codec.decompress(streams))
 
-        return _guard("written with 2 threads, read with 1", f"≤ {PIXEL:g}", run)
+        return guarded("written with 2 threads, read with 1", f"≤ {PIXEL:g}", run)
 
     def _written(self, threads: int) -> list[bytes]:
         with _threads(threads):
@@ -214,14 +214,14 @@ class _Examination:
             return silent == 0 or not strict, text
 
         expected = "StreamError" if strict else "information: the format has no checksum"
-        return _guard(name, expected, run)
+        return guarded(name, expected, run)
 
     def self_contained(self, rebuild: Callable[[], Codec]) -> Check:
         def run() -> tuple[bool, str]:
             other = rebuild().to(self.photo.device).eval()
             return _compare(self.codec.decompress([self._stream]), other.decompress([self._stream]))
 
-        return _guard("decoded by a second instance", f"≤ {PIXEL:g}", run)
+        return guarded("decoded by a second instance", f"≤ {PIXEL:g}", run)
 
     @cached_property
     def probe(self) -> Tensor:
@@ -255,7 +255,7 @@ def _compare(a: Tensor, b: Tensor) -> tuple[bool, str]:
     return worst <= PIXEL, f"{worst:.1e}" + (f" ({apart:.1%} of values are further apart)" if apart else "")
 
 
-def _guard(name: str, expected: str, run: Callable[[], tuple[bool, str]]) -> Check:
+def guarded(name: str, expected: str, run: Callable[[], tuple[bool, str]]) -> Check:
     """``run()`` as a check; one that raises has failed."""
     try:
         passed, measured = run()

@@ -16,9 +16,9 @@ from toys import Linear
 
 from robustcodec import registry
 from robustcodec.attacks import square
-from robustcodec.attacks._queries import Asker, Kind, cosines, noise, sized, slope
 from robustcodec.attacks.nes import NES
 from robustcodec.attacks.noise import Noise
+from robustcodec.attacks.queries import Asker, Kind, cosines, noise, sized, slope
 from robustcodec.attacks.random_search import RandomSearch
 from robustcodec.attacks.spsa import SPSA
 from robustcodec.attacks.square import Square

@@ -76,7 +76,7 @@ def lively(name: str) -> Any:
 
 def information(codec: LatentCodec, x: Tensor) -> list[Tensor]:
     """Estimated bits of each part, ``(B,)`` each."""
-    return codec.latents(codec._pad(x.flatten(0, 1))).part_bits()
+    return codec.latents(codec.pad(x.flatten(0, 1))).part_bits()
 
 
 @EVERY
@@ -168,7 +168,7 @@ def test_streams_decode_as_compressais_and_are_not_larger(name: str) -> None:
     with torch.no_grad():
         theirs = codec.net.compress(x[:, 0])
         decoded = codec.net.decompress(theirs["strings"], theirs["shape"])["x_hat"]
-        parts, _ = codec.encode(codec._pad(x[:, 0]))
+        parts, _ = codec.encode(codec.pad(x[:, 0]))
         assert (codec(x).x_hat[:, 0] - decoded).abs().max() <= 1e-4
         *y_strings, z_strings = theirs["strings"]
         assert parts[1] == z_strings[0]

@@ -14,7 +14,7 @@ from toys import Shown
 
 from robustcodec import registry
 from robustcodec.attacks._bands import band_pass
-from robustcodec.attacks._confined import Confined
+from robustcodec.attacks.confinement import Confined
 from robustcodec.attacks.frequency import Frequency
 from robustcodec.attacks.patch import Patch, busiest
 from robustcodec.clips import fingerprint

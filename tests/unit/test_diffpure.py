@@ -22,10 +22,10 @@ from toys import SMALL, clips, small, stored_purifier
 
 from robustcodec import weights
 from robustcodec.clips import to_float
-from robustcodec.defenses._preprocessing import PreprocessedCodec
 from robustcodec.defenses._purifier import Architecture, Purifier, Sampler
 from robustcodec.defenses._purifier_weights import purifier
 from robustcodec.defenses.diffpure import DiffPure, Purification
+from robustcodec.defenses.preprocessing import PreprocessedCodec
 from robustcodec.errors import BadParameter, MissingDependency, WeightsError
 from robustcodec.files import dump_toml
 from robustcodec.interfaces import Codec

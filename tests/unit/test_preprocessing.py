@@ -16,11 +16,11 @@ from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 from toys import clips
 
-from robustcodec.defenses._preprocessing import PreprocessedCodec, reflected, with_gradient_of
 from robustcodec.defenses.bitdepth import reduced
 from robustcodec.defenses.blur import blurred
 from robustcodec.defenses.median import filtered
 from robustcodec.defenses.noise import SmoothCodec, noisy
+from robustcodec.defenses.preprocessing import PreprocessedCodec, reflected, with_gradient_of
 from robustcodec.defenses.tv import denoised
 from robustcodec.errors import BadParameter, StreamError
 from robustcodec.interfaces import Codec

@@ -242,9 +242,7 @@ def test_another_gop_is_another_model(codec: Rdae, clip: Tensor) -> None:
 @pytest.mark.parametrize("temporal", TEMPORAL)
 def test_every_kind_of_history_codes(temporal: Temporal, clip: Tensor) -> None:
     built: Any = codecs.build(f"{SPEC},temporal={temporal}")
-    symbols = torch.stack(
-        [s for s in built._symbols([stream.unpack(built.compress(clip)[0], built.model_id, "", built._parts)])[0]]
-    )
+    symbols = torch.stack([s for s in built._symbols([built.packet(built.compress(clip)[0])])[0]])
     assert torch.equal(symbols, torch.stack(built.symbols(clip)))
 
 
@@ -308,7 +306,7 @@ def test_two_thousand_damaged_streams(codec: Rdae) -> None:
             continue
         assert forged, "damage passed the checksum of bytes"
         decoded_after += 1
-        packet = stream.unpack(data, codec.model_id, "rdae", codec._parts)
+        packet = codec.packet(data)
         assert decoded.shape == (1, packet.frames, 3, packet.height, packet.width)
         symbols = codec._symbols([packet])[0]
         crc = 0

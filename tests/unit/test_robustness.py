@@ -291,7 +291,7 @@ def test_equally_bad_attacks_are_named_by_the_alphabet() -> None:
         (worst,) = worst_case(shuffled)[["worst_attack", "worst_objective"]].values.tolist()
         assert worst == ["pgd", "rate"]
         for by in ("psnr", "rate"):
-            (row,) = worst_rows(shuffled, ["sample"], by)[["attack", "objective"]].values.tolist()  # type: ignore[arg-type]
+            (row,) = worst_rows(shuffled, ["sample"], by)[["attack", "objective"]].values.tolist()
             assert row == ["pgd", "rate"]
 
 

@@ -94,7 +94,7 @@ def test_a_part_without_information_is_the_coders_final_state() -> None:
     parts = codec.anatomy(codec.compress(clip(1, 2, 64, 64))[0])
     assert {p.bits for p in parts if p.name.endswith("y")} == {64}
     for information, final in ((0.0, 64.0), (10.0, 54.0), (16.0, 48.0), (900.0, 48.0)):
-        overhead = codec._overhead([torch.tensor([information])], (1, 1, 64, 64))
+        overhead = codec.overhead(torch.tensor([[information]]), clip(1, 1, 64, 64))
         assert overhead.tolist() == [stream.overhead_bits((1, 64, 64), [int(information) // 8]) + final]
 
 
@@ -106,7 +106,7 @@ def test_frames_and_bits_are_compressais() -> None:
         rates = [like for frame in theirs["likelihoods"] for like in frame.values()]
         expected = torch.stack([-r[part].log2().flatten(1).sum(1) for r in rates for part in "yz"])
         assert (ours.x_hat - x_hat).abs().max() <= 1e-4
-        assert torch.allclose(ours.bits - codec._overhead(list(expected), (2, 3, SIDE, SIDE)), expected.sum(0), 1e-3)
+        assert torch.allclose(ours.bits - codec.overhead(expected.T, x), expected.sum(0), 1e-3)
         assert expected[0::2].min() > 1000 and expected[1::2].min() > 50  # not degenerate
         gaps = (x_hat[:, 1:] - x_hat[:, :-1]).abs().mean((0, 2, 3, 4))
         assert gaps.min() > 0.01
@@ -256,7 +256,7 @@ def test_damaged_streams_raise() -> None:
 def test_other_symbols_than_were_encoded_raise() -> None:
     codec = lively()
     (data,) = codec.compress(clip(1, 2, 64, 64))
-    packet = codec._packet(data)
+    packet = codec.packet(data)
     swapped = stream.Packet(2, 64, 64, packet.parts[:2] + packet.parts[4:] + packet.parts[2:4], packet.symbol_crc)
     with pytest.raises(StreamError, match="other symbols"):
         codec.decompress([stream.pack(swapped, codec.model_id)])

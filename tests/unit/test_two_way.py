@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from robustcodec.defenses._moves import ColourOrder, Move, Shift, View
-from robustcodec.defenses._wrapping import StepwiseCodec
 from robustcodec.defenses.two_way import TwoWayCodec
+from robustcodec.defenses.wrapping import StepwiseCodec
 from robustcodec.errors import AttackError, BadParameter, StreamError
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs, defenses

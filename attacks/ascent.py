@@ -1,11 +1,18 @@
-"""What all iterative attacks share: the best input seen, per sample, and when to look."""
+"""Gradient ascent inside a threat as a base class of attacks, and what all iterative attacks share: the best input
+seen, per sample, and when to look.
+
+A subclass of :class:`Ascent` changes where the climb starts or which gradient it follows, and adds fields of its own.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robustcodec.interfaces import Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 from robustcodec.rounding import Crafting
 
 
@@ -61,13 +68,14 @@ def ascend(
     step_size: float,
     momentum: float,
     judge: int,
-    surrogate: Crafting,
+    gradient: Callable[[Tensor], Tensor],
     look_ahead: bool = False,
 ) -> Best:
     """The best judged of ``steps`` projected steepest steps of ``step_size`` radii from ``start``.
 
-    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1; without it a step follows the
-    gradient alone. ``look_ahead``: gradients are taken where that sum alone would lead (Nesterov), inside or not.
+    ``gradient``: of the damage at an input, both ``(N, T, 3, H, W)``. ``momentum``: decay of the sum of past
+    gradients, each of mean absolute value 1; without it a step follows the gradient alone. ``look_ahead``: gradients
+    are taken where that sum alone would lead (Nesterov), inside or not.
     """
     best, x_adv, total = Best(x), start, torch.zeros_like(x)
     for step in range(steps):
@@ -75,7 +83,7 @@ def ascend(
         if look_ahead:  # for L∞ the published x + α·μ·g: the mean step is α
             length = per_sample(threat.steepest(total, x).abs().flatten(1).mean(1))
             where = x_adv + step_size * momentum * length * total
-        _, grad = oracle.gradient(where, surrogate)
+        grad = gradient(where)
         total = momentum * total + normalised(threat.confine(grad, x)) if momentum else grad
         x_adv = threat.project(x_adv + step_size * threat.steepest(total, x), x)
         if due(step, steps, judge):
@@ -92,3 +100,54 @@ def best_of(oracle: Oracle, runs: list[Best]) -> Tensor:
     low, high = damage.amin(0), damage.amax(0)
     oracle.remark("random restarts disagree", (low > 0) & (10 * torch.log10(high / low) > 1))
     return best.x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent(Attack):
+    """``steps`` steps of ``step_size`` radii from a random start; the best of those judged is returned.
+
+    Every ``judge``-th iterate and the last are judged by what the codec really does with their 8-bit version.
+    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1. ``surrogate``: how the gradient
+    passes the rounding of latents. These fields follow those of a subclass, and are given by name.
+    """
+
+    steps: int = 20
+    step_size: float = 0.3
+    momentum: float = 0.0
+    judge: int = 10
+    surrogate: Crafting = "none"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.judge) < 1:
+            raise ValueError(f"steps={self.steps}, judge={self.judge}; expected at least 1 of each")
+        if not self.step_size > 0 or not self.momentum >= 0:
+            raise ValueError(
+                f"step_size={self.step_size}, momentum={self.momentum}; expected a positive fraction of the radius "
+                "and a decay of at least 0"
+            )
+
+    def start(self, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        """Where the climb begins; inside the threat."""
+        return threat.random_start(x, rng)
+
+    def gradient(self, oracle: Oracle, x_adv: Tensor, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        """The gradient that a step at ``x_adv`` follows, like it."""
+        _, grad = oracle.gradient(x_adv, self.surrogate)
+        return grad
+
+    def climb(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Best:
+        """One ascent; a subclass that needs several calls it in its own :meth:`run`."""
+        return ascend(
+            oracle,
+            x,
+            threat,
+            self.start(x, threat, rng),
+            steps=self.steps,
+            step_size=self.step_size,
+            momentum=self.momentum,
+            judge=self.judge,
+            gradient=lambda x_adv: self.gradient(oracle, x_adv, x, threat, rng),
+        )
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        return self.climb(oracle, x, threat, rng).x

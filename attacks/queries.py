@@ -1,15 +1,19 @@
-"""What attacks by queries share: a budget, perturbations as long as the threat's, and slopes by differences."""
+"""A base class of attacks by queries alone, and what they share: a budget that is kept, perturbations as long as the
+threat's, and slopes by differences.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._steps import Best, per_sample
-from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.attacks.ascent import Best, per_sample
+from robustcodec.interfaces import Attack, Draws, Oracle, Threat
 
 Kind = Literal["pixel", "block", "dct"]
 
@@ -41,10 +45,28 @@ class Asker:
         return damage
 
 
-def check_queries(queries: int) -> None:
-    """Raises ValueError unless there is at least one."""
-    if queries < 1:
-        raise ValueError(f"queries={queries}; expected at least 1, the largest number of times the codec may be asked")
+@dataclass(frozen=True)
+class QueryAttack(Attack):
+    """Asks for damage at most ``queries`` times; the best of all that it asked about is returned."""
+
+    access: ClassVar[Literal["white", "black"]] = "black"
+
+    queries: int = 500
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise ValueError(
+                f"queries={self.queries}; expected at least 1, the largest number of times the codec may be asked"
+            )
+
+    @abstractmethod
+    def search(self, ask: Asker, x: Tensor, threat: Threat, rng: Draws) -> None:
+        """Ask while ``ask.can()``; a larger budget should begin with the smaller one."""
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        ask = Asker(oracle, x, threat, self.queries)
+        self.search(ask, x, threat, rng)
+        return ask.best.x
 
 
 def slope(damage: Callable[[Tensor], Tensor], at: Tensor, directions: Iterable[Tensor]) -> Tensor:

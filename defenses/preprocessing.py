@@ -1,4 +1,4 @@
-"""What preprocessors share: a codec that is given a preprocessed clip, and gradients for what has none.
+"""A base class of defenses that preprocess: a codec that is given another clip, and gradients for what has none.
 
 The decoder is the wrapped codec's own, and its stream has no byte more. A preprocessor hands on float pixels in [0, 1]
 and does not round them to 8 bits: learned encoders take them as they are, classical ones round by themselves, and a
@@ -7,14 +7,36 @@ rounding would only hide a gradient. What comes out of JPEG or H.264 is 8-bit an
 
 from __future__ import annotations
 
+import re
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustcodec.defenses._wrapping import Change, Wrapping
-from robustcodec.interfaces import Codec, Output
+from robustcodec.defenses.wrapping import Change, Wrapping
+from robustcodec.interfaces import Codec, Defense, Output
 from robustcodec.rounding import is_frozen, kept, rounding
+
+
+class Preprocessor(Defense):
+    """A defense that has another clip coded in the place of each; subclasses are frozen dataclasses.
+
+    ``random``: it draws from torch's global random state. ``label``: what the name of a defended codec says of it,
+    with the surrogate that its gradient is of, if it has none of its own; by default the name of the class.
+    """
+
+    random: ClassVar[bool] = False
+    label: ClassVar[str] = ""
+
+    @abstractmethod
+    def preprocess(self, x: Tensor) -> Tensor:
+        """What is coded in the place of one clip ``(1, T, 3, H, W)`` in [0, 1]; like it."""
+
+    def wrap(self, codec: Codec) -> Codec:
+        label = self.label or re.sub(r"\B(?=[A-Z])", "-", type(self).__name__).lower()
+        return PreprocessedCodec(codec, label, self.preprocess, random=self.random)
 
 
 class PreprocessedCodec(Wrapping):

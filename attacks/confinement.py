@@ -1,18 +1,21 @@
 """A threat cut down to a part of all perturbations: a region of the frame, a band of frequencies.
 
 A part is a linear orthogonal projection of perturbations, frame by frame. What is in the part and in the threat at
-once is found by projecting onto one and the other in turn.
+once is found by projecting onto one and the other in turn. :class:`ConfinedAscent` is an attack in such a part.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._steps import per_sample
-from robustcodec.interfaces import Draws, Threat
+from robustcodec.attacks.ascent import Ascent, per_sample
+from robustcodec.interfaces import Draws, Oracle, Threat
 
 Part = Callable[[Tensor], Tensor]  # a perturbation (N, T, 3, H, W) to its part
 ROUNDS = 3  # of projections in turn; what is left over in L∞ is taken off by shrinking
@@ -61,6 +64,26 @@ class Confined(Threat):
         inside = self.confine(delta, x)
         outside = self._part(inside) - inside
         return (_norm(inside) <= NOTHING * _norm(delta)) | (_norm(outside) > 1e-2 * _norm(inside))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfinedAscent(Ascent):
+    """Gradient ascent whose perturbation is in a part of all perturbations, called ``place`` in remarks.
+
+    Where nothing that the threat allows is in the part, the clean clip is returned, with a remark.
+    """
+
+    place: ClassVar[str] = "part"
+
+    @abstractmethod
+    def part(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Part:
+        """The part for the clips ``x``."""
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        inside = Confined(threat, self.part(oracle, x, threat, rng))
+        empty = inside.empty(x, rng.child())
+        oracle.remark(f"no perturbation that the threat allows is in the {self.place}", empty)
+        return x.where(per_sample(empty), self.climb(oracle, x, inside, rng).x)
 
 
 def _norm(delta: Tensor) -> Tensor:

@@ -1,0 +1,116 @@
+"""Does an attack keep the promises of :class:`robustcodec.interfaces.Attack`? What ``robustcodec check --attack`` runs.
+
+It meets a small codec of which nothing depends on a batch, on images and clips with black and white where the box
+binds, under threats of every kind. What counts is what the runner would evaluate: projected, rounded to 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from robustcodec import registry
+from robustcodec.errors import AttackError
+from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
+from robustcodec.rounding import round_latent
+from robustcodec.studies.check import Check, guarded
+
+# Threats and what holds of a change inside them, counted in whole grey levels, so that float noise decides nothing.
+THREATS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linf:3/255": lambda d: d.abs().amax() <= 3,
+    "l2:0.3": lambda d: d.square().sum() <= (255 * 0.3) ** 2,
+    "mse:1e-4": lambda d: d.square().mean() <= 255**2 * 1e-4,
+    "psnr:36": lambda d: d.square().mean() <= 255**2 * 10**-3.6,
+    "psnr:36,per=frame": lambda d: (d.square().mean((1, 2, 3)) <= 255**2 * 10**-3.6).all(),
+    "linf:3/255,frames=first": lambda d: (d.abs().amax() <= 3) & ~d[1:].any(),
+    "flicker:3/255": lambda d: d.abs().amax() <= 3,
+}
+SEEDS = (1, 2)
+
+
+def check(attack: Attack, threats: Sequence[str] = tuple(THREATS)) -> list[Check]:
+    """All checks of an attack; one that raises has failed, and its message is what was measured.
+
+    ``threats``: some of :data:`THREATS`.
+    """
+    return [made for threat in threats for made in (_inside(attack, threat), _alone(attack, threat))]
+
+
+def _inside(attack: Attack, name: str) -> Check:
+    """Clips of the right shape, and in the threat to the last bit."""
+
+    def run() -> tuple[bool, str]:
+        for frames in (1, 2):
+            x = clips(frames)
+            levels = crafted(attack, registry.threats.build(name), x, SEEDS)
+            whole = levels.round()
+            if (levels - whole).abs().max() > 1e-3 or whole.min() < 0 or whole.max() > 255:
+                return False, "not 8-bit"
+            changes = (whole - (255 * x).round()).double()
+            if not all(bool(THREATS[name](change)) for change in changes):
+                return False, f"outside, largest change {float(changes.abs().max()):.0f} levels"
+        return True, "inside"
+
+    return guarded(f"budget of {name}", "inside", run)
+
+
+def _alone(attack: Attack, name: str) -> Check:
+    """A sample and its seed decide: neither what came before nor a second run changes anything."""
+
+    def run() -> tuple[bool, str]:
+        threat = registry.threats.build(name)
+        for frames in (1, 2):
+            x = clips(frames)
+            first, again = (crafted(attack, threat, *order) for order in ((x, SEEDS), (x.flip(0), SEEDS[::-1])))
+            if not torch.equal(first, again.flip(0)):
+                return False, f"differ by up to {float((first - again.flip(0)).abs().max()):.0f} levels"
+        return True, "equal"
+
+    return guarded(f"again, in another order, {name}", "equal", run)
+
+
+def clips(frames: int) -> Tensor:
+    """Two 8-bit clips, with black and white where the box binds."""
+    rng = torch.Generator().manual_seed(3)
+    x = torch.randint(0, 256, (2, frames, 3, 8, 8), generator=rng)
+    x[:, :, :, :2] = 0
+    x[:, :, :, 2] = 255
+    return x / 255
+
+
+def crafted(attack: Attack, threat: Threat, x: Tensor, seeds: Sequence[int]) -> Tensor:
+    """What would be evaluated, in grey levels, ``(N, T, 3, H, W)``; one by one, as the runner crafts on a CPU.
+
+    Raises :class:`AttackError` for what is not shaped like a clip or not finite.
+    """
+    victim, objective, out = Means(), registry.objectives.build("source-distortion"), []
+    for clip, seed in zip(torch.split(x, 1), seeds, strict=True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            oracle = Oracle(victim, objective, clip, attack.access)
+            returned = attack.run(oracle, clip.clone(), threat, Draws([seed]))
+        if returned.shape != clip.shape or not bool(returned.isfinite().all()):
+            raise AttackError(
+                f"returned {tuple(returned.shape)} for {tuple(clip.shape)}, or values that are not finite"
+            )
+        out.append(threat.quantise(threat.project(returned.detach(), clip), clip))
+    return 255 * torch.cat(out)
+
+
+class Means(Codec):
+    """Means of 2 × 2 pixels on 64 levels, for what asks ``forward`` alone."""
+
+    card = Card("means", "means")
+
+    def forward(self, x: Tensor) -> Output:
+        y = round_latent(63 * torch.nn.functional.avg_pool3d(x, (1, 2, 2)))
+        up = (y / 63).repeat_interleave(2, -1).repeat_interleave(2, -2)
+        return Output(lambda: up, lambda: (1 + y.abs()).log2().flatten(1).sum(1))
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        raise NotImplementedError("an attack sees its victim through an oracle, which writes no bytes")
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        raise NotImplementedError("an attack sees its victim through an oracle, which reads no bytes")
