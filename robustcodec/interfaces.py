@@ -24,6 +24,35 @@ Made = TypeVar("Made")
 Precision = Literal["float32", "bfloat16"]
 
 
+YES_NO = "yes/no"  # unit of a score that is 1.0 for yes and 0.0 for no; the mean of several is a share
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number, or name, of results: how it is called, printed and read wherever it is shown.
+
+    ``name``: in rows, CSV and Parquet; ``label``: in print, by default the name with spaces; ``digits``: decimals in
+    print; ``better``: which values speak for the codec, if there are such.
+    """
+
+    name: str
+    meaning: str = ""
+    label: str = ""
+    unit: str = ""
+    digits: int = 2
+    better: Literal["high", "low"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.name.replace("_", " "))
+
+    @property
+    def title(self) -> str:
+        """The label, with the unit where it does not say it: ``input PSNR (dB)``."""
+        said = not self.unit or self.unit == YES_NO or self.label.endswith(self.unit)
+        return self.label if said else f"{self.label} ({self.unit})"
+
+
 class Output:
     """What a codec makes of a clip, evaluated lazily: an objective that needs only one branch pays only for one.
 
@@ -174,6 +203,7 @@ class Objective(ABC):
     """
 
     tau: float = 2.0
+    columns: ClassVar[tuple[Column, ...]] = ()  # what tables show of :meth:`scores`, one for each
 
     def made_on(self) -> list[Sample]:
         """Clips this objective aims at; their checksums are part of its identity, in the place of a ``path``."""
@@ -192,7 +222,7 @@ class Objective(ABC):
         return self
 
     def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
-        """Scores of its own of one attacked sample, by name; called on what :meth:`bind` gave for the codec under test.
+        """Scores of its own of one attacked sample, by name, of which :attr:`columns` says more; called on what :meth:`bind` gave for the codec under test.
 
         ``x``, ``x_adv``, ``x_adv_hat`` ``(1, T, 3, H, W)``; ``stream`` the attacked bytes; None: they did not decode.
         """
@@ -400,12 +430,39 @@ class Defense(ABC):
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1]."""
+    """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1].
+
+    ``label``: the name in print, by default the name with spaces; ``digits``: decimals in print.
+    """
 
     name: str
     unit: str
     higher_is_better: bool
     fn: Callable[[Tensor, Tensor], Tensor]
+    label: str = ""
+    digits: int = 4
+
+    @property
+    def column(self) -> Column:
+        """What tables show of it where nothing is attacked."""
+        return self.columns[0]
+
+    @property
+    def columns(self) -> tuple[Column, Column]:
+        """What tables show of it: ``NAME`` of the clean and ``adv_NAME`` of the attacked reconstruction."""
+        better: Literal["high", "low"] = "high" if self.higher_is_better else "low"
+        label = self.label or self.name.replace("_", " ")
+        of = f"{label} in {self.unit}" if self.unit else label
+        look = {"unit": self.unit, "digits": self.digits, "better": better}
+        return (
+            Column(self.name, f"clean {of}, of the decoded bytes against the source", label, **look),
+            Column(
+                f"adv_{self.name}",
+                f"{of} of the attacked reconstruction against the clean source",
+                f"attacked {label}",
+                **look,
+            ),
+        )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from torch import Tensor
 from robustcodec import registry
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import with_precision
 
 if TYPE_CHECKING:
     import pandas
@@ -91,17 +93,42 @@ def gradient_health(oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> li
 
 @dataclass(frozen=True)
 class Suspicion:
-    """A sign that the numbers of a ``victim`` (data, threat, codec, defense, access) flatter it: ``what``, in short,
+    """A sign that the numbers of a ``contender`` (data, threat, codec, defense, access) flatter it: ``what``, in short,
     and the ``numbers`` behind it.
     """
 
-    victim: tuple[str, ...]
+    contender: tuple[str, ...]
     what: str
     numbers: str
 
     def __str__(self) -> str:
-        data, threat, codec, defense, access = self.victim
+        data, threat, codec, defense, access = self.contender
         return f"{codec} + {defense} ({access}, {threat}, {data}): {self.what} ({self.numbers})"
+
+
+@dataclass(frozen=True, order=True)
+class _Attempt:
+    """An attack in a precision; the usual one is not said."""
+
+    attack: str
+    precision: str
+
+    def __str__(self) -> str:
+        return self.attack if self.precision == Cell.precision else f"{self.attack} in {self.precision}"
+
+    @property
+    def kind(self) -> str:
+        """``noise``, ``white`` or ``black``; empty for an attack that is not installed here."""
+        if self.attack.split(":")[0] == "noise":
+            return "noise"
+        try:
+            return str(registry.attacks.build(self.attack).access)
+        except UserError:
+            return ""
+
+    def extends(self, other: _Attempt) -> bool:
+        """True if the two differ in their length alone, and this is the longer one."""
+        return self.precision == other.precision and _extends(self.attack, other.attack)
 
 
 def masking(rows: pandas.DataFrame) -> list[Suspicion]:
@@ -110,57 +137,50 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
 
     Attacks are compared by the mean of what they were after: ``damage`` on real bytes.
     """
-    found: list[Suspicion] = []
+    suspicions: list[Suspicion] = []
     if rows.empty:
-        return found
-    for where, group in rows.groupby([*_VICTIM, "objective"], sort=True):
-        *victim, objective = map(str, where)
-        mean = {str(k): float(v) for k, v in group.groupby("attack")["damage"].mean().items()}
-        floor = max((v for k, v in mean.items() if k.split(":")[0] == "noise"), default=-math.inf)
-        kinds = {name: _kind(name) for name in mean}
-        whites = {k: v for k, v in mean.items() if kinds[k] == "white"}
-        signs = [("noise beats ", name, floor) for name, value in whites.items() if value < floor]
-        blacks = [v for k, v in mean.items() if kinds[k] == "black"]
+        return suspicions
+    rows = with_precision(rows)
+    for where, group in rows.groupby([*_CONTENDER, "objective"], sort=True):
+        *contender, objective = map(str, where)
+        means = group.groupby(["attack", "precision"])["damage"].mean()
+        mean = {_Attempt(*map(str, key)): float(value) for key, value in means.items()}
+        kinds = {attempt: attempt.kind for attempt in mean}
+        whites = {attempt: value for attempt, value in mean.items() if kinds[attempt] == "white"}
+        blacks = [value for attempt, value in mean.items() if kinds[attempt] == "black"]
+        floor = max((value for attempt, value in mean.items() if kinds[attempt] == "noise"), default=-math.inf)
+        signs = [("noise beats ", attempt, floor) for attempt, value in whites.items() if value < floor]
         if whites and blacks and max(blacks) > _more(max(whites.values())):
             signs.append(("black-box beats ", max(whites, key=whites.__getitem__), max(blacks)))
         signs += [
             (f"{longer} does less than ", shorter, mean[longer])
             for shorter in mean
             for longer in mean
-            if _extends(longer, shorter) and mean[shorter] > _more(mean[longer])
+            if longer.extends(shorter) and mean[shorter] > _more(mean[longer])
         ]
-        found += [
-            Suspicion(tuple(victim), what + name, f"{objective} {value:.3g} against {mean[name]:.3g}")
-            for what, name, value in signs
+        suspicions += [
+            Suspicion(tuple(contender), f"{what}{attempt}", f"{objective} {value:.3g} against {mean[attempt]:.3g}")
+            for what, attempt, value in signs
         ]
     defended = rows[rows["defense"] != "none"]
-    for where, group in defended.groupby([*_VICTIM[:4], "objective", "attack"], sort=True):
-        *victim, objective, attack = map(str, where)
-        mean = {str(k): float(v) for k, v in group.groupby("access")["damage"].mean().items()}
-        for access, value in mean.items():
-            if access.startswith("adaptive") and mean.get("oblivious", -math.inf) > _more(value):
-                numbers = f"{objective} {mean['oblivious']:.3g} against {value:.3g}"
-                found.append(Suspicion((*victim, access), f"oblivious {attack} beats adaptive", numbers))
-    return found
+    for where, group in defended.groupby([*_CONTENDER[:4], "objective", "attack", "precision"], sort=True):
+        *contender, objective, attack, precision = map(str, where)
+        by_access = {str(k): float(v) for k, v in group.groupby("access")["damage"].mean().items()}
+        for access, value in by_access.items():
+            if access.startswith("adaptive") and by_access.get("oblivious", -math.inf) > _more(value):
+                numbers = f"{objective} {by_access['oblivious']:.3g} against {value:.3g}"
+                what = f"oblivious {_Attempt(attack, precision)} beats adaptive"
+                suspicions.append(Suspicion((*contender, access), what, numbers))
+    return suspicions
 
 
-_VICTIM = ["data", "threat", "codec", "defense", "access"]
+_CONTENDER = ["data", "threat", "codec", "defense", "access"]
 _LENGTH = ("steps", "restarts", "queries")
 
 
 def _more(value: float) -> float:
     """Clearly above ``value``."""
     return value + MARGIN * abs(value)
-
-
-def _kind(attack: str) -> str:
-    """``noise``, ``white`` or ``black``; empty for an attack that is not installed here."""
-    if attack.split(":")[0] == "noise":
-        return "noise"
-    try:
-        return str(registry.attacks.build(attack.split(" @")[0]).access)
-    except UserError:
-        return ""
 
 
 def _extends(longer: str, shorter: str) -> bool:

@@ -215,7 +215,7 @@ def worst_rows(rows: pd.DataFrame, of: Sequence[str], by: Worst = "psnr") -> pd.
     """
     shown = rows["adv_psnr"].astype(float).mask(rows["decode_failed"] == 1, FAILED_PSNR)
     by_column, rising = ("adv_psnr", True) if by == "psnr" else ("adv_bpp", False)
-    ties = [c for c in ("attack", "objective", "access") if c in rows]
+    ties = [c for c in ("attack", "objective", "precision", "access") if c in rows]
     directions = [*[True] * len(of), rising, *[True] * len(ties)]
     ranked = rows.assign(adv_psnr=shown).sort_values([*of, by_column, *ties], ascending=directions, kind="stable")
     return ranked.drop_duplicates(list(of)).reset_index(drop=True)

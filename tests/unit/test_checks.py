@@ -97,7 +97,7 @@ def test_an_attacker_who_knows_more_and_does_less_is_a_sign_of_masking() -> None
         for access, damage in [("oblivious", 2.0), ("adaptive", 1.0)]
     )
     (found,) = checks.masking(rows)
-    assert found.victim == ("d", "psnr:40", "c", "d", "adaptive") and found.what == "oblivious pgd beats adaptive"
+    assert found.contender == ("d", "psnr:40", "c", "d", "adaptive") and found.what == "oblivious pgd beats adaptive"
 
 
 class Zigzag(Shown):

@@ -20,7 +20,8 @@ from terminal import Type
 import robustcodec
 from robustcodec.errors import StoreError, UserError
 from robustcodec.reporting.export import BEST, SUFFIXES, figures, latex, table, tex, write
-from robustcodec.reporting.tables import ATTACKS, LEADERBOARD, attack_table, checked, leaderboard, vi_matrix
+from robustcodec.reporting.points import vi_matrix
+from robustcodec.reporting.tables import ATTACKS, LEADERBOARD, attack_table, checked, leaderboard
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.store import Result, Store
 
@@ -182,7 +183,7 @@ def test_latex_compiles(rows: pd.DataFrame, tmp_path: Path) -> None:
 DRAW = """
 import sys, pandas
 from pathlib import Path
-from robustcodec.export import figures
+from robustcodec.reporting.export import figures
 folder = Path(sys.argv[1])
 figures(pandas.read_parquet(folder / "rows.parquet"), pandas.read_parquet(folder / "curves.parquet"), folder / "again")
 """
