@@ -47,7 +47,7 @@ class Run:
     errors: dict[str, str]
 
     def leaderboard(self) -> pandas.DataFrame:
-        """Codecs and defenses of this run ranked by their worst case; boards (:func:`leaderboard`) are something else."""
+        """Codecs and defenses of this run by their worst case; boards (:func:`leaderboard`) are something else."""
         from robustcodec.reporting.tables import leaderboard
 
         return leaderboard(self.frame)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -222,7 +222,8 @@ class Objective(ABC):
         return self
 
     def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
-        """Scores of its own of one attacked sample, by name, of which :attr:`columns` says more; called on what :meth:`bind` gave for the codec under test.
+        """Scores of its own of one attacked sample, by name; :attr:`columns` says what they are. Called on what
+        :meth:`bind` gave for the codec under test.
 
         ``x``, ``x_adv``, ``x_adv_hat`` ``(1, T, 3, H, W)``; ``stream`` the attacked bytes; None: they did not decode.
         """
@@ -450,19 +451,18 @@ class Metric:
     @property
     def columns(self) -> tuple[Column, Column]:
         """What tables show of it: ``NAME`` of the clean and ``adv_NAME`` of the attacked reconstruction."""
-        better: Literal["high", "low"] = "high" if self.higher_is_better else "low"
         label = self.label or self.name.replace("_", " ")
         of = f"{label} in {self.unit}" if self.unit else label
-        look = {"unit": self.unit, "digits": self.digits, "better": better}
-        return (
-            Column(self.name, f"clean {of}, of the decoded bytes against the source", label, **look),
-            Column(
-                f"adv_{self.name}",
-                f"{of} of the attacked reconstruction against the clean source",
-                f"attacked {label}",
-                **look,
-            ),
+        clean = Column(
+            self.name,
+            f"clean {of}, of the decoded bytes against the source",
+            label,
+            self.unit,
+            self.digits,
+            "high" if self.higher_is_better else "low",
         )
+        attacked = f"{of} of the attacked reconstruction against the clean source"
+        return clean, replace(clean, name=f"adv_{self.name}", meaning=attacked, label=f"attacked {label}")
 
 
 @dataclass(frozen=True)

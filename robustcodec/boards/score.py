@@ -66,7 +66,7 @@ def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str
         "drop": float(of_worst["psnr"].mean()) - robust.mean,
         **{name: float(by_sample[name].max().mean()) for name in WORST_TOO},
         "worst_attack": min(names, key=lambda name: (-names[name], name)),
-        "attacks": len(rows.drop_duplicates(list(ATTEMPT))),
+        "attacks": len(rows.drop_duplicates([axis for axis in ATTEMPT if axis in rows])),
         "samples": len(samples),
         "decode_failures": int(rows["decode_failed"].sum()),
         "beyond": "yes" if attacked.beyond or clean.beyond else "no",

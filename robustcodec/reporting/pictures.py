@@ -266,7 +266,7 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) ->
 
 
 def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
-    """:func:`~robustcodec.reporting.points.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
+    """:func:`.points.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
 
     Raises :class:`StoreError` for rows that are not results, or if ``path`` cannot be written.
     """
@@ -304,8 +304,8 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -
 def drift_plot(curves: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
     """The dB that each attack costs each frame, the mean over samples: a panel per codec, a line per attack.
 
-    ``curves``: of :meth:`Store.curves`. Threat, objective, precision and data set are named where there are several, which are
-    never averaged together; frames whose attacked stream could not be decoded are left out. Raises
+    ``curves``: of :meth:`Store.curves`. Threat, objective, precision and data set are named where there are several,
+    which are never averaged together; frames whose attacked stream could not be decoded are left out. Raises
     :class:`StoreError` if ``path`` cannot be written.
     """
     from matplotlib.lines import Line2D

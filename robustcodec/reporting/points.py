@@ -36,8 +36,8 @@ def worst_of_samples(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr
 
 
 def arrows(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr") -> pd.DataFrame:
-    """Where an arrow of rate and distortion starts and ends: of each data set, threat and ``by`` the clean mean (``bpp``,
-    ``psnr`` in dB) and the mean under the worst attack on each sample (``adv_bpp``, ``adv_psnr``).
+    """Where an arrow of rate and distortion starts and ends: of each data set, threat and ``by`` the clean mean
+    (``bpp``, ``psnr`` in dB) and the mean under the worst attack on each sample (``adv_bpp``, ``adv_psnr``).
     """
     found = worst_of_samples(rows, by, worst)
     return found.groupby([*BOARD, *by], as_index=False)[["bpp", "psnr", "adv_bpp", "adv_psnr"]].mean()
@@ -105,8 +105,8 @@ def drift(
 ) -> pd.DataFrame:
     """The dB that each frame loses to an attack: ``loss`` by ``by``, ``line`` and ``frame``, the mean over samples.
 
-    ``curves``: of :meth:`Store.curves`; ``axes``: as for :func:`attempts`. ``worst``: of :func:`worst_of_samples`, for a
-    :data:`WORST` line too. Frames whose attacked stream could not be decoded are left out.
+    ``curves``: of :meth:`Store.curves`; ``axes``: as for :func:`attempts`. ``worst``: of :func:`worst_of_samples`, for
+    a :data:`WORST` line too. Frames whose attacked stream could not be decoded are left out.
     """
     lost = curves.assign(line=attempts(curves, axes), loss=curves["psnr"] - curves["adv_psnr"])
     if worst is not None:

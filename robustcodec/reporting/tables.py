@@ -56,7 +56,10 @@ _NEEDED = ["cell", "sample", *BOARD, *CONTENDER, *_OWN, *_MEANS, "ms_ssim", "dec
 
 
 def checked(rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` in a fixed order, with their ``precision``; raises :class:`StoreError` for missing columns or a sample stored twice."""
+    """``rows`` in a fixed order, with their ``precision``.
+
+    Raises :class:`StoreError` for missing columns or a sample stored twice.
+    """
     if rows.empty:
         return pd.DataFrame(columns=_NEEDED)
     if missing := [c for c in _NEEDED if c not in rows]:
@@ -97,7 +100,9 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``LEADERBOARD``, ``precision`` where not all attacks were crafted in float32, and of each metric that was
     asked for its clean mean and its mean under each sample's worst attack. The leaderboards of
-    :mod:`robustcodec.boards`, with their entries and their own score, are something else. Raises :class:`StoreError` for rows that are not results.
+    :mod:`robustcodec.boards`, with their entries and their own score, are something else.
+
+    Raises :class:`StoreError` for rows that are not results.
     """
     rows = checked(rows)
     if rows.empty:
@@ -105,7 +110,7 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
     worst_of = dict(list(worst_case(rows).groupby([*BOARD, *CONTENDER])))
     scores = pairs(contributed(rows))
     attacked = [name for name in scores if name.startswith("adv_")]
-    under_worst = worst_rows(rows, WORST_OF).groupby([*BOARD, *CONTENDER])[attacked].mean()
+    worst_attacks = dict(list(worst_rows(rows, WORST_OF).groupby([*BOARD, *CONTENDER])))
     others = {key: set(group[RUN].itertuples(index=False)) for key, group in rows.groupby(BOARD)}
     masked: dict[Any, set[str]] = defaultdict(set)
     for suspicion in masking(rows):
@@ -120,7 +125,7 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
             dict(zip([*BOARD, *CONTENDER], key, strict=True))
             | clean.to_dict()
             | worst_of[key][list(WORST_TOO)].mean().to_dict()
-            | under_worst.loc[key].to_dict()
+            | worst_attacks[key][attacked].mean().to_dict()
             | {
                 "robust_psnr": robust.mean,
                 "robust_low": robust.low,
@@ -149,7 +154,9 @@ def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per data set, threat, objective, codec, defense, access, attack and precision.
 
     Columns: ``ATTACKS`` (and ``precision`` where it is not float32 alone), then those of ``TEMPORAL`` that have a value
-    in any row, then those of metrics that were asked for and of objectives that have scores of their own. Raises :class:`StoreError` for rows that are not results.
+    in any row, then those of metrics that were asked for and of objectives that have scores of their own.
+
+    Raises :class:`StoreError` for rows that are not results.
     """
     rows = checked(rows)
     if rows.empty:

@@ -143,8 +143,9 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
     rows = with_precision(rows)
     for where, group in rows.groupby([*_CONTENDER, "objective"], sort=True):
         *contender, objective = map(str, where)
-        means = group.groupby(["attack", "precision"])["damage"].mean()
-        mean = {_Attempt(*map(str, key)): float(value) for key, value in means.items()}
+        means = group.groupby(["attack", "precision"], as_index=False)["damage"].mean()
+        columns = means["attack"], means["precision"], means["damage"].astype(float)
+        mean = {_Attempt(attack, precision): damage for attack, precision, damage in zip(*columns, strict=True)}
         kinds = {attempt: attempt.kind for attempt in mean}
         whites = {attempt: value for attempt, value in mean.items() if kinds[attempt] == "white"}
         blacks = [value for attempt, value in mean.items() if kinds[attempt] == "black"]

@@ -9,7 +9,7 @@ the worst case of a contender in :data:`RANKED`; of an entry of a board in :data
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -24,7 +24,7 @@ from robustcodec.spec import parameters
 if TYPE_CHECKING:
     import pandas as pd
 
-Columns = Mapping[str, Column]
+Columns = dict[str, Column]
 UNKNOWN = "of a metric or an objective that is not installed here"
 
 
@@ -351,7 +351,7 @@ def pairs(names: Iterable[str]) -> list[str]:
 
 
 def worst(name: str, table: Columns) -> Column:
-    """A column of a ``table`` of worst cases; a score that a metric brought of attacked reconstructions is that under the
+    """A column of a ``table`` of worst cases: what a metric brought of attacked reconstructions is the score under the
     attack that is worst for each sample.
     """
     found = column(name, table)

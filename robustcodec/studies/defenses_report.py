@@ -74,8 +74,8 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
 
 def contenders(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per data set, threat, codec and defense, the bare codec first: columns ``data``, ``threat`` and
-    :data:`CONTENDERS`, of all attacks that each met; of the codecs that met most of them, for others may be there for the
-    clean curve alone. Raises :class:`StoreError` for rows that are not results.
+    :data:`CONTENDERS`, of all attacks that each met; of the codecs that met most of them, for others may be there for
+    the clean curve alone. Raises :class:`StoreError` for rows that are not results.
     """
     lines = []
     rows = _known(rows)

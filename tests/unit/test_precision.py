@@ -105,7 +105,7 @@ def test_the_page_says_the_precision(store: Store, rows: Rows) -> None:
     (entry,) = of_entries(view.rows, view.worst).values()
     heads = [head["name"] for head in entry["attacks"]["columns"]]
     assert heads[4] == "precision" and [line[4] for line in entry["attacks"]["rows"]] == ["bfloat16", "float32"]
-    assert "precision" in dict(glossary(view.meanings, list(view.ranking), view.rows))
+    assert "precision" in dict(glossary(view.meanings, list(view.ranking.columns), view.rows))
 
 
 def test_the_usual_precision_is_not_said(store: Store, rows: Rows) -> None:
@@ -115,7 +115,7 @@ def test_the_usual_precision_is_not_said(store: Store, rows: Rows) -> None:
     (entry,) = of_entries(view.rows, view.worst).values()
     assert "precision" not in view.ranking and terminal_scores(attack_table(frame)) is None
     assert all("precision" not in [head["name"] for head in table["columns"]] for table in entry.values())
-    assert "precision" not in dict(glossary(view.meanings, list(view.ranking), view.rows))
+    assert "precision" not in dict(glossary(view.meanings, list(view.ranking.columns), view.rows))
 
 
 def test_results_from_before_there_was_a_choice_are_read(store: Store, rows: Rows) -> None:
