@@ -55,10 +55,10 @@ def check_data(board: Board) -> None:
     )
 
 
-def victims(store: Store, board: Board) -> list[tuple[str, str]]:
+def candidates(store: Store, board: Board) -> list[tuple[str, str]]:
     """The codecs and defenses that a run met on the board's data."""
-    met = {(cell.codec, cell.defense) for cell in store.grid().cells() if cell.data == board.data}
-    return sorted(met)
+    pairs = {(cell.codec, cell.defense) for cell in store.grid().cells() if cell.data == board.data}
+    return sorted(pairs)
 
 
 def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: str) -> Entry | Refusal:

@@ -121,7 +121,7 @@ def add(
         raise BoardError(f"{run} is not a run folder (no grid.toml); give the --out of robustcodec run --board {board}")
     store, to = Store(run), Board.read(board)
     submission.check_data(to)
-    met = [victim for victim in submission.victims(store, to) if not codec or victim[0] in codec]
+    met = [pair for pair in submission.candidates(store, to) if not codec or pair[0] in codec]
     if not met:
         raise BoardError(f"{run} has no codec on {to.data}; run robustcodec run --board {board} --codec … first")
     refused = 0
