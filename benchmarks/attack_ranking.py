@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     import pandas as pd
 
-    from robustcodec.reporting import tables as report
+    from robustcodec.reporting.text import to_markdown
     from robustcodec.running import suites
     from robustcodec.running.store import Store
 
@@ -42,7 +42,7 @@ def main() -> None:
         mean = group.groupby("name")[[*SCORES, "input_psnr", "queries"]].mean()
         codecs, samples = rows["codec"].nunique(), rows["sample"].nunique()
         table = mean.sort_values("delta_psnr", ascending=False).rename_axis("attack").reset_index()
-        text.append(f"### {threat}: {samples} samples, {codecs} codecs\n\n{report.to_markdown(table)}")
+        text.append(f"### {threat}: {samples} samples, {codecs} codecs\n\n{to_markdown(table)}")
     shown = "\n".join(text)
     print(shown)
     missing = [f"{a} ({o})" for a, o in suite.members if (a, o) not in pairs]

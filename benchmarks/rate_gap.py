@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
 
-    from robustcodec.reporting import tables as report
+    from robustcodec.reporting.text import to_markdown
     from robustcodec.running.store import Store
 
     store = Store(options.run)
@@ -33,7 +33,7 @@ def main() -> None:
     gaps = {"clean gap": "mean", "attacked gap": "mean", "largest gap": "max"}
     table = rows.groupby(["codec", "attack", "threat"]).agg(scores | gaps).reset_index()
     table = table.rename(columns={"threat": "budget (dB)", **{gap: f"{gap} (%)" for gap in gaps}})
-    shown = report.to_markdown(table.sort_values(["attack", "codec", "budget (dB)"], ascending=[True, True, False]))
+    shown = to_markdown(table.sort_values(["attack", "codec", "budget (dB)"], ascending=[True, True, False]))
     print(shown)
     if options.markdown:
         about = (__doc__ or "").split("\n\n")

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec.reporting import tables as report
+from robustcodec.reporting.tables import BOARD, attack_table, leaderboard
+from robustcodec.reporting.text import to_markdown
 from robustcodec.running.store import Store
-from robustcodec.studies import defenses_report as defended
+from robustcodec.studies.defenses_report import HOLDS, TIMES, contenders
+from robustcodec.studies.defenses_report import table as table_of_defenses
 
 LEADERBOARD = ["rank", "codec", "defense", "access", "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"]
 ATTACKS = ["threat", "codec", "attack", "vi_db", "vi_low", "vi_high", "delta_psnr", "rate_ratio", "input_psnr"]
@@ -57,23 +59,23 @@ def video() -> str:
 
 def defenses(rows: pd.DataFrame, times: pd.DataFrame | None) -> str:
     """Every defense of the codecs that met it adaptively, a table for each threat."""
-    lines, _ = defended.table(rows, times)
-    met = defended.victims(rows)
+    lines, _ = table_of_defenses(rows, times)
+    met = contenders(rows)
     shown = met[met["codec"].isin(rows[rows["access"] != "oblivious"]["codec"])].drop(columns=["data", "codec"])
     lines = lines.rename(columns={"adaptive": "gain", "encode_factor": "encode", "bd_rate": "BD-rate %"})
-    lines["gain holds"] = ["yes" if verdict == defended.HOLDS else "no" for verdict in lines["verdict"]]
+    lines["gain holds"] = ["yes" if verdict == HOLDS else "no" for verdict in lines["verdict"]]
     both = shown.merge(lines[["threat", "defense", "BD-rate %", "encode", "gain", "gain holds"]], "left")
-    tables = (f"{threat}\n\n{report.to_markdown(one.drop(columns='threat'))}" for threat, one in both.groupby("threat"))
+    tables = (f"{threat}\n\n{to_markdown(one.drop(columns='threat'))}" for threat, one in both.groupby("threat"))
     return "\n".join(tables)
 
 
 def table(rows: pd.DataFrame, which: str) -> str:
     """A run's leaderboard or attacks, the columns that the README shows."""
     if which == "leaderboard":
-        boards = report.leaderboard(rows).groupby(report.BOARD)
-        return "\n".join(f"{', '.join(of)}\n\n{report.to_markdown(b[LEADERBOARD])}" for of, b in boards)
-    attacks = report.attack_table(rows).sort_values(["threat", "codec", "vi_db"], ascending=[False, True, True])
-    return report.to_markdown(attacks[ATTACKS])
+        boards = leaderboard(rows).groupby(BOARD)
+        return "\n".join(f"{', '.join(of)}\n\n{to_markdown(b[LEADERBOARD])}" for of, b in boards)
+    attacks = attack_table(rows).sort_values(["threat", "codec", "vi_db"], ascending=[False, True, True])
+    return to_markdown(attacks[ATTACKS])
 
 
 def main() -> None:
@@ -90,7 +92,7 @@ def main() -> None:
     store = Store(options.run)
     rows = store.frame(store.grid().cells())
     if options.table == "defenses":
-        times = options.run / defended.TIMES
+        times = options.run / TIMES
         print(defenses(rows, pd.read_csv(times) if times.is_file() else None))
         return
     print(table(rows, options.table))

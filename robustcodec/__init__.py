@@ -43,16 +43,16 @@ class Run:
     errors: dict[str, str]
 
     def leaderboard(self) -> pandas.DataFrame:
-        """Codecs and defenses ranked by their worst case."""
-        from robustcodec.reporting import tables as report
+        """Codecs and defenses of this run by their worst case; boards (:func:`leaderboard`) are something else."""
+        from robustcodec.reporting.tables import leaderboard
 
-        return report.leaderboard(self.frame)
+        return leaderboard(self.frame)
 
     def attacks(self) -> pandas.DataFrame:
         """What each attack did to each codec and defense; columns: :data:`robustcodec.reporting.tables.ATTACKS`."""
-        from robustcodec.reporting import tables as report
+        from robustcodec.reporting.tables import attack_table
 
-        return report.attack_table(self.frame)
+        return attack_table(self.frame)
 
 
 def run(grid: str | Path | None = None, out: str | Path | None = None, device: str = "cpu", batch_size: int = 1) -> Run:

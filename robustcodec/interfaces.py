@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,35 @@ from robustcodec.rounding import Surrogate, rounding
 
 Made = TypeVar("Made")
 Precision = Literal["float32", "bfloat16"]
+
+
+YES_NO = "yes/no"  # unit of a score that is 1.0 for yes and 0.0 for no; the mean of several is a share
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number, or name, of results: how it is called, printed and read wherever it is shown.
+
+    ``name``: in rows, CSV and Parquet; ``label``: in print, by default the name with spaces; ``digits``: decimals in
+    print; ``better``: which values speak for the codec, if there are such.
+    """
+
+    name: str
+    meaning: str = ""
+    label: str = ""
+    unit: str = ""
+    digits: int = 2
+    better: Literal["high", "low"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.name.replace("_", " "))
+
+    @property
+    def title(self) -> str:
+        """The label, with the unit where it does not say it: ``input PSNR (dB)``."""
+        said = not self.unit or self.unit == YES_NO or self.label.endswith(self.unit)
+        return self.label if said else f"{self.label} ({self.unit})"
 
 
 class Plugin:
@@ -200,6 +229,7 @@ class Objective(Plugin, ABC):
     """
 
     tau: float = 2.0
+    columns: ClassVar[tuple[Column, ...]] = ()  # what tables show of :meth:`scores`, one for each
 
     @abstractmethod
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
@@ -214,7 +244,8 @@ class Objective(Plugin, ABC):
         return self
 
     def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
-        """Scores of its own of one attacked sample, by name; called on what :meth:`bind` gave for the codec under test.
+        """Scores of its own of one attacked sample, by name; :attr:`columns` says what they are. Called on what
+        :meth:`bind` gave for the codec under test.
 
         ``x``, ``x_adv``, ``x_adv_hat`` ``(1, T, 3, H, W)``; ``stream`` the attacked bytes; None: they did not decode.
         """
@@ -417,12 +448,38 @@ class Defense(Plugin, ABC):
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1]."""
+    """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1].
+
+    ``label``: the name in print, by default the name with spaces; ``digits``: decimals in print.
+    """
 
     name: str
     unit: str
     higher_is_better: bool
     fn: Callable[[Tensor, Tensor], Tensor]
+    label: str = ""
+    digits: int = 4
+
+    @property
+    def column(self) -> Column:
+        """What tables show of it where nothing is attacked."""
+        return self.columns[0]
+
+    @property
+    def columns(self) -> tuple[Column, Column]:
+        """What tables show of it: ``NAME`` of the clean and ``adv_NAME`` of the attacked reconstruction."""
+        label = self.label or self.name.replace("_", " ")
+        of = f"{label} in {self.unit}" if self.unit else label
+        clean = Column(
+            self.name,
+            f"clean {of}, of the decoded bytes against the source",
+            label,
+            self.unit,
+            self.digits,
+            "high" if self.higher_is_better else "low",
+        )
+        attacked = f"{of} of the attacked reconstruction against the clean source"
+        return clean, replace(clean, name=f"adv_{self.name}", meaning=attacked, label=f"attacked {label}")
 
 
 @dataclass(frozen=True)

@@ -193,10 +193,7 @@ class Entry:
 
     def _axes(self, cell: Measured, data: str) -> dict[str, Any]:
         named = {"codec": self.codec, "defense": self.defense, "data": data, "seed": self.seed, "entry": self.name}
-        axes = {key: cell.axes[key] for key in ("attack", "objective", "threat", "access")}
-        if len({each.axes["precision"] for each in self.cells}) > 1:  # else it is said once
-            axes["attack"] += f" @{cell.axes['precision']}"
-        return {**axes, **named}
+        return {**cell.axes, **named}
 
 
 def rounded(value: float | None) -> float | None:

@@ -17,10 +17,10 @@ import pandas as pd
 from robustcodec.boards.audit import audit
 from robustcodec.boards.board import Board, boards_below
 from robustcodec.boards.entry import Entry
-from robustcodec.boards.tables import COLUMNS, explanation, readme, short, table
+from robustcodec.boards.tables import explanation, meanings, readme, short, table
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
-from robustcodec.page.tables import worst_of_samples
+from robustcodec.reporting.points import worst_of_samples
 
 KEPT, SITE = "index.html", "site/index.html"
 TITLE = "robustcodec leaderboards"
@@ -91,13 +91,14 @@ def view(board: Board, entries: Sequence[Entry]) -> View:
     frames = [entry.frame(board.data) for entry in entries]
     curves = [c for c in (entry.curves(board.data) for entry in entries) if len(c)]
     means = board.points.groupby("codec")[["bpp", "psnr"]].mean()
+    ranking = table(board, entries)
     anchor = means.reset_index(drop=True).assign(data=board.data, codec="anchor")
     return View(
         name=board.name,
         title=board.title,
         about=(board.about, explanation(board)),
-        ranking=table(board, entries),
-        meanings={"data": "the set of images or clips", "threat": "what an attack may return", **COLUMNS},
+        ranking=ranking,
+        meanings=meanings(ranking),
         rows=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
         curves=pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
         details={entry.name: _detail(entry) for entry in entries},
@@ -135,7 +136,7 @@ def _cell(axes: Mapping[str, str]) -> str:
 
 
 def _shots(board: Board, entry: Entry) -> Iterable[Shot]:
-    worst = worst_of_samples(entry.frame(board.data), board.worst)
+    worst = worst_of_samples(entry.frame(board.data), ["entry"], board.worst)
     lost = worst[worst["threat"] == board.threat].set_index("sample")["loss"]
     for sample, shown in entry.pictures.items():
         clips = {name: tuple(shown.get(name, ())) for name in ("clean", "adversarial", "attacked")}

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from robustcodec.errors import BadData
+from robustcodec.scores.columns import contributed, pairs
 from robustcodec.scores.robustness import Worst, interval, worst_rows
 
 WORST_IS = {"psnr": "leaves the least PSNR", "rate": "costs the most bits"}
@@ -31,42 +32,45 @@ class Score:
     beyond: bool
 
 
-LEADING = ("attack", "objective", "access")  # what makes two attempts on a sample different
+ATTEMPT = ("attack", "objective", "precision", "access")  # what makes two attempts on a sample different
 WORST_TOO = ("vi_db", "rate_ratio")  # scores whose worst case is their largest value, by themselves
 
 
 def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str, float | str]:
     """Where one entry stands in one threat: the score and what it is made of; keys: those of
-    :data:`robustcodec.boards.tables.COLUMNS` that are numbers, and ``worst_attack``.
+    :data:`robustcodec.boards.tables.COLUMNS` that are numbers, ``worst_attack``, and the scores of metrics that were
+    asked for, clean and under each sample's worst attack.
 
     ``rows``: one per cell and sample, as :meth:`robustcodec.boards.entry.Entry.frame` gives them.
     """
-    hit = worst_rows(rows, ["sample"], worst).set_index("sample")
-    samples = [str(sample) for sample in hit.index]
-    attacked = premium(hit["adv_bpp"], hit["adv_psnr"], anchor, samples)
-    clean = premium(hit["bpp"], hit["psnr"], anchor, samples)
-    robust = interval(hit["adv_psnr"])
+    of_worst = worst_rows(rows, ["sample"], worst).set_index("sample")
+    samples = [str(sample) for sample in of_worst.index]
+    attacked = premium(of_worst["adv_bpp"], of_worst["adv_psnr"], anchor, samples)
+    clean = premium(of_worst["bpp"], of_worst["psnr"], anchor, samples)
+    robust = interval(of_worst["adv_psnr"])
     by_sample = rows.groupby("sample")
-    names = Counter(hit["attack"] + ", " + hit["objective"])
+    names = Counter(of_worst["attack"] + ", " + of_worst["objective"])
+    brought = pairs(contributed(rows))
     return {
         "score": attacked.percent,
         "score_low": attacked.low,
         "score_high": attacked.high,
         "clean_score": clean.percent,
-        "bpp": float(hit["bpp"].mean()),
-        "psnr": float(hit["psnr"].mean()),
-        "ms_ssim": float(hit["ms_ssim"].mean()),
-        "adv_bpp": float(hit["adv_bpp"].mean()),
+        "bpp": float(of_worst["bpp"].mean()),
+        "psnr": float(of_worst["psnr"].mean()),
+        "ms_ssim": float(of_worst["ms_ssim"].mean()),
+        "adv_bpp": float(of_worst["adv_bpp"].mean()),
         "robust_psnr": robust.mean,
         "robust_low": robust.low,
         "robust_high": robust.high,
-        "drop": float(hit["psnr"].mean()) - robust.mean,
+        "drop": float(of_worst["psnr"].mean()) - robust.mean,
         **{name: float(by_sample[name].max().mean()) for name in WORST_TOO},
         "worst_attack": min(names, key=lambda name: (-names[name], name)),
-        "attacks": len(rows.drop_duplicates(list(LEADING))),
+        "attacks": len(rows.drop_duplicates([axis for axis in ATTEMPT if axis in rows])),
         "samples": len(samples),
         "decode_failures": int(rows["decode_failed"].sum()),
         "beyond": "yes" if attacked.beyond or clean.beyond else "no",
+        **{name: float(of_worst[name].mean()) for name in brought},
     }
 
 

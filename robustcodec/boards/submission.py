@@ -57,8 +57,8 @@ def check_data(board: Board) -> None:
 
 def candidates(store: Store, board: Board) -> list[tuple[str, str]]:
     """The codecs and defenses that a run met on the board's data."""
-    met = {(cell.codec, cell.defense) for cell in store.grid().cells() if cell.data == board.data}
-    return sorted(met)
+    pairs = {(cell.codec, cell.defense) for cell in store.grid().cells() if cell.data == board.data}
+    return sorted(pairs)
 
 
 def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: str) -> Entry | Refusal:
@@ -243,6 +243,5 @@ def _pictured(made: Entry, store: Store, rows: pd.DataFrame, board: Board) -> En
                 f"the run keeps no picture of {sample} ({row['cell']}), which {board.name} shows; run that cell again"
             )
         shown = {name: list(data_uris(clip)) for name, clip in clips.items()}
-        attack = row["attack"].partition(" @")[0]  # the precision is said elsewhere
-        pictures[sample] = {"attack": f"{attack}, {row['objective']}", **shown}
+        pictures[sample] = {"attack": f"{row['attack']}, {row['objective']}", **shown}
     return replace(made, pictures=pictures)

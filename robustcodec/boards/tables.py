@@ -9,47 +9,29 @@ import pandas as pd
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import WORST_IS
-from robustcodec.reporting.export import Better
+from robustcodec.reporting.export import best_of
 from robustcodec.reporting.text import escape, to_markdown
+from robustcodec.scores.columns import ENTRIES, pairs, select, worst
 
-COLUMNS = {
-    "rank": "by score, lowest first, inside one threat; entries with fewer or other attacks do not get onto a board",
-    "entry": "the codec and what is wrapped around it",
-    "score": "rate premium under attack in percent: bits under the worst attack against those that the anchor needs, "
-    "unattacked, for the same PSNR; lower is better",
-    "score_low": "lower end of its bootstrap 95 % interval over samples",
-    "score_high": "upper end of it",
-    "clean_score": "the same premium without an attack",
-    "bpp": "bits per pixel of the real bytes, clean",
-    "psnr": "clean PSNR in dB, of the decoded bytes against the source",
-    "ms_ssim": "clean MS-SSIM",
-    "adv_bpp": "bits per pixel of the real bytes under each sample's worst attack",
-    "robust_psnr": "PSNR in dB against the clean source under each sample's worst attack, the mean over samples",
-    "robust_low": "lower end of its bootstrap 95 % interval",
-    "robust_high": "upper end of it",
-    "drop": "psnr − robust_psnr in dB",
-    "vi_db": "amplification of the perturbation in dB under the attack that is worst in this score, the mean",
-    "rate_ratio": "real bytes attacked / clean, likewise",
-    "worst_attack": "the attack, with its objective, that is the worst for most samples",
-    "attacks": "over how many attacks (attack × objective × access) the worst case was taken",
-    "samples": "images or clips",
-    "decode_failures": "attacked streams that the decoder could not decode; 0 dB in robust_psnr",
-    "beyond": "yes if a PSNR lies outside the anchor's curve, which is then continued as a straight line",
-    "kind": "bare: gradients of the codec; defended: of the codec and through the defense; no-gradient: queries, and "
-    "what was crafted on another codec",
-    "measured_by": "who measured the entry",
-    "disputed": "how many people dispute it; why is in its details",
-    "warnings": "how many cells have one",
-}
+COLUMNS = select(
+    ENTRIES,
+    ["rank", "entry", "score", "score_low", "score_high", "clean_score", "bpp", "psnr", "ms_ssim", "adv_bpp"]
+    + ["robust_psnr", "robust_low", "robust_high", "drop", "vi_db", "rate_ratio", "worst_attack", "attacks", "samples"]
+    + ["decode_failures", "beyond", "kind", "measured_by", "disputed", "warnings"],
+)
 SHORT = ["rank", "entry", "score", "clean_score", "bpp", "psnr", "adv_bpp", "robust_psnr", "vi_db", "worst_attack"]
+BEST = best_of(["score", "clean_score", "robust_psnr", "vi_db"])
 
 
-BEST: Better = {"score": "low", "clean_score": "low", "robust_psnr": "high", "vi_db": "low"}
+def meanings(ranking: pd.DataFrame) -> dict[str, str]:
+    """What each column of a :func:`table` means."""
+    return {str(name): worst(str(name), ENTRIES).meaning for name in ranking}
 
 
 def table(board: Board, entries: Sequence[Entry]) -> pd.DataFrame:
     """One line per threat and entry, those at the board's own threat first; columns ``data``, ``threat``,
-    :data:`COLUMNS`. Of the numbers that entries state, see :func:`robustcodec.boards.score.standing`.
+    :data:`COLUMNS`, and scores of metrics that any entry was measured with. Of the numbers that entries state, see
+    :func:`robustcodec.boards.score.standing`.
     """
     lines = [
         {
@@ -65,11 +47,13 @@ def table(board: Board, entries: Sequence[Entry]) -> pd.DataFrame:
         for entry in entries
         for threat, standing in entry.scores.items()
     ]
-    frame = pd.DataFrame(lines, columns=["data", "threat", *(c for c in COLUMNS if c != "rank")])
+    brought = pairs(dict.fromkeys(n for entry in entries for scores in entry.scores.values() for n in scores))
+    columns = ["data", "threat", *COLUMNS, *(name for name in brought if name not in COLUMNS)]
+    frame = pd.DataFrame(lines, columns=[name for name in columns if name != "rank"])
     frame["rank"] = frame.groupby("threat")["score"].rank(method="min").astype(int)
     frame["first"] = frame["threat"] != board.threat
     ranked = frame.sort_values(["first", "threat", "rank", "entry"], ignore_index=True)
-    return ranked[["data", "threat", *COLUMNS]]
+    return ranked[columns]
 
 
 def explanation(board: Board) -> str:
@@ -122,7 +106,7 @@ def readme(board: Board, entries: Sequence[Entry]) -> str:
     parts += [
         "## Columns",
         "All of them are in [table.csv](table.csv).",
-        "".join(f"* `{name}`: {meaning}.\n" for name, meaning in COLUMNS.items()),
+        "".join(f"* `{name}`: {meaning}.\n" for name, meaning in meanings(whole[whole.columns[2:]]).items()),
     ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 

@@ -121,6 +121,9 @@ def _scores(outcome: Outcome) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from robustcodec.reporting.text import shown
+    from robustcodec.scores.columns import column
+
     scores = outcome.scores
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -129,13 +132,17 @@ def _scores(outcome: Outcome) -> Table:
     for key in scores:
         pair = scores[key], scores.get(f"adv_{key}")
         if pair[1] is not None and any(map(_known, pair)):
-            table.add_row(_HEADS.get(key, key), *(_number(v) for v in pair if v is not None))
+            table.add_row(column(key).title, *(shown(v, column(key).digits) for v in pair))
     return table
 
 
 def _damage(outcome: Outcome) -> Table:
     """All other scores, and what the attack cost."""
     from rich.table import Table
+
+    from robustcodec.interfaces import YES_NO
+    from robustcodec.reporting.text import shown
+    from robustcodec.scores.columns import column
 
     scores = outcome.scores
     both = {key for key in scores if f"adv_{key}" in scores}
@@ -145,41 +152,12 @@ def _damage(outcome: Outcome) -> Table:
     for key, value in scores.items():
         if key in both or key.removeprefix("adv_") in both or not _known(value):
             continue
-        answer = {0.0: "no", 1.0: "yes"}.get(value) if key in _QUESTIONS else None
-        table.add_row(_HEADS.get(key, key), answer or _number(value))
+        of = column(key)
+        text = ("yes" if value else "no") if of.unit == YES_NO else shown(value, of.digits)
+        table.add_row(of.title, text)
     table.add_row("queries", str(outcome.queries))
     return table
 
 
 def _known(value: float | None) -> bool:
     return value is not None and value == value
-
-
-def _number(value: float) -> str:
-    if 0 < abs(value) < 0.1:
-        return f"{value:.3g}"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-
-
-_QUESTIONS = ("broken", "decode_failed")
-_HEADS = {
-    "bpp": "bits per pixel",
-    "bpp_est": "… estimated",
-    "kbps": "kbit/s",
-    "psnr": "PSNR (dB)",
-    "ms_ssim": "MS-SSIM",
-    "rate_ratio": "rate, times the clean one",
-    "rate_ratio_est": "… estimated",
-    "input_psnr": "PSNR of the input (dB)",
-    "input_linf": "L∞ of the input (of 255)",
-    "input_l2": "L2 of the input",
-    "vi_db": "amplification, vi_db (dB)",
-    "delta_psnr": "loss of PSNR (dB)",
-    "delta_own_psnr": "… each against its own input",
-    "mse_out": "MSE of the two outputs",
-    "drift_last": "loss in the last frame (dB)",
-    "drift_max": "… in the worst frame",
-    "decode_failed": "decoder failed",
-    "damage": "damage, by the objective",
-    "break_db": "input PSNR at which it is broken (dB)",
-}

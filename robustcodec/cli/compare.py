@@ -69,7 +69,7 @@ def command(
         from robustcodec.scores.metrics import of_every_run
         from robustcodec.spec import expand
         from robustcodec.studies import compare_closeups as closeups
-        from robustcodec.studies import compare_report as curves
+        from robustcodec.studies import compare_report
         from robustcodec.studies.compare import compare
         from robustcodec.studies.ladders import ladders
 
@@ -88,7 +88,7 @@ def command(
             rows, failures = compare(
                 lines, samples, metrics, out, where, lambda note: progress.update(task, advance=1, note=note)
             )
-        paths = curves.write(rows, failures, metrics, source, out) if len(rows) else []
+        paths = compare_report.write(rows, failures, metrics, source, out) if len(rows) else []
         for clip, frame in shown if len(rows) else ():
             sample = next(s for s in samples if s.id == clip)
             with console.status(f"close-up of {clip} …"):
@@ -96,7 +96,7 @@ def command(
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept; the same command goes on from here")
         raise typer.Exit(130) from None
-    _publish(curves.means(rows), metrics, console, json)
+    _publish(compare_report.means(rows), metrics, console, json)
     if paths:
         console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim", markup=False)
     for failure in failures:
@@ -134,10 +134,11 @@ def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Conso
     from rich.table import Table
     from rich.text import Text
 
-    from robustcodec.studies import compare_report as curves
+    from robustcodec.reporting import text
+    from robustcodec.studies.compare_report import bd_rates, percent
 
     names = [metric.name for metric in metrics]
-    gains, _ = curves.bd_rates(points, metrics)
+    gains, _ = bd_rates(points, metrics)
     if as_json:
         import json
 
@@ -149,14 +150,14 @@ def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Conso
     title = "Means over clips, real bytes"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("codec", overflow="fold")
-    for head in ("bpp", *map(curves.label, metrics)):
+    for head in ("bpp", *(metric.column.title for metric in metrics)):
         shown.add_column(head, justify="right", no_wrap=True)
     for ladder, group in points.groupby("ladder", sort=False):
         shown.add_section()
         for row in group.to_dict("records"):
-            scores = (curves.number(row[metric.name], metric) for metric in metrics)
+            scores = (text.shown(row[metric.name], metric.digits) for metric in metrics)
             shown.add_row(Text(row["codec"]), f"{row['bpp']:.4f}", *scores)
         if ladder in gains.index:
-            values = [curves.percent(v) for v in gains.loc[[str(ladder)]].to_numpy(dtype=float)[0].tolist()]
+            values = [percent(v) for v in gains.loc[[str(ladder)]].to_numpy(dtype=float)[0].tolist()]
             shown.add_row(Text(f"{ladder}: BD-rate against {points['ladder'].iloc[0]}", style="bold"), "", *values)
     console.print(shown)

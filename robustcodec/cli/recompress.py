@@ -157,6 +157,8 @@ def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from robustcodec.reporting.text import shown
+    from robustcodec.scores.columns import column
     from robustcodec.studies.recompress import words
     from robustcodec.studies.recompress_report import LINE
 
@@ -167,16 +169,14 @@ def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:
     title = f"Generation 1 → {last}: means over samples, against the clean source"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("codec and first input", overflow="fold")
-    for head in ("PSNR (dB)", "MS-SSIM", "bpp"):
-        table.add_column(head, justify="right", no_wrap=True)
+    scores = [column(name) for name in ("psnr", "ms_ssim", "bpp")]
+    for score in scores:
+        table.add_column(score.title, justify="right", no_wrap=True)
     for between, group in points.groupby("between", sort=False):
         table.add_section()
         table.add_row(Text(f"between generations: {between}", style="bold"))
         for key, line in group.groupby(LINE[1:], sort=False):
             ends = line.set_index("generation").reindex([1, last])
-            cells = [
-                " → ".join("–" if value != value else f"{value:.{digits}f}" for value in ends[name])
-                for name, digits in (("psnr", 2), ("ms_ssim", 4), ("bpp", 3))
-            ]
+            cells = [" → ".join(shown(value, score.digits) for value in ends[score.name]) for score in scores]
             table.add_row(Text(words(*map(str, key))), *cells)
     console.print(table)

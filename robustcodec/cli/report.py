@@ -25,7 +25,7 @@ def command(
     ] = None,
     table: Annotated[
         Literal["leaderboard", "attacks", "results"],
-        typer.Option(help="What --export writes: a line per victim, per attack on it, or per cell and sample."),
+        typer.Option(help="What --export writes: a line per contender, per attack on it, or per cell and sample."),
     ] = "leaderboard",
     figures: Annotated[
         Optional[Path],  # noqa: UP045
@@ -104,26 +104,27 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
     """Write tables, pictures and the page of ``cells`` into the run folder and print the leaderboard."""
     from robustcodec import page
     from robustcodec.files import write_whole
-    from robustcodec.reporting import pictures, security
-    from robustcodec.reporting import tables as report
-    from robustcodec.running import findings as checks
-    from robustcodec.studies import defenses_report as defended
+    from robustcodec.reporting import pictures, security, tables
+    from robustcodec.running.findings import masking
+    from robustcodec.studies import defenses_report
 
     rows = store.frame(cells)
-    report.write(rows, store.root)
-    board = report.leaderboard(rows)
+    tables.write(rows, store.root)
+    board = tables.leaderboard(rows)
     if as_json:
         sys.stdout.write(board.to_json(orient="records", indent=1) + "\n")
     else:
-        console.print(report.terminal_table(board))
+        console.print(tables.terminal_table(board))
+        if (scores := tables.terminal_scores(tables.attack_table(rows))) is not None:
+            console.print(scores)
     if rows.empty:
         return
-    for suspicion in checks.masking(rows):
+    for suspicion in masking(rows):
         console.print(f"warning: {suspicion}", markup=False, highlight=False)
     folder = store.root / "pictures"
     pictures.write_all(store, cells, rows, folder)
     security.write(rows, folder)
-    defended.write(rows, store.root)
+    defenses_report.write(rows, store.root)
     site = store.root / "report" / "index.html"
     write_whole(site, page.render([page.of_run(store, cells)], f"robustcodec: {store.grid().name}").encode())
     console.print(

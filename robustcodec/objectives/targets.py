@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import ClassVar, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from robustcodec.data._images import read_image
 from robustcodec.data._video import VIDEO_SUFFIXES, read_video
 from robustcodec.errors import AttackError, BadData, BadParameter
-from robustcodec.interfaces import Codec, Objective, Output, Sample
+from robustcodec.interfaces import YES_NO, Codec, Column, Objective, Output, Sample
 from robustcodec.objectives.damage import Levelled
 from robustcodec.registry import objectives
 from robustcodec.rounding import rounding
@@ -130,6 +130,16 @@ class Target(_Aimed, Levelled):
     box: str | None = None
     background: float = 0.01
     tau: float = 2.0
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "target_psnr",
+            "PSNR in dB of the attacked reconstruction against the target picture",
+            "target PSNR",
+            "dB",
+            2,
+            "low",
+        ),
+    )
 
     def __post_init__(self) -> None:
         _Aimed.__post_init__(self)
@@ -197,6 +207,12 @@ class Collision(_Aimed):
     """
 
     margin: float = 0.3
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "same_bytes", "share of attacked streams that are the target's, byte by byte", unit=YES_NO, better="low"
+        ),
+        Column("latent_agreement", "share of latents that equal the target's", digits=4, better="low"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,19 +17,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from robustcodec.page.tables import worst_of_samples
+from robustcodec.page.tables import text
 from robustcodec.page.view import View
 from robustcodec.reporting.pictures import COLOURS
+from robustcodec.reporting.points import WORST, arrows, attempts, drift, heat_map, security, worst_of_samples
+from robustcodec.scores.columns import column
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x")
 DASHES = ("solid", "dash", "dot", "dashdot")
 NEUTRAL = "#808080"  # legible on light and on dark
-WORST = "worst attack on each sample"
-MEASURES = {
-    "delta_psnr": "loss of PSNR (dB)",
-    "vi_db": "amplification, VI (dB)",
-    "rate_ratio": "rate, attacked / clean",
-}
+HEAT = ("delta_psnr", "vi_db", "rate_ratio")  # what a heat map can show; the first is shown first
 INPUT = "input PSNR (dB): stronger attack →"
 
 
@@ -54,12 +50,11 @@ def drawings(view: View) -> list[Drawing]:
         return []
     names = list(dict.fromkeys([*view.ranking["entry"], *view.rows["entry"]]))
     styles = {name: _style(i) for i, name in enumerate(names)}
-    worst = worst_of_samples(view.rows, view.worst)
     return [
-        *_rate_distortion(view, worst, styles),
-        *_security(view.rows, worst, styles),
+        *_rate_distortion(view, styles),
+        *_security(view, styles),
         *_heat_maps(view.rows, names),
-        *_drift(view.curves, styles),
+        *_drift(view, styles),
     ]
 
 
@@ -101,16 +96,16 @@ def _trace(x: Iterable[float], y: Iterable[float], name: str, style: Mapping[str
     return go.Scatter(x=_numbers(x), y=_numbers(y), name=safe(name), marker=marker, line=line, **more)
 
 
-def _rate_distortion(view: View, worst: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
+def _rate_distortion(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
     """Per board and entry an arrow from its clean mean to its mean under the worst attack on each sample."""
-    for board, group in _boards(worst):
+    for board, group in _boards(arrows(view.rows, ["entry"], view.worst)):
         figure = go.Figure()
         anchor = view.anchor[view.anchor["data"] == board[0]] if view.anchor is not None else pd.DataFrame()
         for codec, curve in anchor.groupby("codec") if len(anchor) else ():
             line = curve.sort_values("bpp")
             style = {"colour": NEUTRAL, "symbol": "line-ns-open", "dash": "longdash"}
             figure.add_trace(_trace(line["bpp"], line["psnr"], f"{codec}, clean", style, mode="lines+markers"))
-        means = group.groupby("entry")[["bpp", "psnr", "adv_bpp", "adv_psnr"]].mean()
+        means = group.set_index("entry")[["bpp", "psnr", "adv_bpp", "adv_psnr"]]
         for entry in (name for name in styles if name in means.index):
             bpp, psnr, adv_bpp, adv_psnr = map(float, means.loc[entry])
             style = styles[entry]
@@ -138,32 +133,10 @@ def _rate_distortion(view: View, worst: pd.DataFrame, styles: Mapping[str, dict[
         yield Drawing("rd", board, alt, _json(figure))
 
 
-def _family(threat: str) -> str:
-    """What threats of different budgets share: ``psnr:40,frames=first`` → ``psnr,frames=first``."""
-    return re.sub(r":[^,]*", "", threat, count=1)
-
-
-def _lines(rows: pd.DataFrame) -> pd.Series[str]:
-    """What an attack is called: with its objective where there are several."""
-    several = rows["objective"].nunique() > 1
-    return rows["attack"] + (", " + rows["objective"] if several else "")
-
-
-def _security(rows: pd.DataFrame, worst: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
+def _security(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
     """Per data set, loss of PSNR (above) and rate factor (below) against input PSNR, where budgets differ."""
-    every = rows.assign(line=_lines(rows), loss=rows["delta_psnr"])
-    joint = worst.assign(line=WORST)
-    largest = rows.groupby(["entry", "data", "threat", "sample"])["rate_ratio"].max().rename("largest")
-    joint = joint.merge(largest.reset_index(), on=["entry", "data", "threat", "sample"]).assign(
-        rate_ratio=lambda t: t["largest"]
-    )
-    columns = ["entry", "data", "threat", "line", "sample", "input_psnr", "loss", "rate_ratio"]
-    points = pd.concat([joint[columns], every[columns]], ignore_index=True)
-    points["family"] = points["threat"].map(_family)
-    keys = ["data", "family", "entry", "line", "threat"]
-    means = points.groupby(keys, as_index=False)[["input_psnr", "loss", "rate_ratio"]].mean()
-    means = means[means.groupby(keys[:-1])["threat"].transform("nunique") > 1]
-    for (data, family), group in means.groupby(["data", "family"], sort=True):
+    points = security(view.rows, ["entry"], view.worst)
+    for (data, family), group in points.groupby(["data", "family"], sort=True):
         choices = (WORST, *sorted(set(group["line"]) - {WORST}))
         figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
         for line, entry in itertools.product(choices, styles):
@@ -171,9 +144,9 @@ def _security(rows: pd.DataFrame, worst: pd.DataFrame, styles: Mapping[str, dict
             if curve.empty:
                 continue
             shared = {"mode": "lines+markers", "meta": line, "visible": line == WORST, "legendgroup": entry}
-            for row, column in ((1, "loss"), (2, "rate_ratio")):
+            for row, score in ((1, "loss"), (2, "rate_ratio")):
                 named = {"showlegend": row == 1} | shared
-                figure.add_trace(_trace(curve["input_psnr"], curve[column], entry, styles[entry], **named), row, 1)
+                figure.add_trace(_trace(curve["input_psnr"], curve[score], entry, styles[entry], **named), row, 1)
         figure.update_xaxes(autorange="reversed")
         figure.update_layout(
             xaxis2={"title": {"text": INPUT}},
@@ -186,15 +159,14 @@ def _security(rows: pd.DataFrame, worst: pd.DataFrame, styles: Mapping[str, dict
 
 def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
     """Per board, entry down and attack across: three scores, the mean over samples in each cell."""
-    for board, group in _boards(rows.assign(line=_lines(rows))):
+    for board, group in _boards(rows.assign(line=attempts(rows))):
         figure = go.Figure()
         lines = 0
-        for column, measure in MEASURES.items():
-            matrix = group.pivot_table(index="entry", columns="line", values=column, aggfunc="mean")
+        for score in HEAT:
+            matrix = heat_map(group, score, ["entry"], ["line"])
             matrix = matrix.reindex([name for name in reversed(names) if name in matrix.index])
             lines = len(matrix)
-            decimals = 3 if column == "rate_ratio" else 2
-            numbers = [["–" if pd.isna(v) else f"{v:.{decimals}f}" for v in line] for line in matrix.to_numpy()]
+            numbers = [[text(float(value), score) for value in line] for line in matrix.to_numpy()]
             figure.add_trace(
                 go.Heatmap(
                     z=[_numbers(line) for line in matrix.to_numpy()],
@@ -206,35 +178,31 @@ def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
                     colorscale="Cividis",
                     xgap=2,
                     ygap=2,
-                    meta=measure,
-                    visible=column == "delta_psnr",
+                    meta=column(score).title,
+                    visible=score == HEAT[0],
                     colorbar={"thickness": 12},
                 )
             )
         figure.update_layout(xaxis={"side": "top", "type": "category"}, yaxis={"type": "category"})
         alt = f"Heat map of attack and entry on {board[0]} under {board[1]}; the numbers are in the cells"
-        yield Drawing("heat", board, alt, _json(figure), tuple(MEASURES.values()), lines)
+        yield Drawing("heat", board, alt, _json(figure), tuple(column(score).title for score in HEAT), lines)
 
 
-def _drift(curves: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
+def _drift(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
     """Per board of clips, the dB that each frame loses, the mean over samples: a line per entry."""
-    if curves.empty:
+    if view.curves.empty:
         return
-    lost = curves.assign(line=_lines(curves), loss=curves["psnr"] - curves["adv_psnr"])
-    for board, group in _boards(lost):
-        runs = ["entry", "sample", "cell"]
-        mean = group.groupby([*runs])["loss"].mean().rename("mean").reset_index().sort_values("mean", kind="stable")
-        worst = mean.drop_duplicates(["entry", "sample"], keep="last")[runs]
-        joint = group.merge(worst, on=runs).assign(line=WORST)
-        choices = (WORST, *sorted(set(group["line"])))
+    worst = worst_of_samples(view.rows, ["entry"], view.worst)
+    for board, group in _boards(view.curves):
+        points = drift(group, ["entry"], ("objective", "precision"), worst)
+        choices = (WORST, *sorted(set(points["line"]) - {WORST}))
         figure = go.Figure()
-        both = pd.concat([joint, group], ignore_index=True).groupby(["line", "entry", "frame"])["loss"].mean().dropna()
         for line, entry in itertools.product(choices, styles):
-            if (line, entry) not in both.index:
+            curve = points[(points["line"] == line) & (points["entry"] == entry)]
+            if curve.empty:
                 continue
-            curve = both.loc[line, entry]
             more = {"mode": "lines+markers", "meta": line, "visible": line == WORST}
-            figure.add_trace(_trace(curve.index, curve, entry, styles[entry], **more))
+            figure.add_trace(_trace(curve["frame"], curve["loss"], entry, styles[entry], **more))
         figure.update_layout(
             xaxis={"title": {"text": "frame"}, "dtick": 1 if group["frame"].nunique() <= 24 else None},
             yaxis={"title": {"text": "loss of PSNR to the attack (dB)"}},

@@ -144,7 +144,7 @@ def _shown(index: int, view: View, drawn: Sequence[Drawing]) -> dict[str, Any]:
         "lines": lines,
         "boards": boards,
         "figures": [_figure(d) for d in drawn],
-        "glossary": glossary(view.meanings, columns),
+        "glossary": glossary(view.meanings, columns, view.rows),
         "entries": {entry: _entry(view, entry, tables) for entry in entries},
     }
 

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import pandas as pd
 
 from robustcodec.page.images import data_uris
-from robustcodec.page.tables import worst_of_samples
 from robustcodec.page.view import Detail, Shot, View
-from robustcodec.reporting import tables as report
+from robustcodec.reporting.points import worst_of_samples
+from robustcodec.reporting.tables import CONTENDER, label_of, leaderboard
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result, Store
+from robustcodec.scores.columns import RANKED, contributed, worst
 
 ABOUT = (
     "Rates are real bytes, and reconstructions are decoded from those bytes alone. Budgets are as reached after the "
@@ -25,17 +26,26 @@ ABOUT = (
 )
 INTERVAL = "95 % interval"
 OWN = {
-    "entry": "the codec, the defense around it, and what its attacker knew where that makes a difference",
     INTERVAL: "bootstrap 95 % interval of robust_psnr over samples",
     "warnings": "how many kinds of warnings the checks raised; opened with the entry",
 }
-RANKING = (
+RANKING = (  # those of them that the leaderboard of the run has
     *("rank", "entry", "data", "threat", "robust_psnr", INTERVAL, "psnr", "drop", "bpp", "rate_ratio", "vi_db"),
-    *("break_db", "unbroken", "worst_attack", "attacks", "not_run", "samples", "decode_failures", "warnings"),
+    *(
+        "break_db",
+        "unbroken",
+        "worst_attack",
+        "precision",
+        "attacks",
+        "not_run",
+        "samples",
+        "decode_failures",
+        "warnings",
+    ),
 )
 MACHINE = ("robustcodec", "commit", "python", "device")  # of the provenance; the rest are libraries
 _AXES = ("codec", "defense", "access", "data", "threat", "attack", "objective", "precision", "seed")
-_Victim = tuple[str, str, str]
+_Contender = tuple[str, str, str]
 
 
 def of_run(store: Store, cells: Sequence[Cell]) -> View:
@@ -45,43 +55,44 @@ def of_run(store: Store, cells: Sequence[Cell]) -> View:
     """
     labels = _labels(cells)
     rows, curves = (_labelled(frame, labels) for frame in (store.frame(cells), store.curves(cells)))
-    board = _labelled(report.leaderboard(rows), labels)
+    board = _labelled(leaderboard(rows), labels)
     shots, originals = _pictures(store, rows)
-    met: dict[str, list[Cell]] = {}
+    by_entry: dict[str, list[Cell]] = {}
     for cell in cells:
-        met.setdefault(labels[_victim(cell)], []).append(cell)
+        by_entry.setdefault(labels[_contender(cell)], []).append(cell)
+    ranking = _ranking(board)
     return View(
         name="run",
         title="Results",
         about=ABOUT,
-        ranking=_ranking(board),
-        meanings={column: OWN.get(column) or report.LEADERBOARD[column] for column in RANKING},
+        ranking=ranking,
+        meanings={name: OWN.get(name) or worst(name, RANKED).meaning for name in map(str, ranking)},
         rows=rows,
         curves=curves,
         details={
-            entry: _detail(store, mine, board[board["entry"] == entry]["warnings"]) for entry, mine in met.items()
+            entry: _detail(store, mine, board[board["entry"] == entry]["warnings"]) for entry, mine in by_entry.items()
         },
         shots=shots,
         originals=originals,
     )
 
 
-def _victim(cell: Cell) -> _Victim:
+def _contender(cell: Cell) -> _Contender:
     return cell.codec, cell.defense, cell.access
 
 
-def _labels(cells: Iterable[Cell]) -> dict[_Victim, str]:
-    """A label per victim; where two would share one, what the attacker knew tells them apart."""
-    victims = list(dict.fromkeys(map(_victim, cells)))
-    short = {key: report.victim(*key) for key in victims}
+def _labels(cells: Iterable[Cell]) -> dict[_Contender, str]:
+    """A label per contender; where two would share one, what the attacker knew tells them apart."""
+    contenders = list(dict.fromkeys(map(_contender, cells)))
+    short = {key: label_of(*key) for key in contenders}
     shared = [label for label in short.values() if list(short.values()).count(label) > 1]
     return {key: f"{label} ({key[2]})" if label in shared else label for key, label in short.items()}
 
 
-def _labelled(frame: pd.DataFrame, labels: dict[_Victim, str]) -> pd.DataFrame:
+def _labelled(frame: pd.DataFrame, labels: dict[_Contender, str]) -> pd.DataFrame:
     if frame.empty:
         return frame.assign(entry=pd.Series(dtype=object))
-    return frame.assign(entry=[labels[key] for key in frame[report.VICTIM].itertuples(index=False, name=None)])
+    return frame.assign(entry=[labels[key] for key in frame[CONTENDER].itertuples(index=False, name=None)])
 
 
 def _ranking(board: pd.DataFrame) -> pd.DataFrame:
@@ -89,7 +100,7 @@ def _ranking(board: pd.DataFrame) -> pd.DataFrame:
     kinds = [len(text.split("; ")) if text else 0 for text in board["warnings"]]
     shown = board.assign(warnings=kinds)
     shown[INTERVAL] = [f"{low:.2f} – {high:.2f}" for low, high in ends]
-    return shown[list(RANKING)]
+    return shown[[name for name in (*RANKING, *contributed(shown)) if name in shown]]
 
 
 def _detail(store: Store, cells: Sequence[Cell], warnings: Iterable[str]) -> Detail:
@@ -157,7 +168,7 @@ def _pictures(store: Store, rows: pd.DataFrame) -> tuple[tuple[Shot, ...], dict[
     clean: dict[tuple[str, str, str], tuple[str, ...]] = {}
     if rows.empty:
         return (), {}
-    for cell, group in worst_of_samples(rows, "psnr").groupby("cell", sort=True):
+    for cell, group in worst_of_samples(rows, ["entry"]).groupby("cell", sort=True):
         decoded = store.decoded(str(cell))
         for row in group.to_dict("records"):
             clips = decoded.get(row["sample"])

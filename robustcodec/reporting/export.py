@@ -19,8 +19,9 @@ from robustcodec.errors import MissingDependency, StoreError, UserError
 from robustcodec.files import write_whole
 from robustcodec.reporting import pictures, security
 from robustcodec.reporting.pictures import Look
-from robustcodec.reporting.tables import BOARD, VICTIM, attack_table, checked, leaderboard
-from robustcodec.reporting.text import DIGITS, shown, to_markdown
+from robustcodec.reporting.tables import BOARD, CONTENDER, attack_table, checked, leaderboard
+from robustcodec.reporting.text import shown, to_markdown
+from robustcodec.scores.columns import column, contributed
 
 SUFFIXES = (".csv", ".parquet", ".tex", ".md", ".json")
 FORMATS = ("png", "pdf")
@@ -32,14 +33,24 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "attacks": attack_table,
     "results": checked,
 }
-PRINTED = {  # what of a table fits onto a page
-    "leaderboard": [*BOARD, "rank", *VICTIM, "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"],
-    "attacks": [*BOARD, "objective", *VICTIM, "attack", "bpp", "psnr", "adv_psnr", "delta_psnr", "vi_db", "rate_ratio"],
-    "results": [*BOARD, "objective", *VICTIM, "attack", "sample", "psnr", "adv_psnr", "vi_db", "rate_ratio"],
+PRINTED = {  # what of a table fits onto a page, beside the scores that were asked for
+    "leaderboard": [*BOARD, "rank", *CONTENDER, "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"],
+    "attacks": [
+        *BOARD,
+        "objective",
+        *CONTENDER,
+        "attack",
+        "precision",
+        "bpp",
+        "psnr",
+        "adv_psnr",
+        "delta_psnr",
+        "vi_db",
+        "rate_ratio",
+    ],
+    "results": [*BOARD, "objective", *CONTENDER, "attack", "sample", "psnr", "adv_psnr", "vi_db", "rate_ratio"],
 }
-# bits and clean PSNR are one trade-off: no victim is the best in either alone
-BEST: Better = {"robust_psnr": "high", "drop": "low", "vi_db": "low", "rate_ratio": "low"}
-_ABREAST = 3  # security curves of so many victims beside each other across a page
+_ABREAST = 3  # security curves of so many contenders beside each other across a page
 
 _TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\textasciigrave{}",
@@ -48,6 +59,15 @@ _TEX = {
     "…": r"\ldots{}", "∞": r"$\infty$", "λ": r"$\lambda$", "\t": " ", "\r": " ", "\n": " ",
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }  # fmt: skip
+
+
+def best_of(names: Iterable[str]) -> Better:
+    """By name, whether high or low values of these columns speak for a codec; without those that it has no say in."""
+    return {name: better for name in names if (better := column(name).better) is not None}
+
+
+# bits and clean PSNR are one trade-off: no contender is the best in either alone
+BEST = best_of(["robust_psnr", "drop", "vi_db", "rate_ratio"])
 
 
 def tex(text: str) -> str:
@@ -62,8 +82,10 @@ def table(rows: pd.DataFrame, name: str, suffix: str) -> pd.DataFrame:
     """
     if name not in TABLES:
         raise UserError(f"no table {name!r}; expected {', '.join(TABLES)}")
-    made = TABLES[name](rows)
-    return made[[c for c in PRINTED[name] if c in made]] if suffix.lower() == ".tex" else made
+    whole = TABLES[name](rows)
+    if suffix.lower() != ".tex":
+        return whole
+    return whole[[c for c in (*PRINTED[name], *contributed(whole)) if c in whole]]
 
 
 def check(path: Path) -> str:
@@ -148,23 +170,23 @@ def latex(frame: pd.DataFrame, caption: str = "", label: str = "", best: Better 
 def _tabular(frame: pd.DataFrame, caption: str, label: str, best: Better) -> str:
     texts = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
     same = [c for c in texts if len(frame) and (c in BOARD or len(frame) > 1 and frame[c].astype(str).nunique() == 1)]
-    said = [caption.rstrip("."), "; ".join(f"{name}: {frame[name].iloc[0]}" for name in same)]
+    parts = [caption.rstrip("."), "; ".join(f"{name}: {frame[name].iloc[0]}" for name in same)]
     body = frame.drop(columns=same)
     style = body.style.hide(axis="index").format_index(lambda name: tex(str(name)), axis="columns")
-    style = style.format({c: partial(_printed, digits=DIGITS.get(str(c), 2)) for c in body})
-    for column, which in best.items():
-        if column in body:
-            style = style.apply(_bold, subset=[column], which=which)
-    made: str = style.to_latex(
+    style = style.format({c: partial(_printed, digits=column(str(c)).digits) for c in body})
+    for name, which in best.items():
+        if name in body:
+            style = style.apply(_bold, subset=[name], which=which)
+    text: str = style.to_latex(
         hrules=True,
         environment="table*",
         position="tb",
         position_float="centering",
         column_format="".join("l" if c in texts else "r" for c in body),
-        caption=tex(". ".join(filter(None, said))) or None,
+        caption=tex(". ".join(filter(None, parts))) or None,
         label=re.sub(r"[^A-Za-z0-9:.-]+", "-", label) or None,
     )
-    return made.replace("\\centering", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}", 1)
+    return text.replace("\\centering", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}", 1)
 
 
 def _printed(value: object, digits: int) -> str:
@@ -172,9 +194,9 @@ def _printed(value: object, digits: int) -> str:
     return f"$-${text[1:]}" if text.startswith("-") and not isinstance(value, str) else text
 
 
-def _bold(column: pd.Series[float], which: Literal["high", "low"]) -> list[str]:
+def _bold(values: pd.Series[float], which: Literal["high", "low"]) -> list[str]:
     """The command of each value that is the best as printed."""
-    printed = column.astype(float).round(DIGITS.get(str(column.name), 2))
+    printed = values.astype(float).round(column(str(values.name)).digits)
     first = printed.max() if which == "high" else printed.min()
     return ["textbf:--rwrap;" if value == first else "" for value in printed]
 
@@ -203,33 +225,30 @@ def figures(rows: pd.DataFrame, curves: pd.DataFrame, folder: Path, formats: Seq
 def _boards(rows: pd.DataFrame, folder: Path, suffix: str) -> Iterable[Path]:
     for (data, threat), board in rows.groupby(BOARD):
         name = slug(f"{data}, {threat}")
-        victims = board[VICTIM].drop_duplicates()
+        contenders = board[CONTENDER].drop_duplicates()
         yield pictures.rate_distortion_plot(board, folder / f"rate-distortion-{name}.{suffix}", COLUMN)
         longest = max(map(len, board["attack"] + board["objective"]))
-        narrow = len(victims) <= 3 and longest <= 32
+        narrow = len(contenders) <= 3 and longest <= 32
         yield pictures.vulnerability_heatmap(
             board, folder / f"vulnerability-{name}.{suffix}", COLUMN if narrow else PAGE
         )
 
 
 def _security(rows: pd.DataFrame, folder: Path, suffix: str) -> Iterable[Path]:
-    points = security.curves(rows)
-    if points.empty:
-        return
-    for data, group in points.groupby("data"):
-        victims = sorted(group["victim"].unique())
-        for first in range(0, len(victims), _ABREAST):
-            some = victims[first : first + _ABREAST]
-            part = f"-{first // _ABREAST + 1}" if len(victims) > _ABREAST else ""
-            path = folder / f"{security.file_name(str(data))}{part}.{suffix}"
-            yield security.plot(group[group["victim"].isin(some)], path, PAGE if len(some) > 1 else COLUMN)
+    for name, points in security.points_by_figure(rows):
+        contenders = sorted(points["contender"].unique())
+        for first in range(0, len(contenders), _ABREAST):
+            some = contenders[first : first + _ABREAST]
+            part = f"-{first // _ABREAST + 1}" if len(contenders) > _ABREAST else ""
+            shown = points[points["contender"].isin(some)]
+            yield security.plot(shown, folder / f"{name}{part}.{suffix}", PAGE if len(some) > 1 else COLUMN)
 
 
 def _drift(curves: pd.DataFrame, folder: Path, suffix: str) -> Iterable[Path]:
     if curves.empty:
         return
     for data, group in curves.groupby("data"):
-        look = PAGE if len(group[VICTIM].drop_duplicates()) > 1 else COLUMN
+        look = PAGE if len(group[CONTENDER].drop_duplicates()) > 1 else COLUMN
         yield pictures.drift_plot(group, folder / f"drift-{slug(str(data))}.{suffix}", look)
 
 

@@ -27,8 +27,9 @@ from torch import Tensor
 from robustcodec.errors import BadData
 from robustcodec.files import write_whole
 from robustcodec.reporting._drawing import GAIN, GAP, GREY, PANEL_WIDTH, font_of, wrap
+from robustcodec.reporting.points import arrows, drift, ends, labels, vi_matrix
 from robustcodec.reporting.side_by_side import side_by_side
-from robustcodec.reporting.tables import BOARD, VICTIM, checked, vi_matrix, victim
+from robustcodec.reporting.tables import BOARD, checked
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Store
 
@@ -213,8 +214,8 @@ def _way(defense: str, access: str) -> str:
 
 
 def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
-    """A panel per data set and threat side by side: from each victim's clean mean an arrow to its mean under the
-    attack that leaves the least PSNR, and a faint line to the others.
+    """A panel per data set and threat side by side: from each contender's clean mean an arrow to its mean under the
+    attack that leaves the least PSNR of each sample, and a faint line to the mean under each attack alone.
 
     Colour and number are the codec, the marker the defense with its access; full is clean, hollow attacked. PSNR
     is against the clean source, bits per pixel are of the real bytes. Raises :class:`StoreError` for rows that are
@@ -248,13 +249,14 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) ->
             axis.margins(0.08)
             axis.grid(color="0.9")
             axis.set_axisbelow(True)
-            for (codec, way), group in board.groupby(["codec", "way"]):
-                number, colour = codecs[codec]
-                clean = tuple(group.groupby("sample")[["bpp", "psnr"]].mean().mean())
-                attacks = group.groupby(["attack", "objective"])[["adv_bpp", "adv_psnr"]].mean().dropna()
-                ends = sorted(attacks.itertuples(index=False, name=None), key=lambda end: -end[1])
-                for end in ends:
-                    style = {"arrowstyle": "->"} if end is ends[-1] else {"arrowstyle": "-", "alpha": 0.3}
+            single = ends(board, ["codec", "way"])
+            for arrow in arrows(board, ["codec", "way"]).to_dict("records"):
+                way, (number, colour) = arrow["way"], codecs[arrow["codec"]]
+                clean, worst = (arrow["bpp"], arrow["psnr"]), (arrow["adv_bpp"], arrow["adv_psnr"])
+                mine = single[(single["codec"] == arrow["codec"]) & (single["way"] == way)]
+                alone = set(mine[["adv_bpp", "adv_psnr"]].itertuples(index=False, name=None)) - {worst}
+                for end in [*sorted(alone), worst]:
+                    style = {"arrowstyle": "->"} if end is worst else {"arrowstyle": "-", "alpha": 0.3}
                     axis.annotate("", end, clean, arrowprops={"color": colour, "shrinkA": 0, "shrinkB": 2} | style)
                     axis.plot(*end, markers[way], color=colour, markerfacecolor="white", markersize=5)
                 axis.plot(*clean, markers[way], color=colour, markersize=8)
@@ -264,7 +266,7 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) ->
 
 
 def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
-    """:func:`report.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
+    """:func:`.points.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
 
     Raises :class:`StoreError` for rows that are not results, or if ``path`` cannot be written.
     """
@@ -302,8 +304,8 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -
 def drift_plot(curves: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
     """The dB that each attack costs each frame, the mean over samples: a panel per codec, a line per attack.
 
-    ``curves``: of :meth:`Store.curves`. Threat, objective and data set are named where there are several, which are
-    never averaged together; frames whose attacked stream could not be decoded are left out. Raises
+    ``curves``: of :meth:`Store.curves`. Threat, objective, precision and data set are named where there are several,
+    which are never averaged together; frames whose attacked stream could not be decoded are left out. Raises
     :class:`StoreError` if ``path`` cannot be written.
     """
     from matplotlib.lines import Line2D
@@ -311,15 +313,11 @@ def drift_plot(curves: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
 
     if curves.empty:
         return _say_nothing(path, look)
-    extra = [axis for axis in ("threat", "objective", "data") if curves[axis].nunique() > 1]
-    lines = curves.assign(
-        victim=[victim(*key) for key in curves[VICTIM].itertuples(index=False)],
-        line=curves[["attack", *extra]].agg(", ".join, axis=1),
-        drift=curves["psnr"] - curves["adv_psnr"],
-    )
+    named = ("threat", "objective", "precision", "data")
+    lines = drift(curves.assign(contender=labels(curves)), ["contender"], named)
     names = sorted(lines["line"].unique())
     styles = {n: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(names)}
-    panels = list(lines.groupby("victim"))
+    panels = list(lines.groupby("contender"))
     columns = min(len(panels), 3)
     down = math.ceil(len(panels) / columns)
     screen = 4.5 * columns + 1 + 0.08 * max(map(len, names)), max(3.5 * down, 1.5 + 0.25 * len(names))
@@ -334,9 +332,8 @@ def drift_plot(curves: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
             axis.set_axisbelow(True)
             axis.axhline(0, color="0.6", lw=1)
             for line, group in panel.groupby("line"):
-                mean = group.groupby("frame")["drift"].mean().dropna()
                 colour, marker = styles[line]
-                axis.plot(mean.index, mean, color=colour, marker=marker, markersize=4)
+                axis.plot(group["frame"], group["loss"], color=colour, marker=marker, markersize=4)
         for axis in axes[len(panels) :]:
             axis.remove()
         look.legend(

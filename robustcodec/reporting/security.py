@@ -6,47 +6,35 @@ Biggio & Roli, "Wild patterns", 2018 (https://arxiv.org/abs/1712.03141): a singl
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from robustcodec.reporting.pictures import COLOURS, MARKERS, SCREEN, Look, figure_of
-from robustcodec.reporting.tables import VICTIM, checked, victim
-from robustcodec.scores.robustness import worst_case
-
-WORST = "worst of all, per sample"
+from robustcodec.reporting.points import WORST, labels, security
+from robustcodec.reporting.tables import checked
 
 
-def curves(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per data set, victim, attack (with its objective) and threat, where a victim met several threats:
-    ``input_psnr`` as reached, ``adv_psnr`` and clean ``psnr`` in dB, ``rate_ratio``, ``broken`` share; means over
-    samples. The attack :data:`WORST` is the worst for each sample and score. Sorted by falling input PSNR.
+def points_by_figure(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The name (``security-DATA``) and the points of a figure per data set and family of threats, where a contender met
+    several budgets of it; the family is in the name where a data set has several. Points are of
+    :func:`~robustcodec.reporting.points.security`, with ``contender`` as their label.
 
     Raises :class:`StoreError` for rows that are not results.
     """
     rows = checked(rows)
     if rows.empty:
-        return pd.DataFrame()
-    names = [victim(*key) for key in rows[VICTIM].itertuples(index=False)]
-    rows = rows.assign(victim=names, line=rows["attack"] + ", " + rows["objective"])
-    scores = ["input_psnr", "adv_psnr", "psnr", "rate_ratio", "broken"]
-    single = rows.groupby(["data", "victim", "line", "threat"], as_index=False)[scores].mean()
-    worst = worst_case(rows).assign(line=WORST)
-    worst["victim"] = [victim(*key) for key in worst[VICTIM].itertuples(index=False)]
-    worst = worst.assign(adv_psnr=worst["robust_psnr"], broken=worst["break_db"].notna().astype(float))
-    keys = ["data", "victim", "threat"]
-    joint = worst.groupby([*keys, "line"], as_index=False)[["adv_psnr", "rate_ratio", "broken"]].mean()
-    seen = rows.groupby(keys)[["input_psnr", "psnr"]].mean()
-    at = [tuple(key) for key in joint[keys].itertuples(index=False)]
-    joint[["input_psnr", "psnr"]] = seen.loc[at].to_numpy()
-    both = pd.concat([single, joint], ignore_index=True)
-    several = both.groupby(["data", "victim", "line"])["threat"].transform("nunique") > 1
-    order = ["data", "victim", "line", "input_psnr"]
-    return both[several].sort_values(order, ascending=[True, True, True, False], ignore_index=True)
+        return
+    points = security(rows.assign(contender=labels(rows)), ["contender"])
+    for data, group in points.groupby("data"):
+        several = group["family"].nunique() > 1
+        for family, figure in group.groupby("family"):
+            yield _file_name(f"{data}-{family}" if several else str(data)), figure
 
 
 def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
-    """:func:`curves` of one data set: a column of panels per victim, attacked PSNR above, rate below.
+    """:func:`points_by_figure`: a column of panels per contender, attacked PSNR above, rate below.
 
     The budget grows to the right; the dashed line is the clean PSNR. Raises :class:`StoreError` if ``path`` cannot be
     written.
@@ -56,7 +44,7 @@ def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
     lines = [*sorted(set(points["line"]) - {WORST}), WORST]
     styles = {n: (COLOURS[i % (len(COLOURS) - 1)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(lines[:-1])}
     styles[WORST] = (COLOURS[-1], "")
-    panels = list(points.groupby("victim"))
+    panels = list(points.groupby("contender"))
     screen = 3.6 * len(panels) + 1.2 + 0.075 * max(map(len, lines)), max(5.5, 1 + 0.24 * len(lines))
     stronger = "input PSNR (dB): stronger attack →" if look.width is None else "input PSNR (dB)"
     with figure_of(*look.size(screen, 3.6, lines), path, look) as figure:
@@ -85,14 +73,11 @@ def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
     return path
 
 
-def file_name(data: str) -> str:
+def _file_name(data: str) -> str:
     """``security-DATA``, of letters, digits and dashes."""
     return "security-" + "".join(c if c.isalnum() else "-" for c in data).strip("-")
 
 
 def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """``security-DATA.png`` for each data set on which a victim met several budgets; none without."""
-    points = curves(rows)
-    if points.empty:
-        return []
-    return [plot(group, folder / f"{file_name(str(data))}.png") for data, group in points.groupby("data")]
+    """Write the PNGs of :func:`points_by_figure`; none where no contender met several budgets."""
+    return [plot(points, folder / f"{name}.png") for name, points in points_by_figure(rows)]

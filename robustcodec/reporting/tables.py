@@ -20,92 +20,46 @@ from rich.text import Text
 
 from robustcodec.errors import MissingDependency, StoreError
 from robustcodec.files import write_whole
-from robustcodec.reporting.text import DIGITS, escape, shown, to_markdown
+from robustcodec.interfaces import Column
+from robustcodec.reporting.text import escape, shown, to_markdown
 from robustcodec.running import suites
 from robustcodec.running.findings import Suspicion, masking
-from robustcodec.scores.robustness import WORST_TOO, interval, worst_case
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import with_precision
+from robustcodec.scores.columns import RANKED, RESULTS, Columns, column, contributed, pairs, select, worst
+from robustcodec.scores.robustness import WORST_OF, WORST_TOO, interval, worst_case, worst_rows
 
-BOARD = ["data", "threat"]  # victims are ranked against each other inside these
-VICTIM = ["codec", "defense", "access"]
-RUN = ["attack", "objective", "seed"]  # what makes two attempts on the same victim different
+BOARD = ["data", "threat"]  # contenders are ranked against each other inside these
+CONTENDER = ["codec", "defense", "access"]
+RUN = ["attack", "objective", "precision", "seed"]  # what makes two attempts on the same contender different
 EMPTY = "No results yet: no cell of this run has finished. Start or resume it with `robustcodec run`."
 
-LEADERBOARD = {
-    "data": "the set of images or clips",
-    "threat": "what an attack may return; enforced after rounding to 8 bits",
-    "rank": "by robust_psnr, inside one data set and threat",
-    "codec": "name.weights",
-    "defense": "what is wrapped around the codec",
-    "access": "oblivious: crafted on the bare codec; adaptive: through the defense; transfer: on another codec",
-    "bpp": "bits per pixel of the real bytes, clean",
-    "psnr": "clean PSNR in dB, of the decoded bytes against the source",
-    "ms_ssim": "clean MS-SSIM, of the decoded bytes against the source",
-    "robust_psnr": "PSNR in dB against the clean source under the attack that is worst for each sample, then the mean",
-    "robust_low": "lower end of the bootstrap 95 % interval of robust_psnr over samples",
-    "robust_high": "upper end of that interval",
-    "drop": "psnr − robust_psnr in dB",
-    "vi_db": "amplification of the perturbation in dB under the attack that is worst for each sample in this score, "
-    "then the mean",
-    "rate_ratio": "real bytes attacked / clean, likewise",
-    "break_db": "input PSNR in dB of the smallest perturbation that broke the codec (damage of at least tau times its "
-    "clean value: at tau = 2 a PSNR 3 dB lower, or twice the bits), the mean over broken samples",
-    "unbroken": "share of samples that nothing broke",
-    "worst_attack": "the attack that is the worst for most samples",
-    "suite": "the suites that were run in full",
-    "attacks": "how many attacks (attack × objective × seed) the worst case is taken over",
-    "not_run": "how many attacks others of the same data set and threat met and this one did not: "
-    "a rank with fewer attacks is flattered",
-    "samples": "how many images or clips",
-    "decode_failures": "attacked streams the decoder could not decode: 0 dB in robust_psnr, left out of the "
-    "other means of attacked reconstructions",
-    "warnings": "what the checks found, × cells",
-}
+LEADERBOARD = select(
+    RANKED,
+    [*BOARD, "rank", *CONTENDER, "bpp", "psnr", "ms_ssim", "robust_psnr", "robust_low", "robust_high", "drop", "vi_db"]
+    + ["rate_ratio", "break_db", "unbroken", "worst_attack", "suite", "attacks", "not_run", "samples"]
+    + ["decode_failures", "warnings"],
+)
+ATTACKS = select(
+    RESULTS,
+    [*BOARD, "objective", *CONTENDER, "attack", "bpp", "psnr", "adv_bpp", "adv_psnr", "delta_psnr", "delta_own_psnr"]
+    + ["vi_db", "vi_low", "vi_high", "rate_ratio", "damage", "broken", "break_db", "queries", "input_psnr"]
+    + ["input_linf", "decode_failures", "samples"],
+)
+TEMPORAL = select(  # of the attack table, where any clip has them
+    RESULTS, ["kbps", "adv_kbps", "flicker", "adv_flicker", "drift_last", "recovery"]
+)
 
-ATTACKS = {
-    "data": LEADERBOARD["data"],
-    "threat": LEADERBOARD["threat"],
-    "objective": "what the attack maximises",
-    "codec": LEADERBOARD["codec"],
-    "defense": LEADERBOARD["defense"],
-    "access": LEADERBOARD["access"],
-    "attack": "the optimiser",
-    "bpp": LEADERBOARD["bpp"],
-    "psnr": LEADERBOARD["psnr"],
-    "adv_bpp": "bits per pixel of the real bytes, attacked",
-    "adv_psnr": "PSNR in dB of the attacked reconstruction against the clean source",
-    "delta_psnr": "psnr − adv_psnr in dB: both against the clean source",
-    "delta_own_psnr": "the loss in dB when each reconstruction is compared with its own input (older papers)",
-    "vi_db": "amplification 10·log10(MSE of the reconstructions / MSE of the inputs) in dB",
-    "vi_low": "lower end of the bootstrap 95 % interval of vi_db over samples",
-    "vi_high": "upper end of that interval",
-    "rate_ratio": "real bytes attacked / clean",
-    "damage": "what the attack maximised, of the real bytes",
-    "broken": "share of samples that it broke: damage of at least tau times its clean value (at tau = 2 a PSNR 3 dB "
-    "lower, or twice the bits)",
-    "break_db": "input PSNR in dB of the perturbations that broke the codec, the mean over broken samples",
-    "queries": "of the oracle per sample, of gradients or of damage alone",
-    "input_psnr": "PSNR in dB of the attacked input: the budget as reached after 8-bit rounding",
-    "input_linf": "largest change of the input in grey levels (1/255), as reached after 8-bit rounding",
-    "decode_failures": LEADERBOARD["decode_failures"],
-    "samples": LEADERBOARD["samples"],
-}
-
-TEMPORAL = {  # of the attack table, where any clip has them
-    "kbps": "kilobits (1000 bits) per second of the real bytes at the clip's own frame rate, clean",
-    "adv_kbps": "kilobits per second of the real bytes, attacked",
-    "flicker": "mean squared change of the error from one frame to the next, in squared grey levels (0–255), clean",
-    "adv_flicker": "the same of the attacked reconstruction, against the clean source",
-    "drift_last": "delta_psnr in dB of the last frame alone",
-    "recovery": "frames after the last perturbed one until each frame loses less than 0.5 dB to the attack; the mean "
-    "over clips that recover, – where none does or no frame follows",
-}
-
-_MEANS = [c for c in ATTACKS if c not in (*BOARD, *VICTIM, *RUN, "vi_low", "vi_high", "decode_failures", "samples")]
-_NEEDED = ["cell", "sample", *BOARD, *VICTIM, *RUN, *_MEANS, "ms_ssim", "decode_failed", "warnings"]
+_MEANS = [c for c in ATTACKS if c not in (*BOARD, *CONTENDER, *RUN, "vi_low", "vi_high", "decode_failures", "samples")]
+_OWN = [axis for axis in RUN if axis != "precision"]  # older results are of the only precision that there was
+_NEEDED = ["cell", "sample", *BOARD, *CONTENDER, *_OWN, *_MEANS, "ms_ssim", "decode_failed", "warnings"]
 
 
 def checked(rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` in a fixed order; raises :class:`StoreError` for missing columns or a sample stored twice."""
+    """``rows`` in a fixed order, with their ``precision``.
+
+    Raises :class:`StoreError` for missing columns or a sample stored twice.
+    """
     if rows.empty:
         return pd.DataFrame(columns=_NEEDED)
     if missing := [c for c in _NEEDED if c not in rows]:
@@ -115,7 +69,19 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
         )
     if twice := int(rows.duplicated(["cell", "sample"]).sum()):
         raise StoreError(f"{twice} rows repeat a sample of a cell already there; give each cell's result once")
-    return rows.sort_values(["cell", "sample"], kind="stable", ignore_index=True)
+    return with_precision(rows).sort_values(["cell", "sample"], kind="stable", ignore_index=True)
+
+
+def says_precision(rows: pd.DataFrame) -> bool:
+    """Whether tables of ``rows`` say the precision: where any attack was crafted in another one than is usual."""
+    return bool((rows["precision"] != Cell.precision).any())
+
+
+def _saying_precision(columns: Iterable[str], rows: pd.DataFrame, after: str) -> list[str]:
+    names = list(columns)
+    if says_precision(rows):
+        names.insert(names.index(after) + 1, "precision")
+    return names
 
 
 def _per_sample(group: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -130,35 +96,44 @@ def _warnings(group: pd.DataFrame) -> str:
 
 
 def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per data set, threat, codec, defense and access, the most robust first; columns: ``LEADERBOARD``.
+    """One line per data set, threat, codec, defense and access, the most robust first.
+
+    Columns: ``LEADERBOARD``, ``precision`` where not all attacks were crafted in float32, and of each metric that was
+    asked for its clean mean and its mean under each sample's worst attack. The leaderboards of
+    :mod:`robustcodec.boards`, with their entries and their own score, are something else.
 
     Raises :class:`StoreError` for rows that are not results.
     """
     rows = checked(rows)
     if rows.empty:
         return pd.DataFrame(columns=list(LEADERBOARD))
-    worst = dict(list(worst_case(rows).groupby([*BOARD, *VICTIM])))
+    worst_of = dict(list(worst_case(rows).groupby([*BOARD, *CONTENDER])))
+    scores = pairs(contributed(rows))
+    attacked = [name for name in scores if name.startswith("adv_")]
+    worst_attacks = dict(list(worst_rows(rows, WORST_OF).groupby([*BOARD, *CONTENDER])))
     others = {key: set(group[RUN].itertuples(index=False)) for key, group in rows.groupby(BOARD)}
     masked: dict[Any, set[str]] = defaultdict(set)
     for suspicion in masking(rows):
-        masked[suspicion.victim].add(suspicion.what)
+        masked[suspicion.contender].add(suspicion.what)
     lines: list[dict[Any, Any]] = []
-    for key, group in rows.groupby([*BOARD, *VICTIM]):
-        clean = _per_sample(group, ["bpp", "psnr", "ms_ssim"]).mean()
-        robust = interval(worst[key]["robust_psnr"])
+    for key, group in rows.groupby([*BOARD, *CONTENDER]):
+        clean = _per_sample(group, ["bpp", "psnr", "ms_ssim", *(c for c in scores if c not in attacked)]).mean()
+        robust = interval(worst_of[key]["robust_psnr"])
         met = set(group[RUN].itertuples(index=False))
-        names = Counter(worst[key]["worst_attack"].dropna())
+        names = Counter(worst_of[key]["worst_attack"].dropna())
         lines.append(
-            dict(zip([*BOARD, *VICTIM], key, strict=True))
+            dict(zip([*BOARD, *CONTENDER], key, strict=True))
             | clean.to_dict()
-            | worst[key][list(WORST_TOO)].mean().to_dict()
+            | worst_of[key][list(WORST_TOO)].mean().to_dict()
+            | worst_attacks[key][attacked].mean().to_dict()
             | {
                 "robust_psnr": robust.mean,
                 "robust_low": robust.low,
                 "robust_high": robust.high,
                 "drop": clean["psnr"] - robust.mean,
                 "worst_attack": min(names, key=lambda name: (-names[name], name), default="–"),
-                "unbroken": float(worst[key]["break_db"].isna().mean()),
+                "unbroken": float(worst_of[key]["break_db"].isna().mean()),
+                "precision": ", ".join(sorted(set(group["precision"]))),
                 "suite": ", ".join(suites.complete({(run[0], run[1]) for run in met})) or "–",
                 "attacks": len(met),
                 "not_run": len(others[key[:2]] - met),
@@ -168,25 +143,30 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
             }
         )
     board = pd.DataFrame(lines).sort_values(
-        [*BOARD, "robust_psnr", *VICTIM], ascending=[True, True, False, True, True, True], ignore_index=True
+        [*BOARD, "robust_psnr", *CONTENDER], ascending=[True, True, False, True, True, True], ignore_index=True
     )
     board["rank"] = board.groupby(BOARD)["robust_psnr"].rank(method="min", ascending=False, na_option="bottom")
     board["rank"] = board["rank"].astype(int)
-    return board[list(LEADERBOARD)]
+    return board[[*_saying_precision(LEADERBOARD, rows, "worst_attack"), *scores]]
 
 
 def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per data set, threat, objective, codec, defense, access and attack; columns: ``ATTACKS``, then those of
-    ``TEMPORAL`` that have a value in any row.
+    """One line per data set, threat, objective, codec, defense, access, attack and precision.
+
+    Columns: ``ATTACKS`` (and ``precision`` where it is not float32 alone), then those of ``TEMPORAL`` that have a value
+    in any row, then those of metrics that were asked for and of objectives that have scores of their own.
 
     Raises :class:`StoreError` for rows that are not results.
     """
     rows = checked(rows)
+    if rows.empty:
+        return pd.DataFrame(columns=list(ATTACKS))
     temporal = [c for c in TEMPORAL if c in rows and rows[c].notna().any()]
-    keys = [*BOARD, "objective", *VICTIM, "attack"]
+    extra = [*temporal, *contributed(rows)]
+    keys = [*BOARD, "objective", *CONTENDER, "attack", "precision"]
     lines: list[dict[Any, Any]] = []
     for key, group in rows.groupby(keys):
-        samples = _per_sample(group, [*_MEANS, *temporal])
+        samples = _per_sample(group, [*_MEANS, *extra])
         vi = interval(samples["vi_db"])
         lines.append(
             dict(zip(keys, key, strict=True))
@@ -198,42 +178,25 @@ def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "samples": len(samples),
             }
         )
-    return pd.DataFrame(lines, columns=[*ATTACKS, *temporal])
+    return pd.DataFrame(lines, columns=[*_saying_precision(ATTACKS, rows, "attack"), *extra])
 
 
-def victim(codec: str, defense: str, access: str) -> str:
-    """A short name: the codec, the defense if any, the access where it makes a difference."""
+def label_of(codec: str, defense: str, access: str) -> str:
+    """A short name of a contender: the codec, the defense if any, the access where it makes a difference."""
     defended = defense != "none"
     name = f"{codec} + {defense}" if defended else codec
     return f"{name} ({access})" if defended or access.startswith("transfer:") else name
 
 
-def vi_matrix(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean ``vi_db``: a row per codec (with its defense), a column per attack and threat; NaN where not run.
-
-    The objective and the data set are named only where there are several, which are never averaged together.
-    """
-    rows = checked(rows)
-    several = {axis: rows[axis].nunique() > 1 for axis in ("objective", "data")}
-    labelled = pd.DataFrame(
-        {
-            "codec": [victim(*key) for key in rows[VICTIM].itertuples(index=False)],
-            "attack": rows["attack"] + (", " + rows["objective"] if several["objective"] else ""),
-            "threat": rows["threat"] + (", " + rows["data"] if several["data"] else ""),
-            "vi_db": rows["vi_db"].astype(float),
-        }
-    )
-    return labelled.pivot_table(index="codec", columns=["attack", "threat"], values="vi_db", aggfunc="mean")
-
-
-def _sections(table: pd.DataFrame) -> Iterable[str]:
+def _sections(table: pd.DataFrame, always: Columns) -> Iterable[str]:
+    """A table per data set and threat, without columns that have no number there and are not ``always`` shown."""
     for (data, threat), group in table.groupby(BOARD):
-        still = [c for c in TEMPORAL if c in group and group[c].isna().all()]  # images beside clips
-        yield f"### {escape(str(data))}, {escape(str(threat))}\n\n{to_markdown(group.drop(columns=[*BOARD, *still]))}"
+        unused = [c for c in group if c not in always and group[c].isna().all()]  # images beside clips
+        yield f"### {escape(str(data))}, {escape(str(threat))}\n\n{to_markdown(group.drop(columns=[*BOARD, *unused]))}"
 
 
-def _meanings(columns: dict[str, str]) -> str:
-    return "".join(f"* `{name}`: {meaning}.\n" for name, meaning in columns.items())
+def _meanings(columns: Iterable[Column]) -> str:
+    return "".join(f"* `{column.name}`: {column.meaning}.\n" for column in columns)
 
 
 def _signs(suspicions: Iterable[Suspicion]) -> Iterable[str]:
@@ -250,12 +213,12 @@ def markdown(board: pd.DataFrame, attacks: pd.DataFrame, suspicions: Iterable[Su
         "# Leaderboard",
         "Rates are real bytes, and reconstructions are decoded from those bytes alone. Budgets are as reached "
         "after the attacked input was rounded to 8 bits. Higher robust_psnr is better.",
-        *_sections(board),
-        _meanings(LEADERBOARD),
+        *_sections(board, LEADERBOARD),
+        _meanings(worst(str(name), RANKED) for name in board),
         "# Attacks",
-        *_sections(attacks),
+        *_sections(attacks, ATTACKS),
         *_signs(suspicions),
-        _meanings(ATTACKS | {c: meaning for c, meaning in TEMPORAL.items() if c in attacks}),
+        _meanings(column(str(name)) for name in attacks),
     ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
@@ -310,10 +273,10 @@ def terminal_table(board: pd.DataFrame) -> Table:
         for line in group.to_dict("records"):
             table.add_row(
                 str(line["rank"]),
-                Text(victim(line["codec"], line["defense"], line["access"]).replace(" + ", "\n+ ")),
-                *(shown(line[name], DIGITS.get(name, 2)) for name in ("bpp", "psnr", "robust_psnr")),
+                Text(label_of(line["codec"], line["defense"], line["access"]).replace(" + ", "\n+ ")),
+                *(shown(line[name], column(name).digits) for name in ("bpp", "psnr", "robust_psnr")),
                 f"{shown(line['robust_low'], 1)}–{shown(line['robust_high'], 1)}",
-                *(shown(line[name]) for name in ("drop", "vi_db", "rate_ratio")),
+                *(shown(line[name], column(name).digits) for name in ("drop", "vi_db", "rate_ratio")),
                 Text(line["worst_attack"]),
                 f"{line['attacks']}" + (f"/{line['attacks'] + line['not_run']}" if line["not_run"] else ""),
                 str(line["samples"]),
@@ -321,4 +284,27 @@ def terminal_table(board: pd.DataFrame) -> Table:
             )
     legend = "met: attacks, of those others met; n: samples; !: kinds of warnings, see leaderboard.md"
     table.caption, table.caption_justify = legend if len(board) else EMPTY, "left"
+    return table
+
+
+def terminal_scores(attacks: pd.DataFrame) -> Table | None:
+    """What metrics and objectives brought into an :func:`attack_table`, for a terminal; None where they brought
+    nothing. One line per attack.
+    """
+    names = contributed(attacks)
+    if not names:
+        return None
+    table = Table(title="Other scores", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("codec + defense", "attack, objective"):
+        table.add_column(head, overflow="fold")
+    for name in names:
+        table.add_column(Text(column(name).title), justify="right")
+    for (data, threat), group in attacks.groupby(BOARD):
+        table.add_section()
+        table.add_row(Text(f"{data}, {threat}", style="bold"))
+        for line in group.to_dict("records"):
+            attempt = ", ".join(line[axis] for axis in ("attack", "objective", "precision") if axis in line)
+            contender = label_of(line["codec"], line["defense"], line["access"])
+            scores = (shown(line[name], column(name).digits) for name in names)
+            table.add_row(Text(contender), Text(attempt), *scores)
     return table

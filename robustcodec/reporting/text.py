@@ -6,16 +6,7 @@ import re
 
 import pandas as pd
 
-DIGITS = {  # decimals of a column in print; 2 of all others
-    "damage": 5,
-    "queries": 0,
-    "bpp": 3,
-    "adv_bpp": 3,
-    "ms_ssim": 4,
-    "input_linf": 1,
-    "rate_ratio": 3,
-    "recovery": 1,
-}
+from robustcodec.scores.columns import column
 
 
 def shown(value: object, digits: int = 2) -> str:
@@ -37,7 +28,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
     names = [", ".join(str(p) for p in (c if isinstance(c, tuple) else (c,)) if p != "") for c in frame.columns]
     ruler = ["---:" if pd.api.types.is_numeric_dtype(dtype) else "---" for dtype in frame.dtypes]
     body = [
-        [escape(shown(value, DIGITS.get(name, 2))) for name, value in zip(names, line, strict=True)]
+        [escape(shown(value, column(name).digits)) for name, value in zip(names, line, strict=True)]
         for line in frame.itertuples(index=False, name=None)
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in [[escape(n) for n in names], ruler, *body])

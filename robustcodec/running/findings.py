@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part
+from robustcodec.running.store import with_precision
 
 if TYPE_CHECKING:
     import pandas
@@ -91,17 +94,55 @@ def gradient_health(oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> li
 
 @dataclass(frozen=True)
 class Suspicion:
-    """A sign that the numbers of a ``victim`` (data, threat, codec, defense, access) flatter it: ``what``, in short,
+    """A sign that the numbers of a ``contender`` (data, threat, codec, defense, access) flatter it: ``what``, in short,
     and the ``numbers`` behind it.
     """
 
-    victim: tuple[str, ...]
+    contender: tuple[str, ...]
     what: str
     numbers: str
 
     def __str__(self) -> str:
-        data, threat, codec, defense, access = self.victim
+        data, threat, codec, defense, access = self.contender
         return f"{codec} + {defense} ({access}, {threat}, {data}): {self.what} ({self.numbers})"
+
+
+@dataclass(frozen=True, order=True)
+class _Attempt:
+    """An attack in a precision; the usual one is not said."""
+
+    attack: str
+    precision: str
+
+    def __str__(self) -> str:
+        return self.attack if self.precision == Cell.precision else f"{self.attack} in {self.precision}"
+
+    @cached_property
+    def part(self) -> Part | None:
+        """The attack; None if it is not installed here."""
+        part = Part("attack", self.attack)
+        try:
+            _ = part.built
+        except UserError:
+            return None
+        return part
+
+    @property
+    def kind(self) -> str:
+        """``baseline``, ``white`` or ``black``; empty for an attack that is not installed here."""
+        if self.part is None:
+            return ""
+        return "baseline" if self.part.built.baseline else str(self.part.built.access)
+
+    def extends(self, other: _Attempt) -> bool:
+        """True if the two differ in their effort alone, and this one spends more."""
+        if self.part is None or other.part is None:
+            return False
+        if (self.part.spec.name, self.precision) != (other.part.spec.name, other.precision):
+            return False
+        mine, its, effort = self.part.params, other.part.params, self.part.built.effort
+        differ = [k for k in mine if mine[k] != its[k]]
+        return bool(differ) and all(k in effort and float(mine[k]) > float(its[k]) for k in differ)  # type: ignore[arg-type]
 
 
 def masking(rows: pandas.DataFrame) -> list[Suspicion]:
@@ -110,70 +151,47 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
 
     Attacks are compared by the mean of what they were after: ``damage`` on real bytes.
     """
-    found: list[Suspicion] = []
+    suspicions: list[Suspicion] = []
     if rows.empty:
-        return found
-    for where, group in rows.groupby([*_VICTIM, "objective"], sort=True):
-        *victim, objective = map(str, where)
-        mean = {str(k): float(v) for k, v in group.groupby("attack")["damage"].mean().items()}
-        parts = {name: _installed(name.split(" @")[0]) for name in mean}
-        kinds = {name: _kind(part) for name, part in parts.items()}
-        floor = max((v for k, v in mean.items() if kinds[k] == "baseline"), default=-math.inf)
-        whites = {k: v for k, v in mean.items() if kinds[k] == "white"}
-        signs = [("noise beats ", name, floor) for name, value in whites.items() if value < floor]
-        blacks = [v for k, v in mean.items() if kinds[k] == "black"]
+        return suspicions
+    rows = with_precision(rows)
+    for where, group in rows.groupby([*_CONTENDER, "objective"], sort=True):
+        *contender, objective = map(str, where)
+        means = group.groupby(["attack", "precision"], as_index=False)["damage"].mean()
+        columns = means["attack"], means["precision"], means["damage"].astype(float)
+        mean = {_Attempt(attack, precision): damage for attack, precision, damage in zip(*columns, strict=True)}
+        kinds = {attempt: attempt.kind for attempt in mean}
+        whites = {attempt: value for attempt, value in mean.items() if kinds[attempt] == "white"}
+        blacks = [value for attempt, value in mean.items() if kinds[attempt] == "black"]
+        floor = max((value for attempt, value in mean.items() if kinds[attempt] == "baseline"), default=-math.inf)
+        signs = [("noise beats ", attempt, floor) for attempt, value in whites.items() if value < floor]
         if whites and blacks and max(blacks) > _more(max(whites.values())):
             signs.append(("black-box beats ", max(whites, key=whites.__getitem__), max(blacks)))
         signs += [
             (f"{longer} does less than ", shorter, mean[longer])
             for shorter in mean
             for longer in mean
-            if _extends(parts[longer], parts[shorter]) and mean[shorter] > _more(mean[longer])
+            if longer.extends(shorter) and mean[shorter] > _more(mean[longer])
         ]
-        found += [
-            Suspicion(tuple(victim), what + name, f"{objective} {value:.3g} against {mean[name]:.3g}")
-            for what, name, value in signs
+        suspicions += [
+            Suspicion(tuple(contender), f"{what}{attempt}", f"{objective} {value:.3g} against {mean[attempt]:.3g}")
+            for what, attempt, value in signs
         ]
     defended = rows[rows["defense"] != "none"]
-    for where, group in defended.groupby([*_VICTIM[:4], "objective", "attack"], sort=True):
-        *victim, objective, attack = map(str, where)
-        mean = {str(k): float(v) for k, v in group.groupby("access")["damage"].mean().items()}
-        for access, value in mean.items():
-            if access.startswith("adaptive") and mean.get("oblivious", -math.inf) > _more(value):
-                numbers = f"{objective} {mean['oblivious']:.3g} against {value:.3g}"
-                found.append(Suspicion((*victim, access), f"oblivious {attack} beats adaptive", numbers))
-    return found
+    for where, group in defended.groupby([*_CONTENDER[:4], "objective", "attack", "precision"], sort=True):
+        *contender, objective, attack, precision = map(str, where)
+        by_access = {str(k): float(v) for k, v in group.groupby("access")["damage"].mean().items()}
+        for access, value in by_access.items():
+            if access.startswith("adaptive") and by_access.get("oblivious", -math.inf) > _more(value):
+                numbers = f"{objective} {by_access['oblivious']:.3g} against {value:.3g}"
+                what = f"oblivious {_Attempt(attack, precision)} beats adaptive"
+                suspicions.append(Suspicion((*contender, access), what, numbers))
+    return suspicions
 
 
-_VICTIM = ["data", "threat", "codec", "defense", "access"]
+_CONTENDER = ["data", "threat", "codec", "defense", "access"]
 
 
 def _more(value: float) -> float:
     """Clearly above ``value``."""
     return value + MARGIN * abs(value)
-
-
-def _installed(attack: str) -> Part | None:
-    """An attack by name; None if it is not installed here."""
-    part = Part("attack", attack)
-    try:
-        _ = part.built
-    except UserError:
-        return None
-    return part
-
-
-def _kind(attack: Part | None) -> str:
-    """``baseline``, ``white`` or ``black``; empty for an attack that is not installed here."""
-    if attack is None:
-        return ""
-    return "baseline" if attack.built.baseline else str(attack.built.access)
-
-
-def _extends(longer: Part | None, shorter: Part | None) -> bool:
-    """True if two attacks differ in their effort alone, and the first spends more."""
-    if longer is None or shorter is None or longer.spec.name != shorter.spec.name:
-        return False
-    a, b = longer.params, shorter.params
-    differ = [k for k in a if a[k] != b[k]]
-    return bool(differ) and all(k in longer.built.effort and float(a[k]) > float(b[k]) for k in differ)  # type: ignore[arg-type]

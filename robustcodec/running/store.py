@@ -185,10 +185,14 @@ class Store:
         return self.root / "crafted" / craft_id[:2] / f"{craft_id}.safetensors"
 
 
+def with_precision(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """``rows`` with the column ``precision``: what lacks it was made when there was one alone."""
+    return rows if "precision" in rows else rows.assign(precision=Cell.precision)
+
+
 def _axes(cell: Cell) -> dict[str, Any]:
-    """As columns; an attack crafted in reduced precision says so in its name."""
-    axes = {k: v for k, v in asdict(cell).items() if k not in ("limit", "precision")}
-    return axes if cell.precision == "float32" else axes | {"attack": f"{cell.attack} @{cell.precision}"}
+    """As columns; of how many samples a cell is, its rows say."""
+    return {axis: value for axis, value in asdict(cell).items() if axis != "limit"}
 
 
-_TEXT = ("codec", "attack", "objective", "threat", "defense", "access", "data", "sample", "warnings")
+_TEXT = ("codec", "attack", "objective", "threat", "defense", "access", "data", "precision", "sample", "warnings")

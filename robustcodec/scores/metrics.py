@@ -73,19 +73,19 @@ def of_every_run(names: Iterable[str] = (), device: str | torch.device = "cpu") 
 @metrics.register("mse")
 def mse() -> Metric:
     """Mean squared error on the [0, 1] scale, over the whole clip."""
-    return Metric("mse", "", False, squared_error)
+    return Metric("mse", "", False, squared_error, "MSE", 6)
 
 
 @metrics.register("psnr")
 def psnr() -> Metric:
     """Peak signal-to-noise ratio in dB, of the clip's MSE over all frames and channels; at most 100 dB."""
-    return Metric("psnr", "dB", True, lambda reference, test: decibels(squared_error(reference, test)))
+    return Metric("psnr", "dB", True, lambda reference, test: decibels(squared_error(reference, test)), "PSNR", 2)
 
 
 @metrics.register("linf")
 def linf() -> Metric:
     """Largest absolute difference, on the [0, 1] scale."""
-    return Metric("linf", "", False, lambda reference, test: difference(reference, test).abs().flatten(1).amax(1))
+    return Metric("linf", "", False, lambda reference, test: difference(reference, test).abs().flatten(1).amax(1), "L∞")
 
 
 @metrics.register("ms_ssim")
@@ -96,7 +96,7 @@ def ms_ssim() -> Metric:
     still fits the fifth scale (9 above 128, 7 above 96, 5 above 64, 3 above 32), so scores of small frames
     compare with each other at one size only. Sides up to 32 score NaN.
     """
-    return Metric("ms_ssim", "", True, partial(_frame_mean, _ms_ssim_frame))
+    return Metric("ms_ssim", "", True, partial(_frame_mean, _ms_ssim_frame), "MS-SSIM")
 
 
 @metrics.register("lpips")
@@ -109,8 +109,8 @@ def lpips(net: Net = "alex") -> Metric:
     """
     if net not in _LPIPS_MIN_SIDE:
         raise ValueError(f"net={net!r} is no LPIPS backbone; expected one of {', '.join(_LPIPS_MIN_SIDE)}")
-    name = "lpips" if net == "alex" else f"lpips_{net}"
-    return Metric(name, "", False, partial(_frame_mean, partial(_lpips_frame, net)))
+    name, label = ("lpips", "LPIPS") if net == "alex" else (f"lpips_{net}", f"LPIPS ({net})")
+    return Metric(name, "", False, partial(_frame_mean, partial(_lpips_frame, net)), label)
 
 
 def _frame_mean(score: Callable[[Tensor, Tensor], Tensor], reference: Tensor, test: Tensor) -> Tensor:

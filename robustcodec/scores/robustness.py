@@ -66,30 +66,15 @@ def sample_scores(
     ``bits`` and ``adv_bits`` are of the real streams, ``…_est`` of the codec's estimate (NaN if it has none).
     ``fps``: frames per second, if known. ``clean``: :func:`clean_scores` of this sample, if at hand.
 
-    ========================  ====================================================================================
-    key                       meaning
-    ========================  ====================================================================================
-    ``bpp``, ``adv_bpp``      real bits per pixel, clean and attacked; ``bpp_est``, ``adv_bpp_est`` estimated
-    ``kbps``, ``adv_kbps``    real kilobits per second; NaN without ``fps``
-    ``M``, ``adv_M``          each metric of ``x_hat`` and of ``x_adv_hat``, both against the clean ``x``
-    ``vi_db``                 10 log10(MSE(x_adv_hat, x_hat) / MSE(x_adv, x)): how much the codec amplifies, in dB
-    ``delta_psnr``            psnr(x, x_hat) - psnr(x, x_adv_hat)
-    ``delta_own_psnr``        psnr(x, x_hat) - psnr(x_adv, x_adv_hat): each against its own input
-    ``rate_ratio``            adv_bits / bits, real; ``rate_ratio_est`` of the estimates
-    ``input_psnr``            PSNR of the perturbation in dB; 100 if there is none
-    ``input_linf``            its largest change in units of 1/255
-    ``input_l2``              its Euclidean norm on the [0, 1] scale
-    ``mse_out``               MSE(x_adv_hat, x_hat)
-    ``flicker``               :func:`temporal.flicker` of ``x_hat``; ``adv_flicker`` of ``x_adv_hat``
-    ``drift_last``            :func:`temporal.drift` of the last frame in dB; ``drift_max`` of the worst frame
-    ``recovery``              :func:`temporal.recovery` in frames
-    ``decode_failed``         1.0 if the decoder failed on the attacked stream, else 0.0
-    ========================  ====================================================================================
+    Keys are those of :data:`robustcodec.scores.columns.RESULTS` that are measured on one sample, and of each metric
+    ``M`` both ``M`` of ``x_hat`` and ``adv_M`` of ``x_adv_hat``, against the clean ``x``; definitions in formulas:
+    ``vi_db`` 10 log10(MSE(x_adv_hat, x_hat) / MSE(x_adv, x)), ``delta_psnr`` psnr(x, x_hat) − psnr(x, x_adv_hat),
+    ``delta_own_psnr`` psnr(x, x_hat) − psnr(x_adv, x_adv_hat), ``mse_out`` MSE(x_adv_hat, x_hat).
 
     Edges: without a perturbation ``vi_db`` is NaN. Equal reconstructions count, in ``vi_db``, as differing by one
     8-bit level in one value, the least that 8-bit clips can differ by: finite, and no lower than what was seen.
     After a failed decode every score of ``x_adv_hat`` is NaN; rates and input scores stand. PSNRs stop at 100 dB.
-    Flicker, drift and recovery of a clip of one frame are NaN.
+    Flicker, drift and recovery of a clip of one frame are NaN, and so are kilobits per second without ``fps``.
 
     Raises :class:`ValueError` unless each clip is a single sample of one shape.
     """
@@ -215,7 +200,7 @@ def worst_rows(rows: pd.DataFrame, of: Sequence[str], by: Worst = "psnr") -> pd.
     """
     shown = rows["adv_psnr"].astype(float).mask(rows["decode_failed"] == 1, FAILED_PSNR)
     by_column, rising = ("adv_psnr", True) if by == "psnr" else ("adv_bpp", False)
-    ties = [c for c in ("attack", "objective", "access") if c in rows]
+    ties = [c for c in ("attack", "objective", "precision", "access") if c in rows]
     directions = [*[True] * len(of), rising, *[True] * len(ties)]
     ranked = rows.assign(adv_psnr=shown).sort_values([*of, by_column, *ties], ascending=directions, kind="stable")
     return ranked.drop_duplicates(list(of)).reset_index(drop=True)

@@ -28,7 +28,7 @@ from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric, Sample
 from robustcodec.reporting._drawing import GAP, font_of, wrap
 from robustcodec.reporting.pictures import COLOURS
-from robustcodec.studies import compare_report as curves
+from robustcodec.reporting.text import shown
 
 SHARE = 4  # the region's width and height are this part of the frame's
 SMALLEST = 16  # pixels of a region's side
@@ -107,7 +107,7 @@ def of_clip(
         frame = code(judged(row["codec"], device=device), clip, device).decoded()[number]
         x_hat = to_float(frame)[None, None].to(device)
         scores = [(metric, metric.fn(x, x_hat).item()) for metric in metrics]
-        said = [f"{curves.name(m)} {curves.number(v, m)} {m.unit}".strip() for m, v in scores if not math.isnan(v)]
+        said = [f"{m.column.label} {shown(v, m.digits)} {m.unit}".strip() for m, v in scores if not math.isnan(v)]
         pictures.append(Picture(frame, [row["codec"], f"{row['bpp']:.4f} bpp", *said]))
     title = f"{sample.id}, frame {number}, near {bpp:g} bpp (rates of the clip, scores of the frame)"
     path = folder / f"closeup-{re.sub(r'[^A-Za-z0-9.+=-]+', '_', sample.id)}-{number}.png"

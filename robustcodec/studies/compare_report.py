@@ -21,7 +21,7 @@ from robustcodec.errors import BadData
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures
-from robustcodec.reporting.text import escape
+from robustcodec.reporting.text import escape, shown
 from robustcodec.scores import rate
 from robustcodec.studies.compare import SECONDS, Failure
 
@@ -50,14 +50,14 @@ def bd_rates(points: pd.DataFrame, metrics: Sequence[Metric]) -> tuple[pd.DataFr
     ladders = list(points["ladder"].unique())
     table = pd.DataFrame(float("nan"), index=ladders[1:], columns=[metric.name for metric in metrics])
     notes: list[str] = []
-    curves = {ladder: group for ladder, group in points.groupby("ladder")}
+    by_ladder = {ladder: group for ladder, group in points.groupby("ladder")}
     for ladder, metric in itertools.product(ladders[1:], metrics):
         sign = 1 if metric.higher_is_better else -1
-        anchor, test = ((curves[n]["bpp"], sign * curves[n][metric.name]) for n in (ladders[0], ladder))
+        anchor, test = ((by_ladder[n]["bpp"], sign * by_ladder[n][metric.name]) for n in (ladders[0], ladder))
         try:
             table.loc[ladder, metric.name] = rate.bd_rate(*anchor, *test)
         except BadData as error:
-            notes.append(f"{ladder} in {name(metric)}: {error}")
+            notes.append(f"{ladder} in {metric.column.label}: {error}")
     return table, notes
 
 
@@ -86,22 +86,6 @@ def write(
     return [*(folder / file for file in tables), *plots]
 
 
-def name(metric: Metric) -> str:
-    """What a metric is called in print: ``PSNR``, ``LPIPS (squeeze)``."""
-    head, _, variant = metric.name.partition("_")
-    return {"ms_ssim": "MS-SSIM"}.get(metric.name, head.upper() + (f" ({variant})" if variant else ""))
-
-
-def label(metric: Metric) -> str:
-    """:func:`name` with the unit, if there is one."""
-    return f"{name(metric)} ({metric.unit})" if metric.unit else name(metric)
-
-
-def number(value: float, metric: Metric) -> str:
-    """A score as printed: decibels with two decimals, others with four."""
-    return "–" if math.isnan(value) else f"{value:.{2 if metric.unit == 'dB' else 4}f}"
-
-
 def percent(value: float) -> str:
     """A BD-rate as printed."""
     return "–" if math.isnan(value) else f"{value:+.1f} %"
@@ -117,10 +101,13 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
     ]
     for ladder, group in points.groupby("ladder", sort=False):
         lines = [
-            [row["codec"], f"{row['bpp']:.4f}", *(number(row[metric.name], metric) for metric in metrics)]
+            [row["codec"], f"{row['bpp']:.4f}", *(shown(row[metric.name], metric.digits) for metric in metrics)]
             for row in group.to_dict("records")
         ]
-        parts += [f"## {escape(str(ladder))}", markdown_rows(["codec", "bpp", *map(label, metrics)], lines)]
+        parts += [
+            f"## {escape(str(ladder))}",
+            markdown_rows(["codec", "bpp", *(metric.column.title for metric in metrics)], lines),
+        ]
     if points["ladder"].nunique() > 1:
         table, notes = bd_rates(points, metrics)
         anchor = escape(points["ladder"].iloc[0])
@@ -132,7 +119,7 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
             f"## BD-rate against {anchor}",
             "Mean difference of rate at equal quality, over the qualities that both curves reach; negative: fewer "
             f"bits than {anchor}. Curves of means over clips, PCHIP interpolation of log-rate.",
-            markdown_rows(["ladder", *map(label, metrics)], gains),
+            markdown_rows(["ladder", *(metric.column.title for metric in metrics)], gains),
             *(["\n".join(f"* {escape(note)}" for note in notes)] if notes else []),
         ]
     if failures:
@@ -167,7 +154,7 @@ def plot(points: pd.DataFrame, metric: Metric, data: str, path: Path) -> list[Pa
         rcParams["pdf.fonttype"] = 42  # text that can be searched and edited
         axis = figure.subplots()
         axis.set(xscale="log", xlabel="bits per pixel (real bytes)")
-        axis.set_ylabel(label(metric) + ("" if metric.higher_is_better else ", lower is better"))
+        axis.set_ylabel(metric.column.title + ("" if metric.higher_is_better else ", lower is better"))
         said = [*textwrap.wrap(data, 60), "one clip" if clips == 1 else f"mean over {clips} clips at each point"]
         axis.set_title("\n".join(said), fontsize="medium")
         axis.grid(color="0.9")

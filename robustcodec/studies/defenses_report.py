@@ -23,42 +23,17 @@ from robustcodec.reporting.pictures import COLOURS, MARKERS, figure_of
 from robustcodec.reporting.tables import BOARD, RUN, checked
 from robustcodec.reporting.text import escape, to_markdown
 from robustcodec.scores import rate
+from robustcodec.scores.columns import DEFENDED, GAINS, select
 from robustcodec.scores.robustness import FAILED_PSNR, NAN, Interval, interval
 from robustcodec.studies.ladders import ladders
 
-DEFENSES = {
-    "data": "the set of images or clips",
-    "threat": "what an attack may return",
-    "ladder": "a codec at one or several rates",
-    "defense": "what is wrapped around it",
-    "codecs": "how many rates of the ladder were met with and without the defense",
-    "samples": "how many images or clips those share",
-    "bd_rate": "clean cost: BD-rate in percent of the defended ladder against the bare one; – for a single rate",
-    "delta_bpp": "clean bits per pixel of real bytes, defended − bare, the mean over codecs and samples",
-    "delta_psnr": "clean PSNR in dB, defended − bare, likewise",
-    "oblivious": "gain of robust_psnr in dB, defended − bare, under attacks crafted on the bare codec; the mean over "
-    "codecs and samples",
-    "oblivious_low": "lower end of the paired bootstrap 95 % interval over samples",
-    "oblivious_high": "upper end of it",
-    "oblivious_attacks": "over how many attacks (attack × objective × seed) the worst case was taken, the same ones on "
-    "both sides; codecs that met fewer do not count",
-    "adaptive": "the same gain under the worse of attacks crafted through the defense (access adaptive or bpda) and of "
-    "oblivious ones, for who knows a defense may also ignore it",
-    "adaptive_low": "lower end of its interval",
-    "adaptive_high": "upper end of its interval",
-    "adaptive_attacks": "over how many attacks its worst case was taken",
-    "encode_factor": "CPU time to encode, defended / bare, measured by itself (benchmarks/defense_times.py)",
-    "decode_factor": "CPU time to decode, likewise",
-    "verdict": "what the adaptive interval says",
-}
-VICTIMS = {
-    "codec": "name.weights",
-    "defense": "what is wrapped around it; none: the bare codec, whose attacks are all crafted on it",
-    "bpp": "clean bits per pixel of the real bytes",
-    "psnr": "clean PSNR in dB",
-    "oblivious": "robust_psnr in dB under attacks crafted on the bare codec, with its bootstrap 95 % interval",
-    "adaptive": "under those and attacks crafted through the defense",
-}
+DEFENSES = select(
+    GAINS,
+    [*BOARD, "ladder", "defense", "codecs", "samples", "bd_rate", "delta_bpp", "delta_psnr"]
+    + [f"{knowledge}{of}" for knowledge in ("oblivious", "adaptive") for of in ("", "_low", "_high", "_attacks")]
+    + ["encode_factor", "decode_factor", "verdict"],
+)
+CONTENDERS = select(DEFENDED, ["codec", "defense", "bpp", "psnr", "oblivious", "adaptive"])
 KNOWLEDGE = ("oblivious", "adaptive")
 TIMES = "defense-times.csv"  # in the run folder, if times were measured
 FACTORS = ["encode_factor", "decode_factor"]
@@ -97,10 +72,10 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
     return pd.DataFrame(lines, columns=list(DEFENSES)), [f"{what} ({', '.join(of)})" for what, of in notes.items()]
 
 
-def victims(rows: pd.DataFrame) -> pd.DataFrame:
+def contenders(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per data set, threat, codec and defense, the bare codec first: columns ``data``, ``threat`` and
-    :data:`VICTIMS`, of all attacks that each met; of the codecs that met most of them, for others may be there for the
-    clean curve alone. Raises :class:`StoreError` for rows that are not results.
+    :data:`CONTENDERS`, of all attacks that each met; of the codecs that met most of them, for others may be there for
+    the clean curve alone. Raises :class:`StoreError` for rows that are not results.
     """
     lines = []
     rows = _known(rows)
@@ -117,7 +92,7 @@ def victims(rows: pd.DataFrame) -> pd.DataFrame:
             of = interval(_worst(met))
             line[knowledge] = _said(of.mean, of.low, of.high)
         lines.append(line)
-    frame = pd.DataFrame(lines, columns=[*BOARD, *VICTIMS])
+    frame = pd.DataFrame(lines, columns=[*BOARD, *CONTENDERS])
     return frame.sort_values([*BOARD, "codec", "defense"], key=lambda c: c.where(c != "none", ""), ignore_index=True)
 
 
@@ -146,7 +121,7 @@ def _known(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _worst(rows: pd.DataFrame) -> pd.Series[float]:
-    """Of one victim, by sample."""
+    """Of one contender, by sample."""
     return rows.groupby("sample")["robust"].min()
 
 
@@ -270,7 +245,7 @@ def plot(lines: pd.DataFrame, path: Path) -> Path:
 
 
 def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) -> str:
-    """:func:`table` and :func:`victims` by data set and threat, with what each column means."""
+    """:func:`table` and :func:`contenders` by data set and threat, with what each column means."""
     timed = [factor for factor in FACTORS if lines[factor].notna().any()]
     shown = lines.drop(columns=[factor for factor in FACTORS if factor not in timed])
     for knowledge in KNOWLEDGE:
@@ -288,7 +263,8 @@ def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) 
         parts.append(to_markdown(each))
     if notes:
         parts.append("".join(f"* {escape(note)}.\n" for note in notes))
-    meanings = {name: DEFENSES[name] for name in shown.columns} | {f"{n} (second table)": m for n, m in VICTIMS.items()}
+    meanings = {name: DEFENSES[name].meaning for name in shown.columns}
+    meanings |= {f"{name} (second table)": column.meaning for name, column in CONTENDERS.items()}
     parts.append("".join(f"* `{name}`: {meaning}.\n" for name, meaning in meanings.items()))
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
@@ -310,6 +286,6 @@ def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
     if lines.empty:
         return []
     text, values = folder / "defenses.md", folder / "defenses.csv"
-    write_whole(text, markdown(lines, victims(rows), notes).encode())
+    write_whole(text, markdown(lines, contenders(rows), notes).encode())
     write_whole(values, lines.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     return [text, values, plot(lines, folder / "pictures" / "defenses.png")]

@@ -6,7 +6,6 @@ give the same bytes.
 
 from __future__ import annotations
 
-import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,9 @@ import pandas as pd
 
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
-from robustcodec.reporting import pictures
+from robustcodec.reporting import pictures, text
 from robustcodec.reporting.text import escape
-from robustcodec.studies import compare_report as curves
+from robustcodec.scores.columns import column
 from robustcodec.studies.compare import Failure
 from robustcodec.studies.compare_report import markdown_rows
 from robustcodec.studies.recompress import words
@@ -57,7 +56,7 @@ def markdown(rows: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[
         parts.append(f"## Between generations: {escape(str(between))}")
         for name, (title, digits) in _scores(metrics).items():
             table = [
-                [words(*key), *(_number(value, digits) for value in line.reindex(shown(last)))]
+                [words(*key), *(text.shown(value, digits) for value in line.reindex(shown(last)))]
                 for key, line in _lines(group, name)
             ]
             parts += [f"### {title}", markdown_rows(["codec and first input", *map(str, shown(last))], table)]
@@ -69,19 +68,16 @@ def markdown(rows: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[
 
 def _scores(metrics: Sequence[Metric]) -> dict[str, tuple[str, int]]:
     """By column: what it is called in print, and its decimals."""
+    previous = column("previous_psnr")
     return {
-        **{metric.name: (curves.label(metric), 2 if metric.unit == "dB" else 4) for metric in metrics},
+        **{metric.name: (metric.column.title, metric.digits) for metric in metrics},
         "bpp": ("bits per pixel (real bytes)", 4),
-        "previous_psnr": ("PSNR against the generation before (dB)", 2),
+        previous.name: (previous.title, previous.digits),
     }
 
 
 def _defended(defense: str) -> str:
     return "no defense" if defense == "none" else defense
-
-
-def _number(value: float, digits: int) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _lines(points: pd.DataFrame, score: str) -> Iterator[tuple[tuple[str, str, str], pd.Series[float]]]:
@@ -112,8 +108,8 @@ def plot(points: pd.DataFrame, metrics: Sequence[Metric], data: str, path: Path)
     wide = 4.5 * len(betweens) + 1 + 0.075 * longest
     with pictures.figure_of(wide, max(2.6 * len(drawn), 1 + 0.24 * entries), path) as figure:
         axes = figure.subplots(len(drawn), len(betweens), squeeze=False, sharex=True, sharey="row")
-        for column, (between, group) in enumerate(betweens):
-            for axis, name in zip(axes[:, column], drawn, strict=True):
+        for across, (between, group) in enumerate(betweens):
+            for axis, name in zip(axes[:, across], drawn, strict=True):
                 for (codec, defense, first), line in _lines(group, name):
                     look = {"color": colours[codec], "marker": markers[defense], "linestyle": strokes[first]}
                     axis.plot(line.index, line, markersize=4, **look)
@@ -121,10 +117,10 @@ def plot(points: pd.DataFrame, metrics: Sequence[Metric], data: str, path: Path)
                 axis.set_axisbelow(True)
                 axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             said = "" if between == "none" else f"between: {between}"
-            axes[0, column].set_title(
+            axes[0, across].set_title(
                 "\n".join([*textwrap.wrap(data, 50), *([said] if said else [])]), fontsize="medium"
             )
-            axes[-1, column].set_xlabel("generation")
+            axes[-1, across].set_xlabel("generation")
         for axis, title in zip(axes[:, 0], drawn.values(), strict=True):
             axis.set_ylabel(title)
         handles = [
@@ -146,8 +142,8 @@ def write(
     named. Raises :class:`StoreError` if the folder cannot be written.
     """
     data = re.sub(r"[^:,=]*/(?=[^/,])", "", data)  # folder:/where/it/is/clips,crop=256 → folder:clips,crop=256
-    table, text = folder / "recompression.csv", folder / "recompression.md"
+    table, summary = folder / "recompression.csv", folder / "recompression.md"
     write_whole(table, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
-    write_whole(text, markdown(rows, failures, metrics, data).encode())
+    write_whole(summary, markdown(rows, failures, metrics, data).encode())
     points = means(rows)
-    return [table, text, *([plot(points, metrics, data, folder / "recompression.png")] if len(points) else [])]
+    return [table, summary, *([plot(points, metrics, data, folder / "recompression.png")] if len(points) else [])]

@@ -34,7 +34,7 @@ TABLE = {
         {"of": "no-gradient", "attack": ["noise", "random-search:queries=4"], "threat": ["psnr:36", "psnr:30"]},
     ],
 }  # fmt: skip
-VICTIMS = [(LEARNED, "none"), (LEARNED, "flip"), (CLASSICAL, "none")]
+CANDIDATES = [(LEARNED, "none"), (LEARNED, "flip"), (CLASSICAL, "none")]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("boards")
     board = found(TABLE, root / "boards" / "small")
     store = Store(root / "run")
-    grid = board.grid(VICTIMS)
+    grid = board.grid(CANDIDATES)
     store.put_grid(grid)
     tally = Runner(store).run(grid.cells())
     assert not tally.errors
@@ -102,6 +102,24 @@ def test_what_was_published_checks_and_is_the_same_when_made_again(made: Path, r
     assert "Small \\| \\<b>board\\</b>" in text or "Small \\| \\<b>board" in text
     for name in results(made):
         assert name in text
+
+
+def test_a_metric_that_was_asked_for_is_on_the_board(copy: Path, robust: Type) -> None:
+    """Of the entry that was measured with it; the others have no number there."""
+    store, board = Store(copy / "run"), Board.read(copy / "boards" / "small")
+    Runner(store, metrics=["mse"]).run(board.grid([(CLASSICAL, "none")]).cells())
+    entry = submission.entry(store, board, CLASSICAL, "none", "A. Person", "2026-01-02")
+    assert isinstance(entry, Entry), entry
+    entry.write(board.folder / RESULTS)
+    publication.build(copy / "boards")
+    table = pd.read_csv(board.folder / "table.csv")
+    assert list(table.columns[-2:]) == ["mse", "adv_mse"]
+    assert (table["mse"].notna() == (table["entry"] == CLASSICAL)).all()
+    assert (table["adv_mse"] > 0).sum() == (table["entry"] == CLASSICAL).sum()
+    assert "* `adv_mse`: MSE of the attacked reconstruction" in (board.folder / "README.md").read_text()
+    assert ">attacked MSE</th>" in (copy / "boards" / "index.html").read_text()
+    done = robust("leaderboard", "check", copy / "boards")
+    assert done.code == 0, done.out
 
 
 def test_no_number_can_be_edited_unnoticed(copy: Path) -> None:

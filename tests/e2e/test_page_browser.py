@@ -269,7 +269,7 @@ def test_a_link_restores_every_choice(reader: Reader, view: View) -> None:
     shot = next(s for s in view.shots if s.entry.startswith("jpeg") and s.threat == "psnr:42")
     board = f"{shot.data} · {shot.threat}"
     chosen = {
-        **{"view": "run", "board": PHOTOS, "q": "b", "sort": "bpp.desc", "heat": "amplification, VI (dB)"},
+        **{"view": "run", "board": PHOTOS, "q": "b", "sort": "bpp.desc", "heat": "VI dB"},
         **{"on": board, "shot": shot.entry, "sample": shot.sample, "a": "original", "b": "adversarial"},
         **{"at": "21", "zoom": "5", "entry": LEARNED + f" (transfer:{LEARNED})"},
     }

@@ -101,3 +101,16 @@ def test_a_standing_holds_what_the_rows_say() -> None:
     needed = math.exp(math.log(0.2) + (28 - 27) / 4 * math.log(0.5 / 0.2))
     assert stands["score"] == pytest.approx(100 * (0.375 / needed - 1))
     assert stands["clean_score"] == pytest.approx(100 * (0.2 / 0.5 - 1))
+
+
+def test_a_metric_that_was_asked_for_is_on_the_board() -> None:
+    """Under the worst attack of each sample, here the one that costs the most bits."""
+    of = anchor()
+    of = of[of["sample"] != "c"]
+    plain = standing(rows(), of, "rate")
+    worst = worst_rows(rows(), ["sample"], "rate").index
+    asked = rows().assign(lpips=0.5, adv_lpips=[0.1 * (i + 1) for i in range(len(rows()))], same_bytes=0.0)
+    stands = standing(asked, of, "rate")
+    expected = worst_rows(asked, ["sample"], "rate")["adv_lpips"].mean()
+    assert list(stands) == [*plain, "lpips", "adv_lpips"] and len(worst) == 2
+    assert stands["lpips"] == 0.5 and stands["adv_lpips"] == pytest.approx(expected)

@@ -147,7 +147,7 @@ def test_an_attacker_who_knows_more_and_does_less_is_a_sign_of_masking() -> None
     assert by_access(oblivious=1.01, adaptive=1.0) == []  # within the margin
     assert by_access("d", **{"oblivious": 2.0, "transfer:e": 1.0}) == []  # who attacks another codec knows less
     assert by_access("none", oblivious=2.0, adaptive=1.0) == []  # no defense to know
-    assert found.victim == ("d", "psnr:40", "c", "d", "adaptive") and found.what == "oblivious pgd beats adaptive"
+    assert found.contender == ("d", "psnr:40", "c", "d", "adaptive") and found.what == "oblivious pgd beats adaptive"
 
 
 class Zigzag(Shown):

@@ -20,9 +20,9 @@ from robustcodec.studies.defenses_report import (
     TIMES,
     UNKNOWN,
     VANISHES,
+    contenders,
     front,
     table,
-    victims,
     write,
 )
 
@@ -40,7 +40,7 @@ def met(
     psnr: float = 30.0,
     failed: str = "",
 ) -> pd.DataFrame:
-    """One attack on one victim: PSNR that it leaves of each sample; ``failed``: the sample that did not decode."""
+    """One attack on one contender: PSNR that it leaves of each sample; ``failed``: the sample that did not decode."""
     lines = [
         {
             "cell": f"{codec}{defense}{access}{attack}", "sample": sample, "data": "d", "threat": "psnr:40",
@@ -80,7 +80,7 @@ def test_who_knows_a_defense_may_also_ignore_it() -> None:
     masked = [met({"a": 30, "b": 22}, "blur", "adaptive"), met({"a": 29, "b": 30}, "blur", "adaptive", "cw")]
     line = only(*BARE, *OBLIVIOUS, *masked)
     assert (line["adaptive"], line["adaptive_low"], line["adaptive_high"]) == ((4 + 1) / 2, 1, 4)
-    both = victims(pd.concat([*BARE, *OBLIVIOUS, *masked]))
+    both = contenders(pd.concat([*BARE, *OBLIVIOUS, *masked]))
     assert both["adaptive"].tolist() == ["20.50 (20.00 to 21.00)", "23.00 (22.00 to 24.00)"]
 
 
@@ -152,11 +152,11 @@ def test_codecs_that_are_there_for_the_clean_curve_alone_gain_nothing() -> None:
     lines, notes = table(pd.concat([*BARE, *OBLIVIOUS, *other]))
     assert lines["oblivious"].tolist() == [(4 + 8) / 2] and lines["codecs"].tolist() == [2]
     assert notes[-1].startswith("jpeg, d, psnr:40: the oblivious gain is of 1 of 2 codecs (blur)")
-    assert set(victims(pd.concat([*BARE, *OBLIVIOUS, *other]))["codec"]) == {"jpeg:quality=10"}
+    assert set(contenders(pd.concat([*BARE, *OBLIVIOUS, *other]))["codec"]) == {"jpeg:quality=10"}
 
 
-def test_victims_side_by_side() -> None:
-    found = victims(pd.concat([*BARE, *OBLIVIOUS, met({"a": 19, "b": 22}, "blur", "adaptive", bpp=0.5)]))
+def test_contenders_side_by_side() -> None:
+    found = contenders(pd.concat([*BARE, *OBLIVIOUS, met({"a": 19, "b": 22}, "blur", "adaptive", bpp=0.5)]))
     assert found["defense"].tolist() == ["none", "blur"]
     assert found["oblivious"].tolist() == ["20.50 (20.00 to 21.00)", "26.50 (24.00 to 29.00)"]
     assert found["adaptive"].tolist() == ["20.50 (20.00 to 21.00)", "20.50 (19.00 to 22.00)"]

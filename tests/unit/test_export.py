@@ -20,7 +20,8 @@ from terminal import Type
 import robustcodec
 from robustcodec.errors import StoreError, UserError
 from robustcodec.reporting.export import BEST, SUFFIXES, figures, latex, table, tex, write
-from robustcodec.reporting.tables import ATTACKS, LEADERBOARD, attack_table, checked, leaderboard, vi_matrix
+from robustcodec.reporting.points import vi_matrix
+from robustcodec.reporting.tables import ATTACKS, LEADERBOARD, attack_table, checked, leaderboard
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.store import Result, Store
 

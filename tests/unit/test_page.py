@@ -26,7 +26,7 @@ from torch import Tensor
 from robustcodec.errors import BadData
 from robustcodec.page import LIMIT, Detail, Shot, View, of_run, render
 from robustcodec.page.images import data_uri, data_uris
-from robustcodec.page.tables import worst_of_samples
+from robustcodec.reporting.points import worst_of_samples
 from robustcodec.running.grid import Cell, select
 from robustcodec.running.store import Result, Store
 
@@ -326,5 +326,5 @@ def test_the_worst_row_is_by_sample_and_a_failed_decoder_is_worst() -> None:
             {**axes, "attack": "b", **scores("3", 30, 22)},
         ]
     )
-    worst = worst_of_samples(rows, "psnr")
+    worst = worst_of_samples(rows, ["entry"])
     assert list(worst["attack"]) == ["b", "b", "a"] and list(worst["loss"]) == [6, 30, 8]

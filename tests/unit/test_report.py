@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from robustcodec.errors import MissingDependency, StoreError
+from robustcodec.reporting.points import vi_matrix
 from robustcodec.reporting.tables import (
     ATTACKS,
     LEADERBOARD,
@@ -24,7 +25,6 @@ from robustcodec.reporting.tables import (
     leaderboard,
     markdown,
     terminal_table,
-    vi_matrix,
     write,
 )
 from robustcodec.reporting.text import to_markdown

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from robustcodec.reporting.security import WORST, curves, write
+from robustcodec.reporting.points import WORST, security
+from robustcodec.reporting.security import write
 
 
 def rows(*thresholds: float) -> pd.DataFrame:
@@ -30,16 +31,16 @@ def rows(*thresholds: float) -> pd.DataFrame:
 
 
 def test_the_worst_line_is_of_each_sample() -> None:
-    points = curves(rows(40.0, 34.0))
+    points = security(rows(40.0, 34.0), ["codec"])
     assert list(points["input_psnr"].unique()) == [40.0, 34.0]
     by_line = points[points["threat"] == "psnr:34.0"].set_index("line")
-    assert by_line.loc["pgd, distortion", "adv_psnr"] == 30 - 2.5
+    assert by_line.loc["pgd", "adv_psnr"] == 30 - 2.5
     assert by_line.loc[WORST, "adv_psnr"] == 30 - (4 + 3) / 2
     assert by_line.loc[WORST, "rate_ratio"] == 1.35 and by_line.loc[WORST, "broken"] == 0.5
 
 
 def test_a_single_budget_is_no_curve(tmp_path: Path) -> None:
-    assert curves(rows(40.0)).empty and write(rows(40.0), tmp_path) == []
+    assert security(rows(40.0), ["codec"]).empty and write(rows(40.0), tmp_path) == []
 
 
 def test_the_picture_is_written(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from robustcodec.interfaces import (
     Attack,
     Card,
     Codec,
+    Column,
     DataSet,
     Defense,
     Draws,
@@ -83,16 +86,23 @@ class Halve(Defense):
 @objectives.register("darkness")
 @dataclass(frozen=True)
 class Darkness(Objective):
-    """How dark the attacked reconstruction is."""
+    """How dark the attacked reconstruction is; scores the share of it that is black."""
+
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("black_share", "share of black values in the attacked reconstruction", "share of black", digits=1),
+    )
 
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
         return -attacked.x_hat.flatten(1).mean(1)
+
+    def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
+        return {"black_share": math.nan if x_adv_hat is None else float((x_adv_hat == 0).double().mean())}
 
 
 @metrics.register("mean_difference")
 def mean_difference() -> Metric:
     """Mean absolute difference."""
-    return Metric("mean_difference", "", False, lambda a, b: (a - b).abs().flatten(1).mean(1))
+    return Metric("mean_difference", "", False, lambda a, b: (a - b).abs().flatten(1).mean(1), "mean |Δ|", 3)
 
 
 @data.register("ramps")
