@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robustcodec import stream
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Codec, Output, StreamPart
-from robustcodec.zoo import _pretrained
+from robustcodec.zoo import _growing, _pretrained
 from robustcodec.zoo._gdn import steady
 
 CODER_BITS = 48.0  # what a rANS part costs beyond its information: 32 to 64, for it is written in words of 32
@@ -56,8 +56,10 @@ class LatentCodec(Codec):
     widths: ClassVar[dict[int, dict[str, int]]]
     stride: ClassVar[int] = 64
     encoder_only = ("net.g_a.", "net.h_a.")
+    synthesis = ("net.g_s.",)
     parts: ClassVar[int] = 2
     part_names: ClassVar[tuple[str, ...]] = ("y", "z")
+    latent_layers: ClassVar[tuple[tuple[str, int], ...]] = ()  # as `_growing.grow` needs them; none: it cannot grow
 
     def __init__(
         self,
@@ -140,6 +142,22 @@ class LatentCodec(Codec):
             StreamPart(name, i // self.parts, 1, 8 * len(part))
             for i, (name, part) in enumerate(zip(names, packet.parts, strict=True))
         ]
+
+    def grown(self, seed: int, **widths: int) -> Codec:
+        if not self.latent_layers:
+            return super().grown(seed, **widths)
+        _growing.check_widths(self.family, self.card.architecture, widths)
+        architecture = {**self.card.architecture, **widths}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = type(self).architecture(**architecture)
+        _growing.grow(self.net, net, self.latent_layers)
+        net.update(force=True)
+        codec = copy.deepcopy(self)
+        codec.net = steady(net).to(next(self.parameters()).device).to(memory_format=torch.channels_last)
+        codec.card = replace(self.card, architecture=architecture)
+        codec._exact_modules, codec._model_id = {}, None
+        return codec.train(self.training)
 
     def refresh(self) -> None:
         self.net.update(force=True, update_quantiles=True)

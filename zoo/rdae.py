@@ -46,6 +46,7 @@ class Rdae(Codec):
     compatible: ClassVar[tuple[str, ...]] = ("rdae",)  # families whose weights load
     training_surrogate: ClassVar[Surrogate] = "straight-through"
     encoder_only = ("encoder.",)
+    synthesis = ("decoder.",)
 
     def __init__(
         self,
