@@ -21,6 +21,7 @@ class Noise(Attack):
     """
 
     access: ClassVar[Literal["white", "black"]] = "black"
+    baseline = True
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
         return threat.random_start(x, rng)

@@ -31,15 +31,16 @@ def main() -> None:
     keep_memory()
     from robustcodec import registry
     from robustcodec.files import dump_toml
+    from robustcodec.scores.metrics import of_every_run
     from robustcodec.spec import expand
-    from robustcodec.studies import compare as comparison
     from robustcodec.studies import compare_report as curves
+    from robustcodec.studies.compare import compare
     from robustcodec.studies.ladders import ladders
 
     cards = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(CARDS.glob("*.toml"))}
     bundled = [name for name, card in cards.items() if card["training"]["frames"] == 1]  # others are for clips
-    metrics = comparison.scores(())
-    rows, failures = comparison.compare(
+    metrics = of_every_run()
+    rows, failures = compare(
         ladders([*expand(JPEG), *bundled]),
         registry.data.build(options.data).samples(),
         metrics,

@@ -32,8 +32,7 @@ class H264(Defense):
 
     def fingerprint(self) -> str:
         """Versions of the libraries whose pixels are coded."""
-        version: str = codecs.get("h264").fingerprint(crf=self.crf)  # type: ignore[attr-defined]
-        return version
+        return codecs.fingerprint("h264", crf=self.crf)
 
     def wrap(self, codec: Codec) -> Codec:
         return PreprocessedCodec(codec, "h264 (gradient of the identity)", H264Generation(self.crf))

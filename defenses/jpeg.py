@@ -31,8 +31,7 @@ class Jpeg(Defense):
 
     def fingerprint(self) -> str:
         """Versions of the libraries whose pixels are coded."""
-        version: str = codecs.get("jpeg").fingerprint(quality=self.quality)  # type: ignore[attr-defined]
-        return version
+        return codecs.fingerprint("jpeg", quality=self.quality)
 
     def wrap(self, codec: Codec) -> Codec:
         generation = JpegGeneration(self.quality)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class SelfEnsemble(Defense):
     """
 
     views: int | str = 8
+    neutral = MappingProxyType({"criterion": "own-input", "lmbda": LMBDA})
     criterion: Rule = "own-input"
     lmbda: float = LMBDA
 

@@ -10,21 +10,18 @@ outcome = robustcodec.attack("photo.png", "bmshj2018-hyperprior.tiny-q2", attack
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Run", "attack", "leaderboard", "load", "read", "run"]
 
 if TYPE_CHECKING:
     import pandas
-    from torch import Tensor
 
     from robustcodec.interfaces import Codec
-    from robustcodec.running.store import Store
-    from robustcodec.studies.attack_outcome import Outcome
+    from robustcodec.studies.attack import attack
 
 
 def load(codec: str, defense: str = "none") -> Codec:
@@ -32,10 +29,9 @@ def load(codec: str, defense: str = "none") -> Codec:
 
     Raises :class:`robustcodec.errors.UserError` for unknown names, bad parameters and missing weights.
     """
-    from robustcodec import registry
+    from robustcodec.coding import defended
 
-    built: Codec = registry.defenses.build(defense).wrap(registry.codecs.build(codec))
-    return built.eval()
+    return defended(codec, defense)
 
 
 @dataclass(frozen=True)
@@ -73,22 +69,14 @@ def run(grid: str | Path | None = None, out: str | Path | None = None, device: s
     return Run(store.root, store.frame(cells), tally.errors)
 
 
-def existing(folder: str | Path) -> Store:
-    """The store of a run folder; raises :class:`StoreError`, and leaves nothing behind, where there is no run."""
-    from robustcodec.errors import StoreError
-    from robustcodec.running.store import Store
-
-    if not (Path(folder) / "grid.toml").is_file():
-        raise StoreError(f"{folder} is not a run folder (no grid.toml); give the --out of a robustcodec run")
-    return Store(Path(folder))
-
-
 def read(folder: str | Path) -> Run:
     """An existing run folder, as far as it has come: ``read("runs/default").leaderboard()``.
 
     Raises :class:`robustcodec.errors.StoreError` for a folder that holds no run, or results of another release.
     """
-    store = existing(folder)
+    from robustcodec.running.store import Store
+
+    store = Store.existing(Path(folder))
     cells = store.grid().cells()
     results = [(str(cell), store.result(cell.id)) for cell in cells]
     errors = {cell: result.error for cell, result in results if result is not None and result.error}
@@ -110,32 +98,10 @@ def leaderboard(folder: str | Path) -> pandas.DataFrame:
     return tables.table(board, [Entry.read(path) for path in board.entries()])
 
 
-def attack(
-    source: str | Path | Tensor,
-    codec: str,
-    attack: str = "pgd",
-    objective: str = "distortion",
-    threat: str = "psnr:40",
-    defense: str = "none",
-    access: str = "oblivious",
-    seed: int = 0,
-    frames: int = 0,
-    crop: int = 0,
-    metrics: Sequence[str] = (),
-    out: str | Path | None = None,
-    device: str = "cpu",
-) -> Outcome:
-    """Attack one image or clip: ``attack("photo.png", "bmshj2018-hyperprior.tiny-q2", threat="36dB").scores``.
+def __getattr__(name: str) -> Any:
+    """``attack`` is the study's own function, loaded when it is first asked for: what it needs takes seconds."""
+    if name == "attack":
+        from robustcodec.studies.attack import attack
 
-    The same numbers as a grid's. ``source``: a file, or RGB as a tensor ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or
-    float in [0, 1]; ``frames`` and ``crop`` (of a file): first frames and central pixels, 0 for all. ``threat``:
-    ``36dB``, ``8/255`` or any threat; the others as :class:`robustcodec.running.grid.Cell` has them, names all.
-    ``out``: a folder for clips, streams, a picture and scores; without one nothing is kept.
-
-    Raises :class:`robustcodec.errors.UserError` for what cannot be run.
-    """
-    from robustcodec.studies import attack as single
-
-    return single.attack(
-        source, codec, attack, objective, threat, defense, access, seed, frames, crop, metrics, out, device
-    )
+        return attack
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

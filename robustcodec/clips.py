@@ -21,6 +21,11 @@ def to_uint8(clip: Tensor) -> Tensor:
     return (clip.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def as_batch(clip: Tensor, device: str | torch.device = "cpu") -> Tensor:
+    """A uint8 clip ``(T, 3, H, W)`` as a float batch of one, ``(1, T, 3, H, W)`` in [0, 1]."""
+    return to_float(clip)[None].to(device)
+
+
 def checksum(clip: Tensor) -> str:
     """sha256 of a uint8 clip's shape and pixels, in hex."""
     digest = hashlib.sha256(str(tuple(clip.shape)).encode())

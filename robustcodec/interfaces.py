@@ -7,11 +7,12 @@ per sample, damage "higher is worse for the codec". A codec that thinks in 0–2
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -22,6 +23,24 @@ from robustcodec.rounding import Surrogate, rounding
 
 Made = TypeVar("Made")
 Precision = Literal["float32", "bfloat16"]
+
+
+class Plugin:
+    """What attacks, objectives, threats and defenses have in common: their parameters are their identity.
+
+    ``neutral``: parameters that are younger than published results, with the value at which they change nothing. At
+    that value an identity leaves them out, so that results keep their names.
+    """
+
+    neutral: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def made_on(self) -> list[Sample]:
+        """Clips that this plugin is made on; their checksums are part of its identity, in the place of a ``path``."""
+        return []
+
+    def fingerprint(self) -> str:
+        """What identifies weights and libraries that its result depends on; it stands for a parameter ``weights``."""
+        return ""
 
 
 class Output:
@@ -144,7 +163,7 @@ class Codec(nn.Module, ABC):
         return ""
 
 
-class Threat(ABC):
+class Threat(Plugin, ABC):
     """The set of inputs an attack may return, per sample, inside the [0, 1] box. Enforced by the runner."""
 
     norm: ClassVar[Literal["linf", "l2"]]
@@ -169,12 +188,19 @@ class Threat(ABC):
     def quantise(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The 8-bit input inside the set nearest to ``x_adv``; ``x`` is 8-bit already."""
 
+    def allows(self, input_psnr: float, input_linf: float) -> bool:
+        """False if no input of this threat has such a PSNR (dB) or such a largest change (grey levels, 0–255).
+
+        For who has the scores of an attacked input and not the input itself; True where they say too little.
+        """
+        return True
+
     def confine(self, delta: Tensor, x: Tensor) -> Tensor:
         """The part of a perturbation of ``x`` that is of an allowed kind, whatever its size; by default all of it."""
         return delta
 
 
-class Objective(ABC):
+class Objective(Plugin, ABC):
     """Damage per sample, higher is worse for the codec. Subclasses are frozen dataclasses.
 
     ``tau``: how many times its clean value damage must reach for the codec to count as broken. At 2 that is a PSNR
@@ -182,10 +208,6 @@ class Objective(ABC):
     """
 
     tau: float = 2.0
-
-    def made_on(self) -> list[Sample]:
-        """Clips this objective aims at; their checksums are part of its identity, in the place of a ``path``."""
-        return []
 
     @abstractmethod
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
@@ -377,35 +399,30 @@ class Oracle:
         return [not seen for seen in self._seen_gradient.tolist()]
 
 
-class Attack(ABC):
-    """An optimiser over inputs. Subclasses are frozen dataclasses: their fields are their identity."""
+class Attack(Plugin, ABC):
+    """An optimiser over inputs. Subclasses are frozen dataclasses: their fields are their identity.
+
+    ``access``: whether it asks for gradients. ``effort``: parameters of which more is a longer attack, which must not
+    do less. ``baseline``: it asks nothing of the codec, so that every other attack must beat it.
+    """
 
     access: ClassVar[Literal["white", "black"]] = "white"
-
-    def made_on(self) -> list[Sample]:
-        """Clips that this attack is made on beside those it is given; their checksums are part of its identity."""
-        return []
+    effort: ClassVar[tuple[str, ...]] = ("steps", "restarts", "queries")
+    baseline: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
         """Inputs that hurt, like ``x``. The runner projects, rounds and checks: no clipping "to be safe"."""
 
 
-class Defense(ABC):
+class Defense(Plugin, ABC):
     """Turns a codec into another codec. Subclasses are frozen dataclasses; side information goes in the bytes."""
 
     trainable: ClassVar[bool] = False  # True: ``robustcodec train`` takes its name, and trains its ``trainee``
 
     @abstractmethod
-    def wrap(self, codec: Codec) -> Codec: ...
-
-    def made_on(self) -> list[Sample]:
-        """The samples that it is made of, beside its parameters."""
-        return []
-
-    def fingerprint(self) -> str:
-        """What identifies weights and libraries that its result depends on."""
-        return ""
+    def wrap(self, codec: Codec) -> Codec:
+        """A codec around ``codec``, which itself stays as it is: others may be around it too."""
 
     def trainee(self) -> nn.Module:
         """The network to train, as :class:`robustcodec.training.denoiser.Denoiser`, of a defense that is trainable."""

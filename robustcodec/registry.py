@@ -1,7 +1,7 @@
 """Names to plugins. One decorator spells the name; the plugin folders are imported at the first lookup.
 
 Third parties put ``my_name = "my_package.module"`` under the entry-point group
-``robustcodec.codecs`` (``.attacks``, ``.defenses``, ``.objectives``, ``.metrics``, ``.data``);
+``robustcodec.codecs`` (``.attacks``, ``.defenses``, ``.objectives``, ``.threats``, ``.metrics``, ``.data``);
 importing that module must run the decorators.
 """
 
@@ -12,22 +12,25 @@ import importlib
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from robustcodec.errors import BadParameter, RobustCodecError, UnknownName
 from robustcodec.spec import Spec, Value, resolve
+
+if TYPE_CHECKING:  # they need torch; names do not
+    from robustcodec.interfaces import Attack, Codec, DataSet, Defense, Metric, Objective, Threat
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Callable[..., Any])
 
 
 class Registry(Generic[T]):
-    """The plugins of one kind (``kind`` in messages), found in the module or package ``home`` and modules ``also``."""
+    """The plugins of one kind (``kind`` in messages), found in the module or package ``home`` and by entry points."""
 
-    def __init__(self, kind: str, home: str, group: str | None = None, also: tuple[str, ...] = ()) -> None:
-        self.kind, self.home, self.group, self.also = kind, home, group, also
+    def __init__(self, kind: str, home: str, group: str) -> None:
+        self.kind, self.home, self.group = kind, home, group
         self._builders: dict[str, Callable[..., T]] = {}
         self._scanned = False
 
@@ -89,14 +92,20 @@ class Registry(Generic[T]):
             for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
                 if not module.name.startswith("_"):
                     importlib.import_module(f"{self.home}.{module.name}")
-            for name in self.also:
-                importlib.import_module(name)
-            for entry in entry_points(group=self.group) if self.group else []:
+            for entry in entry_points(group=self.group):
                 entry.load()
         self._scanned = True  # last: a failed import is met again, and named, by the next lookup
 
 
-class DefenseRegistry(Registry[Any]):
+class CodecRegistry(Registry["Codec"]):
+    """Codecs, of which some can be identified without being built."""
+
+    def fingerprint(self, name: str, **params: Any) -> str:
+        """What besides its parameters can change a codec's numbers, see :meth:`Codec.fingerprint`."""
+        return cast("type[Codec]", self.get(name)).fingerprint(**params)
+
+
+class DefenseRegistry(Registry["Defense"]):
     """Defenses, which may be stacked: ``a+b:x=1`` is ``a`` around a codec that is behind ``b`` already."""
 
     def layers(self, text: str) -> list[Spec]:
@@ -110,23 +119,27 @@ class DefenseRegistry(Registry[Any]):
             raise BadParameter(f"{self.kind} {text!r}: none does nothing in a stack; drop it")
         return specs
 
-    def build(self, spec: Spec | str) -> Any:
+    def build(self, spec: Spec | str) -> Defense:
         """Build the defense, or the stack of them, that a text names."""
         specs = self.layers(spec) if isinstance(spec, str) else [spec]
-        if len(specs) == 1:
-            return super().build(specs[0])
+        return self.stack(specs, [super(DefenseRegistry, self).build(s) for s in specs])
+
+    def stack(self, specs: Sequence[Spec], layers: Sequence[Defense]) -> Defense:
+        """``layers`` around each other, the outermost first, as ``specs`` name them; a single one as it is."""
+        if len(layers) == 1:
+            return layers[0]
         from robustcodec.stack import Stack  # needs torch; names do not
 
-        return Stack(tuple(super(DefenseRegistry, self).build(s) for s in specs), tuple(s.name for s in specs))
+        return Stack(tuple(layers), tuple(s.name for s in specs))
 
 
-codecs: Registry[Any] = Registry("codec", "robustcodec.zoo", "robustcodec.codecs")
-attacks: Registry[Any] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
+codecs = CodecRegistry("codec", "robustcodec.zoo", "robustcodec.codecs")
+attacks: Registry[Attack] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
 defenses = DefenseRegistry("defense", "robustcodec.defenses", "robustcodec.defenses")
-objectives: Registry[Any] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
-metrics: Registry[Any] = Registry("metric", "robustcodec.scores.metrics", "robustcodec.metrics")
-threats: Registry[Any] = Registry("threat", "robustcodec.threats")
-data: Registry[Any] = Registry("data set", "robustcodec.data", "robustcodec.data")
+objectives: Registry[Objective] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
+metrics: Registry[Metric] = Registry("metric", "robustcodec.scores.metrics", "robustcodec.metrics")
+threats: Registry[Threat] = Registry("threat", "robustcodec.threats", "robustcodec.threats")
+data: Registry[DataSet] = Registry("data set", "robustcodec.data", "robustcodec.data")
 
 KINDS: dict[str, Registry[Any]] = {
     "codecs": codecs,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -29,6 +30,7 @@ REFINEMENTS = 3  # of the offset of a flickering frame
 class _OnFrames(Threat):
     """Holds all frames but ``frames`` before a subclass projects, steps or rounds."""
 
+    neutral = MappingProxyType({"frames": "all"})
     frames: str = "all"
 
     def __post_init__(self) -> None:
@@ -86,6 +88,9 @@ class Linf(_OnFrames):
         super().__post_init__()
         if not 0 < self.eps <= 1:
             raise ValueError(f"eps={self.eps} is not in (0, 1]; values are in [0, 1], so write 8 levels as 8/255")
+
+    def allows(self, input_psnr: float, input_linf: float) -> bool:
+        return input_linf < _whole_levels(self.eps) + 0.5
 
     def radius(self, x: Tensor) -> Tensor:
         return torch.full((len(x),), self.eps, dtype=torch.float64, device=x.device)
@@ -156,6 +161,7 @@ class _L2Ball(_OnFrames):
     """The sum of squares of ``x_adv - x`` over a clip, or over each frame, is at most :meth:`budget`."""
 
     norm: ClassVar[Literal["linf", "l2"]] = "l2"
+    neutral = MappingProxyType({"frames": "all", "per": "clip"})
     per: Literal["clip", "frame"] = "clip"
 
     @abstractmethod
@@ -252,6 +258,9 @@ class Mse(_L2Ball):
         if not 0 < self.mse <= 1:
             raise ValueError(f"mse={self.mse} is not in (0, 1]; values are in [0, 1], so 40 dB is 1e-4")
 
+    def allows(self, input_psnr: float, input_linf: float) -> bool:
+        return input_psnr >= -10 * math.log10(self.mse)
+
     def budget(self, values: int) -> float:
         return self.mse * values
 
@@ -271,6 +280,9 @@ class Psnr(_L2Ball):
         super().__post_init__()
         if not 0 <= self.db < math.inf:
             raise ValueError(f"db={self.db} is not a PSNR; expected decibels of at least 0, such as 40")
+
+    def allows(self, input_psnr: float, input_linf: float) -> bool:
+        return input_psnr >= self.db
 
     def budget(self, values: int) -> float:
         return float(10 ** (-self.db / 10)) * values

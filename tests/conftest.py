@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,20 @@ def spectrum() -> Tensor:
 @pytest.fixture
 def positive() -> Tensor:
     return toys.positive(SHAPE)
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """LPIPS on a SqueezeNet with random weights in the place of the trained ones."""
+    from robustcodec.scores.metrics import lpips_model
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    lpips_model.cache_clear()
+    toys.random_backbone(tmp_path)
+    yield
+    lpips_model.cache_clear()
+    shutil.rmtree(tmp_path / "hub")
 
 
 @pytest.fixture

@@ -96,3 +96,14 @@ def stored_purifier(folder: Path) -> Path:
     network, path = small(), folder / "diffpure.small.safetensors"
     weights.save(path, network.state(), {"name": "diffpure.small", **network.facts})
     return path
+
+
+def random_backbone(torch_home: Path) -> None:
+    """A SqueezeNet with random weights in the place of the trained ones of LPIPS, the same each time."""
+    from torchvision.models import squeezenet1_1
+
+    file = torch_home / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    file.parent.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(squeezenet1_1(weights=None).state_dict(), file)

@@ -63,9 +63,7 @@ class DiffJpeg(Codec):
 
     @classmethod
     def fingerprint(cls, **params: Any) -> str:
-        jpeg: Any = codecs.get("jpeg")
-        version: str = jpeg.fingerprint(**params)
-        return version
+        return codecs.fingerprint("jpeg", **params)
 
     def forward(self, x: Tensor) -> Output:
         n, t, _, height, width = x.shape

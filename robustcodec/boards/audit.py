@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry, axes_of, digest
 from robustcodec.boards.submission import scored
-from robustcodec.errors import RobustCodecError
-from robustcodec.running.grid import resolved
+from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.registry import threats
+from robustcodec.running.resolved import identity_of
 from robustcodec.scores.robustness import FAILED_PSNR
 from robustcodec.spec import expand
 
@@ -57,7 +58,7 @@ def _faults(board: Board, entry: Entry) -> Iterator[str]:
         yield str(error)
         return
     asked, had = set(map(axes_of, wanted)), {cell.key for cell in entry.cells}
-    if entry.identity.get("data") != resolved("data", board.data):
+    if entry.identity.get("data") != identity_of("data", board.data):
         yield f"measured on {entry.identity['data']}, not on {board.data}"
     for cell in entry.cells:
         identity = entry.cell_identity(cell, board.samples.items())
@@ -83,11 +84,15 @@ def _inconsistent(entry: Entry) -> Iterator[str]:
     """Rows that contradict themselves: attacked inputs outside their budget, losses that are none."""
     rows = entry.frame("")
     for threat, group in rows.groupby("threat"):
-        name, _, value = str(threat).partition(":")
-        if name == "psnr" and value.replace(".", "").isdigit():
-            outside = group[group["input_psnr"] < float(value) * (1 - ROUNDED)]
-            if len(outside):
-                yield f"{len(outside)} attacked inputs lie outside {threat}, at {outside['input_psnr'].min():g} dB"
+        try:
+            allows = threats.build(str(threat)).allows
+        except UserError as error:
+            yield str(error)
+            continue
+        reached = zip(group["input_psnr"] * (1 + ROUNDED), group["input_linf"] * (1 - ROUNDED), strict=True)
+        outside = group[[not allows(*scores) for scores in reached]]
+        if len(outside):
+            yield f"{len(outside)} attacked inputs lie outside {threat}, at {outside['input_psnr'].min():g} dB"
     shown = rows["adv_psnr"].fillna(FAILED_PSNR)
     if ((shown < 0) | (rows["psnr"] < 0) | (rows["adv_bpp"] <= 0) | (rows["bpp"] <= 0)).any():
         yield "a PSNR below 0 dB or a rate of nothing"

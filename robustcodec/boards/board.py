@@ -14,7 +14,7 @@
     anchor = ["jpeg:quality={10,50,90}"]
 
     [[protocol]]                      # a block of a grid without codec and defense
-    of = "bare"                       # or "defended", "no-gradient": which victims it is for
+    of = "bare"                       # or "defended", "no-gradient": which codecs it is for
     suite = ["robustcodec-standard.v1"]
     threat = ["psnr:40"]
 
@@ -37,6 +37,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from robustcodec.boards.score import WORST_IS
+from robustcodec.coding import defended
 from robustcodec.errors import BoardError
 from robustcodec.files import dump_toml
 from robustcodec.running.grid import Cell, Grid
@@ -49,7 +50,7 @@ _KEYS = {"title": str, "about": str, "data": dict, "ranking": dict, "protocol": 
 
 @dataclass(frozen=True)
 class Board:
-    """What ``folder/board.toml`` says. ``protocol``: blocks of a grid by the kind of victim; ``samples``: sha256."""
+    """What ``folder/board.toml`` says. ``protocol``: blocks of a grid by the kind of codec; ``samples``: sha256."""
 
     folder: Path
     title: str
@@ -111,9 +112,9 @@ class Board:
             ) from None
         if board.worst not in WORST_IS:
             raise BoardError(f"{where}: ranking.worst = {board.worst!r}; expected {' or '.join(WORST_IS)}")
-        for victims, of in blocks.items():
-            if of and board.threat not in {c.threat for c in board.cells("codec", "none", victims)}:
-                raise BoardError(f"{where}: the protocol of {victims} never attacks at {board.threat}, which ranks")
+        for kind, protocol in blocks.items():
+            if protocol and board.threat not in {c.threat for c in board.cells("codec", "none", kind)}:
+                raise BoardError(f"{where}: the protocol of {kind} never attacks at {board.threat}, which ranks")
         return board
 
     def to_toml(self) -> str:
@@ -133,16 +134,16 @@ class Board:
         """
         return self._grid([(codec, defense, kind)]).cells()
 
-    def grid(self, victims: Iterable[tuple[str, str]]) -> Grid:
+    def grid(self, candidates: Iterable[tuple[str, str]]) -> Grid:
         """What to run for these codecs and defenses.
 
         Raises :class:`BoardError` as :meth:`cells`, :class:`UserError` for a codec or defense that cannot be built.
         """
-        return self._grid([(codec, defense, kind_of(codec, defense)) for codec, defense in victims])
+        return self._grid([(codec, defense, kind_of(codec, defense)) for codec, defense in candidates])
 
-    def _grid(self, victims: Iterable[tuple[str, str, Kind]]) -> Grid:
+    def _grid(self, candidates: Iterable[tuple[str, str, Kind]]) -> Grid:
         blocks = []
-        for codec, defense, kind in victims:
+        for codec, defense, kind in candidates:
             if not self.protocol[kind]:
                 taken = " and ".join(k for k, of in self.protocol.items() if of)
                 raise BoardError(f"{self.name} has no protocol for {kind} codecs such as {codec}; it takes {taken}")
@@ -170,9 +171,7 @@ class Board:
 
 def kind_of(codec: str, defense: str) -> Kind:
     """Which protocol a victim has to meet; raises :class:`UserError` for a codec or defense that cannot be built."""
-    import robustcodec
-
-    if not robustcodec.load(codec, defense).differentiable:
+    if not defended(codec, defense).differentiable:
         return "no-gradient"
     return "bare" if defense == "none" else "defended"
 

@@ -11,13 +11,13 @@ import pandas as pd
 from robustcodec import registry
 from robustcodec.boards.board import ANCHOR, FILE, Board, Kind
 from robustcodec.boards.entry import rounded
-from robustcodec.clips import fingerprint
+from robustcodec.clips import as_batch, fingerprint
+from robustcodec.coding import code, judged
 from robustcodec.errors import BoardError
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Sample
 from robustcodec.scores import rate
 from robustcodec.spec import expand
-from robustcodec.studies import compare as comparison
 
 
 def protocol(
@@ -37,8 +37,8 @@ def protocol(
 
 def samples_of(data: str, limit: int) -> list[Sample]:
     """The first ``limit`` samples of a data set, 0 for all."""
-    found: list[Sample] = list(registry.data.build(data).samples())
-    return found[:limit] if limit else found
+    samples = registry.data.build(data).samples()
+    return samples[:limit] if limit else samples
 
 
 def found(table: dict[str, Any], folder: Path, watch: Callable[[str], None] = lambda note: None) -> Board:
@@ -71,14 +71,14 @@ def _buildable(board: Board, kind: Kind) -> None:
 
 def _points(board: Board, samples: list[Sample], watch: Callable[[str], None]) -> pd.DataFrame:
     """The anchor on every sample, from real bytes: ``codec``, ``sample``, ``bpp``, ``psnr``."""
-    psnr = [registry.metrics.build("psnr")]
+    psnr = registry.metrics.build("psnr").fn
     lines = []
     for codec in (each for name in board.anchor for each in expand(name)):
-        built = comparison.build(codec)
+        built = judged(codec)
         for sample in samples:
             watch(f"{codec}, {sample.id}")
             clip = sample.load()
-            measured = comparison.measure(built, clip, psnr)
-            bits = rate.bpp(8 * measured.bytes, clip.shape)
-            lines.append((codec, sample.id, rounded(bits), rounded(measured.scores["psnr"])))
+            coded = code(built, clip)
+            quality = psnr(as_batch(clip), as_batch(coded.decoded())).item()
+            lines.append((codec, sample.id, rounded(rate.bpp(coded.bits, clip.shape)), rounded(quality)))
     return pd.DataFrame(lines, columns=["codec", "sample", "bpp", "psnr"])

@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-import robustcodec
 from robustcodec.boards.board import Board, Kind, kind_of
 from robustcodec.boards.entry import AXES, CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
 from robustcodec.boards.founding import samples_of
 from robustcodec.boards.score import standing
 from robustcodec.clips import fingerprint
+from robustcodec.coding import defended
 from robustcodec.errors import BoardError, UserError
 from robustcodec.page.images import data_uris
 from robustcodec.running.grid import Cell
@@ -55,7 +55,7 @@ def check_data(board: Board) -> None:
     )
 
 
-def victims(store: Store, board: Board) -> list[tuple[str, str]]:
+def candidates(store: Store, board: Board) -> list[tuple[str, str]]:
     """The codecs and defenses that a run met on the board's data."""
     met = {(cell.codec, cell.defense) for cell in store.grid().cells() if cell.data == board.data}
     return sorted(met)
@@ -131,8 +131,8 @@ def _dishonest(rows: pd.DataFrame, board: Board) -> Iterator[str]:
 
 
 def _checks(codec: str, defense: str) -> list[dict[str, Any]]:
-    built = robustcodec.load(codec, defense)
-    found = conformance.check(built, rebuild=lambda: robustcodec.load(codec, defense))
+    built = defended(codec, defense)
+    found = conformance.check(built, rebuild=lambda: defended(codec, defense))
     return [{"name": c.name, "passed": c.passed, "measured": c.measured, "expected": c.expected} for c in found]
 
 

@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -23,7 +22,8 @@ from robustcodec.boards.founding import samples_of
 from robustcodec.clips import fingerprint
 from robustcodec.errors import BoardError, UserError
 from robustcodec.interfaces import Sample
-from robustcodec.running.grid import Cell, resolved
+from robustcodec.running.grid import Cell
+from robustcodec.running.resolved import identity_of
 from robustcodec.running.runner import Runner
 from robustcodec.running.store import Row, Store
 from robustcodec.scores.robustness import FAILED_PSNR
@@ -127,8 +127,7 @@ def _maker_faults(entry: Entry) -> list[str]:
     """Other weights, parameters or defense than here."""
     faults = []
     for kind, name in (("codec", entry.codec), ("defense", entry.defense)):
-        here: dict[str, Any] = resolved(kind, name)
-        if here != entry.identity.get(kind):
+        if identity_of(kind, name) != entry.identity.get(kind):
             faults.append(f"the {kind} {name} has other weights or parameters here than where it was measured")
     return faults
 

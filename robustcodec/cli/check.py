@@ -42,8 +42,8 @@ def command(
 
     console = Console(stderr=json)
     with console.status("loading codecs …"):
-        import robustcodec
         from robustcodec.cli._display import choose_device
+        from robustcodec.coding import defended
         from robustcodec.studies import check as conformance
 
         specs = [*(codec or ()), *(_bundled() if all_bundled else ())]
@@ -53,8 +53,8 @@ def command(
     results: dict[str, list[Check]] = {}
     for spec in specs:
         with console.status(f"checking {spec} …"):
-            built = robustcodec.load(spec, defense).to(where)
-            results[spec] = conformance.check(built, rebuild=lambda spec=spec: robustcodec.load(spec, defense))  # type: ignore[misc]
+            built = defended(spec, defense).to(where)
+            results[spec] = conformance.check(built, rebuild=lambda spec=spec: defended(spec, defense))  # type: ignore[misc]
         if not json:
             console.print(_table(built.card.name, results[spec]))
     failed = sum(not check.passed for checks in results.values() for check in checks)

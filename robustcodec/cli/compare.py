@@ -66,10 +66,11 @@ def command(
         raise BadParameter("--closeup shows codecs at one rate; give it in bits per pixel, such as --at-bpp 0.1")
     with console.status("loading codecs and data …"):
         from robustcodec import registry
+        from robustcodec.scores.metrics import of_every_run
         from robustcodec.spec import expand
-        from robustcodec.studies import compare as comparison
         from robustcodec.studies import compare_closeups as closeups
         from robustcodec.studies import compare_report as curves
+        from robustcodec.studies.compare import compare
         from robustcodec.studies.ladders import ladders
 
         lines = ladders((spec for text in codec or () for spec in expand(text)), _named(ladder or ()))
@@ -79,12 +80,12 @@ def command(
         shown = [_frame(text, [sample.id for sample in samples]) for text in closeup or ()]
         region = closeups.Box.parse(box) if box else None
         where = choose_device(device)
-        metrics = comparison.scores(metric or (), where)
+        metrics = of_every_run(metric or (), where)
     total = len({spec for line in lines for spec in line.codecs}) * len(samples)
     try:
         with progress_bar(console) as progress:
             task = progress.add_task("points", total=total, completed=-1, note="")
-            rows, failures = comparison.compare(
+            rows, failures = compare(
                 lines, samples, metrics, out, where, lambda note: progress.update(task, advance=1, note=note)
             )
         paths = curves.write(rows, failures, metrics, source, out) if len(rows) else []

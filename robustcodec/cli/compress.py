@@ -37,30 +37,27 @@ def command(
     with console.status("compressing …"):
         import math
 
-        import torch
-
-        import robustcodec
-        from robustcodec.clips import to_float, to_uint8
+        from robustcodec.clips import as_batch
+        from robustcodec.coding import code, judged
         from robustcodec.data._images import read_image
         from robustcodec.data._video import VIDEO_SUFFIXES, read_video
-        from robustcodec.scores import metrics, rate
+        from robustcodec.scores.metrics import of_every_run
+        from robustcodec.scores.rate import bpp
 
         read = read_video if image.suffix.lower() in VIDEO_SUFFIXES else read_image
-        x = to_float(read(image))[None]
-        built = robustcodec.load(codec, defense)
-        with torch.no_grad():
-            stream = built.compress(x)[0]
-            decoded = to_float(to_uint8(built.decompress([stream])))
-        scores = {metric.name: float(metric.fn(x, decoded)) for metric in (metrics.psnr(), metrics.ms_ssim())}
-    write(output, lambda path: path.write_bytes(stream))
+        clip, built = read(image), judged(codec, defense)
+        coded = code(built, clip)
+        x, x_hat = as_batch(clip), as_batch(coded.decoded())
+        scores = {metric.name: metric.fn(x, x_hat).item() for metric in of_every_run()}
+    write(output, lambda path: path.write_bytes(coded.stream))
     height, width = x.shape[-2:]
     result = {
         "codec": built.card.name,
         "width": width,
         "height": height,
         "frames": x.shape[1],
-        "bytes": len(stream),
-        "bpp": rate.bpp(8 * len(stream), x.shape),
+        "bytes": len(coded.stream),
+        "bpp": bpp(coded.bits, x.shape),
         **{name: score if math.isfinite(score) else None for name, score in scores.items()},
     }
     if json:
@@ -72,7 +69,7 @@ def command(
     if not math.isfinite(scores["ms_ssim"]):
         quality = f"{scores['psnr']:.2f} dB PSNR (too small for MS-SSIM)"
     frames = f"{x.shape[1]} frames, " if x.shape[1] > 1 else ""
-    size = f"{frames}{len(stream)} bytes, {result['bpp']:.4f} bpp"
+    size = f"{frames}{len(coded.stream)} bytes, {result['bpp']:.4f} bpp"
     console.print(f"{output}: {width}x{height}, {size}, {quality}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -49,15 +49,15 @@ def command(
 
     console = Console()
     with console.status("decompressing …"):
-        import robustcodec
         from robustcodec.clips import to_uint8
+        from robustcodec.coding import judged
         from robustcodec.data._images import write_image
         from robustcodec.data._video import write_mp4, write_y4m
 
         if codec is None:
             name, clip = _decode_bundled(data, defense)
         else:
-            built = robustcodec.load(codec, defense)
+            built = judged(codec, defense)
             name, clip = built.card.name, built.decompress([data])[0]
         if len(clip) != 1 and kind == ".png":
             raise StreamError(f"{stream} holds a clip of {len(clip)} frames, a PNG takes one; write a .y4m or .mp4")
@@ -69,14 +69,14 @@ def command(
 
 def _decode_bundled(data: bytes, defense: str) -> tuple[str, Tensor]:
     """Name and clip of the bundled codec that knows this stream: the model id in it lets no other decode it."""
-    import robustcodec
     from robustcodec import registry, weights
+    from robustcodec.coding import judged
     from robustcodec.errors import StreamError
 
     specs = [f"{name}.{tag}" for name in registry.codecs.names() for tag in weights.bundled_tags(name)]
     refusals: list[str] = []
     for spec in specs:
-        built = robustcodec.load(spec, defense)
+        built = judged(spec, defense)
         try:
             return built.card.name, built.decompress([data])[0]
         except StreamError as error:

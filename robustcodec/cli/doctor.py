@@ -12,7 +12,7 @@ import typer
 
 
 @dataclass(frozen=True)
-class Finding:
+class Checkup:
     """One thing looked at: what was found, and what to do if it is not ``ok``."""
 
     what: str
@@ -56,77 +56,77 @@ def command(
     console.print(table)
 
 
-Probe = Callable[[], Iterator[Finding]]
+Probe = Callable[[], Iterator[Checkup]]
 
 
-def _safely(probe: Probe) -> Iterator[Finding]:
+def _safely(probe: Probe) -> Iterator[Checkup]:
     """The probe's findings; whatever it raises is one more."""
     try:
         yield from probe()
     except Exception as error:  # a broken installation raises anything
         name = probe.__name__.strip("_")
-        yield Finding(
+        yield Checkup(
             name, "broken", f"{type(error).__name__}: {error}", "reinstall: pip install --force-reinstall robustcodec"
         )
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[Checkup]:
     import os
     import platform
 
-    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield Finding("processors", "ok", f"{os.cpu_count()}")
+    yield Checkup("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Checkup("processors", "ok", f"{os.cpu_count()}")
 
 
-def _libraries() -> Iterator[Finding]:
+def _libraries() -> Iterator[Checkup]:
     """What robustcodec requires, by its own metadata."""
     import re
     from importlib.metadata import PackageNotFoundError, requires, version
 
-    yield Finding("robustcodec", "ok", version("robustcodec"))
+    yield Checkup("robustcodec", "ok", version("robustcodec"))
     for requirement in sorted(requires("robustcodec") or ()):
         name = re.split(r"[^\w.-]", requirement)[0]
         try:
-            yield Finding(name, "ok", version(name))
+            yield Checkup(name, "ok", version(name))
         except PackageNotFoundError:
-            yield Finding(name, "missing", "not installed", f"pip install '{requirement}'")
+            yield Checkup(name, "missing", "not installed", f"pip install '{requirement}'")
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[Checkup]:
     import torch
 
-    yield Finding("CPU threads of PyTorch", "ok", f"{torch.get_num_threads()}")
+    yield Checkup("CPU threads of PyTorch", "ok", f"{torch.get_num_threads()}")
     if not torch.cuda.is_available():
-        yield Finding(
+        yield Checkup(
             "CUDA", "missing", "no device", "not needed; a CUDA build of PyTorch and a driver make runs faster"
         )
     for i in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(i)
         memory = properties.total_memory / 2**30
-        yield Finding(f"CUDA device {i}", "ok", f"{properties.name}, {memory:.0f} GiB, CUDA {torch.version.cuda}")
+        yield Checkup(f"CUDA device {i}", "ok", f"{properties.name}, {memory:.0f} GiB, CUDA {torch.version.cuda}")
 
 
-def _allocator() -> Iterator[Finding]:
+def _allocator() -> Iterator[Checkup]:
     from robustcodec.cli._allocator import keep_memory
 
     if keep_memory():
-        yield Finding("memory kept by glibc", "ok", "on (ROBUSTCODEC_KEEP_MEMORY=0 switches it off)")
+        yield Checkup("memory kept by glibc", "ok", "on (ROBUSTCODEC_KEEP_MEMORY=0 switches it off)")
     else:
-        yield Finding("memory kept by glibc", "missing", "off", "not needed; works with glibc on Linux, and is faster")
+        yield Checkup("memory kept by glibc", "missing", "off", "not needed; works with glibc on Linux, and is faster")
 
 
-def _plugins() -> Iterator[Finding]:
+def _plugins() -> Iterator[Checkup]:
     from robustcodec import registry
 
     for kind, plugins in registry.KINDS.items():
         try:
-            yield Finding(kind, "ok", f"{len(plugins.names())} found")
+            yield Checkup(kind, "ok", f"{len(plugins.names())} found")
         except Exception as error:  # a third party's plugin raises anything
             remedy = "repair or uninstall the package that the message names"
-            yield Finding(kind, "broken", f"{type(error).__name__}: {error}", remedy)
+            yield Checkup(kind, "broken", f"{type(error).__name__}: {error}", remedy)
 
 
-def _bundled_weights() -> Iterator[Finding]:
+def _bundled_weights() -> Iterator[Checkup]:
     from importlib.resources import files
 
     from robustcodec import weights
@@ -142,15 +142,15 @@ def _bundled_weights() -> Iterator[Finding]:
         elif weights.sha256(path) != weights.read_card(path)["sha256"]:
             wrong.append(f"{name} (damaged)")
     if wrong:
-        yield Finding("bundled weights", "broken", ", ".join(wrong), "pip install --force-reinstall robustcodec")
+        yield Checkup("bundled weights", "broken", ", ".join(wrong), "pip install --force-reinstall robustcodec")
     elif names:
-        yield Finding("bundled weights", "ok", f"{len(names)} checkpoints, all sha256 match")
+        yield Checkup("bundled weights", "ok", f"{len(names)} checkpoints, all sha256 match")
     else:
         remedy = "use FAMILY.mse-q3 (downloaded), or robustcodec train"
-        yield Finding("bundled weights", "missing", "none ship with this copy", remedy)
+        yield Checkup("bundled weights", "missing", "none ship with this copy", remedy)
 
 
-def _official_weights() -> Iterator[Finding]:
+def _official_weights() -> Iterator[Checkup]:
     from compressai.zoo import image, image_vbr
 
     def urls(table: object) -> Iterator[str]:
@@ -165,21 +165,21 @@ def _official_weights() -> Iterator[Finding]:
     here = sum((folder / name).is_file() for name in names)
     remedy = "" if here else f"downloaded when used; offline, put the files into {folder}"
     status: Literal["ok", "missing"] = "ok" if here else "missing"
-    yield Finding("CompressAI's official weights", status, f"{here} of {len(names)} in {folder}", remedy)
+    yield Checkup("CompressAI's official weights", status, f"{here} of {len(names)} in {folder}", remedy)
 
 
-def _pillow() -> Iterator[Finding]:
+def _pillow() -> Iterator[Checkup]:
     from PIL import features
 
     for name, codec in (("jpg", "JPEG"), ("webp", "WebP"), ("avif", "AVIF"), ("jpg_2000", "JPEG 2000")):
         if features.check(name):
-            yield Finding(f"{codec} in Pillow", "ok", str(features.version(name) or "yes"))
+            yield Checkup(f"{codec} in Pillow", "ok", str(features.version(name) or "yes"))
         else:
             remedy = "pip install --force-reinstall --only-binary :all: pillow"
-            yield Finding(f"{codec} in Pillow", "missing", "this Pillow cannot write it", remedy)
+            yield Checkup(f"{codec} in Pillow", "missing", "this Pillow cannot write it", remedy)
 
 
-def _lpips() -> Iterator[Finding]:
+def _lpips() -> Iterator[Checkup]:
     from torchvision import models
 
     from robustcodec import weights
@@ -194,14 +194,14 @@ def _lpips() -> Iterator[Finding]:
         digest = path.stem.rsplit("-", 1)[-1]
         if not path.is_file():
             remedy = f"downloaded when used; offline, put {backbone.url} into {path.parent}"
-            yield Finding(f"backbone of lpips:net={net}", "missing", f"no {path.name}", remedy)
+            yield Checkup(f"backbone of lpips:net={net}", "missing", f"no {path.name}", remedy)
         elif not weights.sha256(path).startswith(digest):
-            yield Finding(f"backbone of lpips:net={net}", "broken", f"{path} is damaged", "delete it and get it again")
+            yield Checkup(f"backbone of lpips:net={net}", "broken", f"{path} is damaged", "delete it and get it again")
         else:
-            yield Finding(f"backbone of lpips:net={net}", "ok", str(path))
+            yield Checkup(f"backbone of lpips:net={net}", "ok", str(path))
 
 
-def _kodak() -> Iterator[Finding]:
+def _kodak() -> Iterator[Checkup]:
     import os
 
     from robustcodec import weights
@@ -212,10 +212,10 @@ def _kodak() -> Iterator[Finding]:
     paths = {folder / f"kodim{number:02}.png": digest for number, digest in enumerate(KODAK_SHA256, start=1)}
     whole = sum(path.is_file() and weights.sha256(path) == digest for path, digest in paths.items())
     if whole == len(paths):
-        yield Finding("Kodak images", "ok", f"all {whole} in {folder}")
+        yield Checkup("Kodak images", "ok", f"all {whole} in {folder}")
     else:
         remedy = f"downloaded when used; offline, get {Kodak.URL}/kodim01.png … and set $ROBUSTCODEC_KODAK"
-        yield Finding("Kodak images", "missing", f"{whole} of {len(paths)} in {folder}", remedy)
+        yield Checkup("Kodak images", "missing", f"{whole} of {len(paths)} in {folder}", remedy)
 
 
 def _hub() -> Path:

@@ -117,15 +117,13 @@ def add(
     from robustcodec.running.store import Store
 
     console = Console()
-    if not (run / "grid.toml").is_file():
-        raise BoardError(f"{run} is not a run folder (no grid.toml); give the --out of robustcodec run --board {board}")
-    store, to = Store(run), Board.read(board)
+    store, to = Store.existing(run), Board.read(board)
     submission.check_data(to)
-    met = [victim for victim in submission.victims(store, to) if not codec or victim[0] in codec]
-    if not met:
+    pairs = [pair for pair in submission.candidates(store, to) if not codec or pair[0] in codec]
+    if not pairs:
         raise BoardError(f"{run} has no codec on {to.data}; run robustcodec run --board {board} --codec … first")
     refused = 0
-    for name, defense in met:
+    for name, defense in pairs:
         with console.status(f"looking at {name}, {defense} …"):
             made = submission.entry(store, to, name, defense, by, date.today().isoformat())
         if isinstance(made, Entry):

@@ -16,7 +16,7 @@ KINDS = ("codecs", "attacks", "suites", "objectives", "threats", "defenses", "da
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedPlugin:
     """One plugin. ``parameters``: name to default, as typed; None where a value must be given."""
 
     name: str
@@ -68,16 +68,16 @@ def command(
     console.print("robustcodec show NAME says more about one of them", style="dim", highlight=False)
 
 
-def entries(kind: str) -> list[Entry]:
+def entries(kind: str) -> list[ListedPlugin]:
     """All plugins of a kind, by name."""
     from robustcodec import registry, weights
     from robustcodec.running import suites
 
     if kind == "suites":
-        return [Entry(str(s), s.about, {}, [], [f"{a} ({o})" for a, o in s.members]) for s in suites.bundled()]
+        return [ListedPlugin(str(s), s.about, {}, [], [f"{a} ({o})" for a, o in s.members]) for s in suites.bundled()]
     plugins = registry.KINDS[kind]
     return [
-        Entry(
+        ListedPlugin(
             name,
             first_sentence(plugins.get(name)),
             {key: value for key, value in defaults(plugins.get(name)).items() if key != "tag"},
@@ -118,7 +118,7 @@ def typed(value: Any) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _table(kind: str, listed: list[Entry]) -> Table:
+def _table(kind: str, listed: list[ListedPlugin]) -> Table:
     from rich.table import Table
     from rich.text import Text
 

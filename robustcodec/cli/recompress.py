@@ -76,8 +76,8 @@ def command(
         from robustcodec.running.grid import Grid
         from robustcodec.running.runner import Runner
         from robustcodec.running.store import Store
+        from robustcodec.scores.metrics import of_every_run
         from robustcodec.spec import expand
-        from robustcodec.studies import compare as comparison
         from robustcodec.studies import recompress as recompression
         from robustcodec.studies import recompress_report as tables
 
@@ -104,7 +104,7 @@ def command(
             if not (store.root / "grid.toml").is_file():
                 store.put_grid(grid)
         lines = recompression.lines(codecs, defenses, cells)
-        metrics = comparison.scores(metric or (), where)
+        metrics = of_every_run(metric or (), where)
         runner = Runner(store, where)
     try:
         with progress_bar(console) as progress:

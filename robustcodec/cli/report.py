@@ -51,13 +51,13 @@ def command(
 
         robustcodec report runs/default --watch
     """
-    from robustcodec import existing
     from robustcodec.cli._display import report_console
     from robustcodec.errors import UserError
+    from robustcodec.running.store import Store
 
     if json + watch + bool(export or figures) > 1:
         raise UserError("--json, --watch, and --export with --figures exclude each other; give one of them")
-    store, console = existing(run), report_console(stderr=json)
+    store, console = Store.existing(run), report_console(stderr=json)
     if watch:
         _serve(store, port, console)
     elif export or figures:

@@ -76,26 +76,15 @@ def command(
 
         robustcodec run --board leaderboards/photos-quick --codec mine --defense none --defense self-ensemble
     """
+    options = locals()
     from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import report_console
-    from robustcodec.running.grid import Grid, select
+    from robustcodec.running.grid import AXES, Grid, select
 
     console = report_console(stderr=json)
-    axes = {
-        "codec": codec,
-        "attack": attack,
-        "objective": objective,
-        "defense": defense,
-        "threat": threat,
-        "data": data,
-        "access": access,
-        "suite": suite,
-        "precision": precision,
-        "seed": seed,
-    }
-    given = {k: list(v or ()) for k, v in axes.items()}
+    given = {axis: list(options[axis] or ()) for axis in (*AXES, "suite")}
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device
@@ -119,7 +108,7 @@ def command(
         publish(store, cells, console, as_json=json)
     console.print(
         f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
-        f"{runner.queries} queries to craft {runner.crafted} clips",
+        f"{runner.crafting.queries} queries to craft {runner.crafting.clips} clips",
         style="dim",
     )
     for cell, error in tally.errors.items():
@@ -134,12 +123,12 @@ def _of_board(folder: Path, axes: dict[str, list[Any]], limit: int | None) -> Gr
     from robustcodec.errors import GridError
     from robustcodec.spec import expand
 
-    victims = {axis: axes.pop(axis) for axis in ("codec", "defense")}
+    named = {axis: axes.pop(axis) for axis in ("codec", "defense")}
     if more := [axis for axis, values in axes.items() if values] + (["limit"] if limit is not None else []):
         raise GridError(f"--board fixes all but --codec and --defense; drop --{' and --'.join(more)}")
-    if not victims["codec"]:
+    if not named["codec"]:
         raise GridError("--board needs a codec to measure; add --codec NAME")
-    codecs, defenses = ([each for name in names for each in expand(name)] for names in victims.values())
+    codecs, defenses = ([each for name in names for each in expand(name)] for names in named.values())
     return Board.read(folder).grid((codec, defense) for codec in codecs for defense in defenses or ["none"])
 
 

@@ -76,7 +76,7 @@ _BARE = """<!DOCTYPE html>
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run is, in cells; ``unreadable``: their files are damaged, or of another release."""
 
     total: int
@@ -117,11 +117,11 @@ class Pages:
         self._look()
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """As of when :meth:`current` was last asked."""
         found = dict(self._found)
         failed = tuple(f"{cell}: {why}" for cell in self._cells if (why := found.get(cell.id)) is not None)
-        return Progress(len(self._cells), len(found) - len(failed), failed, len(self._seen) - len(found))
+        return RunProgress(len(self._cells), len(found) - len(failed), failed, len(self._seen) - len(found))
 
     @property
     def status(self) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from robustcodec import registry
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.running.resolved import Part
 
 if TYPE_CHECKING:
     import pandas
@@ -116,8 +116,9 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
     for where, group in rows.groupby([*_VICTIM, "objective"], sort=True):
         *victim, objective = map(str, where)
         mean = {str(k): float(v) for k, v in group.groupby("attack")["damage"].mean().items()}
-        floor = max((v for k, v in mean.items() if k.split(":")[0] == "noise"), default=-math.inf)
-        kinds = {name: _kind(name) for name in mean}
+        parts = {name: _installed(name.split(" @")[0]) for name in mean}
+        kinds = {name: _kind(part) for name, part in parts.items()}
+        floor = max((v for k, v in mean.items() if kinds[k] == "baseline"), default=-math.inf)
         whites = {k: v for k, v in mean.items() if kinds[k] == "white"}
         signs = [("noise beats ", name, floor) for name, value in whites.items() if value < floor]
         blacks = [v for k, v in mean.items() if kinds[k] == "black"]
@@ -127,7 +128,7 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
             (f"{longer} does less than ", shorter, mean[longer])
             for shorter in mean
             for longer in mean
-            if _extends(longer, shorter) and mean[shorter] > _more(mean[longer])
+            if _extends(parts[longer], parts[shorter]) and mean[shorter] > _more(mean[longer])
         ]
         found += [
             Suspicion(tuple(victim), what + name, f"{objective} {value:.3g} against {mean[name]:.3g}")
@@ -145,7 +146,6 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
 
 
 _VICTIM = ["data", "threat", "codec", "defense", "access"]
-_LENGTH = ("steps", "restarts", "queries")
 
 
 def _more(value: float) -> float:
@@ -153,23 +153,27 @@ def _more(value: float) -> float:
     return value + MARGIN * abs(value)
 
 
-def _kind(attack: str) -> str:
-    """``noise``, ``white`` or ``black``; empty for an attack that is not installed here."""
-    if attack.split(":")[0] == "noise":
-        return "noise"
+def _installed(attack: str) -> Part | None:
+    """An attack by name; None if it is not installed here."""
+    part = Part("attack", attack)
     try:
-        return str(registry.attacks.build(attack.split(" @")[0]).access)
+        _ = part.built
     except UserError:
+        return None
+    return part
+
+
+def _kind(attack: Part | None) -> str:
+    """``baseline``, ``white`` or ``black``; empty for an attack that is not installed here."""
+    if attack is None:
         return ""
+    return "baseline" if attack.built.baseline else str(attack.built.access)
 
 
-def _extends(longer: str, shorter: str) -> bool:
-    """True if two attacks differ in their length alone, and the first is the longer one."""
-    try:
-        a, b = (registry.attacks.resolve(name) for name in (longer, shorter))
-    except UserError:
+def _extends(longer: Part | None, shorter: Part | None) -> bool:
+    """True if two attacks differ in their effort alone, and the first spends more."""
+    if longer is None or shorter is None or longer.spec.name != shorter.spec.name:
         return False
-    if longer.split(":")[0] != shorter.split(":")[0]:
-        return False
+    a, b = longer.params, shorter.params
     differ = [k for k in a if a[k] != b[k]]
-    return bool(differ) and all(k in _LENGTH and float(a[k]) > float(b[k]) for k in differ)  # type: ignore[arg-type]
+    return bool(differ) and all(k in longer.built.effort and float(a[k]) > float(b[k]) for k in differ)  # type: ignore[arg-type]

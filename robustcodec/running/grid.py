@@ -20,9 +20,7 @@ A grid file holds one or more ``[[block]]`` tables; each block is the product of
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -31,22 +29,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from robustcodec import registry
-from robustcodec.clips import fingerprint
 from robustcodec.errors import GridError
 from robustcodec.files import dump_toml
 from robustcodec.interfaces import Precision, Sample
 from robustcodec.running import suites
-from robustcodec.running.access import DRAWS, Victim, victim
-from robustcodec.spec import Spec, expand
-
-CELL_VERSION = 2  # raise it whenever the same cell would give other numbers than before
-
-# Parameters younger than the first results: where they change nothing, cells keep the identity they had.
-NEUTRAL: dict[str, dict[str, Any]] = {
-    "threat": {"frames": "all", "per": "clip"},
-    "defense self-ensemble": {"criterion": "own-input", "lmbda": 0.01},
-}
+from robustcodec.running.access import Victim, victim
+from robustcodec.running.resolved import Resolved
+from robustcodec.spec import expand
 
 
 @dataclass(frozen=True)
@@ -74,49 +63,23 @@ class Cell:
         """What the attack is crafted on."""
         return victim(self.access, self.codec, self.defense)
 
-    def identity(self) -> dict[str, Any]:
-        """Every field resolved: defaults filled in, weights and data by their checksums."""
-        others = [kind for kind in _AXIS_REGISTRY if kind != "attack"]
-        named = {"attack": self._attack, **{kind: resolved(kind, getattr(self, kind)) for kind in others}}
-        kind, _, codec = self.access.partition(":")
-        access = self.access
-        if kind in ("transfer", "bpda"):
-            access = f"{kind}:{_canonical(resolved('codec', codec))}"
-        samples = [[s.id, fingerprint(s)] for s in self.samples()]
-        return {"version": CELL_VERSION, **named, "access": access, "seed": self.seed, "samples": samples} | self._fast
-
     @cached_property
-    def id(self) -> str:
-        """16 hex digits of the sha256 of :meth:`identity`, of when it was first asked for."""
-        return _digest(self.identity())
+    def resolved(self) -> Resolved:
+        """Every name read and every plugin built, once: as the files behind them were when it was first asked for."""
+        return Resolved(self)
 
     @property
-    def _fast(self) -> dict[str, str]:
-        return {} if self.precision == "float32" else {"precision": self.precision}
-
-    @cached_property
-    def _attack(self) -> dict[str, Any]:
-        """Kept, for an attack may have to load all it is made on to be identified."""
-        return resolved("attack", self.attack)
+    def id(self) -> str:
+        """16 hex digits that name the result of this cell: of everything that can change a number."""
+        return self.resolved.id
 
     def craft_id(self, sample: Sample) -> str:
         """Identity of one adversarial clip: what it was crafted with, on and from."""
-        on = self.victim
-        others = ("objective", "threat")
-        named = {"attack": self._attack, **{kind: resolved(kind, getattr(self, kind)) for kind in others}}
-        victim: list[dict[str, Any]] = [resolved("codec", on.codec), resolved("defense", on.defense)]
-        if on.guide is not None:
-            victim.append(resolved("codec", on.guide))
-        if on.draws != DRAWS:
-            victim.append({"draws": on.draws})
-        clip = [sample.id, fingerprint(sample), resolved("data", self.data)]
-        on_what = {"version": CELL_VERSION, "victim": victim, "clip": clip, "seed": self.seed}
-        return _digest(named | on_what | self._fast)
+        return self.resolved.craft_id(sample)
 
     def samples(self) -> list[Sample]:
-        """The samples this cell measures."""
-        found: list[Sample] = list(registry.data.build(self.data).samples())
-        return found[: self.limit] if self.limit else found
+        """The samples that this cell measures."""
+        return self.resolved.samples
 
     def __str__(self) -> str:
         defense = ""
@@ -127,15 +90,7 @@ class Cell:
         return f"{self.codec}{defense} × {self.attack}, {self.objective} @ {self.threat}"
 
 
-_AXIS_REGISTRY = {
-    "codec": registry.codecs,
-    "attack": registry.attacks,
-    "objective": registry.objectives,
-    "threat": registry.threats,
-    "defense": registry.defenses,
-    "data": registry.data,
-}
-LISTS = (*_AXIS_REGISTRY, "access", "seed", "precision")
+AXES = tuple(f.name for f in fields(Cell) if f.name != "limit")  # what a block of a grid may list values of
 
 
 @dataclass(frozen=True)
@@ -149,7 +104,7 @@ class Grid:
         """Cells in a fixed order: by data, codec and defense, so that a codec is built once."""
         seen: dict[Cell, None] = {}
         for block in self.blocks:
-            axes = [[(axis, v) for v in block.get(axis, [_DEFAULTS[axis]])] for axis in LISTS if axis not in _PAIR]
+            axes = [[(axis, v) for v in block.get(axis, [_DEFAULTS[axis]])] for axis in AXES if axis not in _PAIR]
             for pair, *values in itertools.product(_pairs(block), *axes):
                 cell = Cell(**dict(zip(_PAIR, pair, strict=True)), **dict(values), limit=block.get("limit", 0))
                 if cell.defense == "none" and cell.access.startswith("adaptive"):
@@ -221,8 +176,8 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
                 raise GridError(f"{where}: limit = {value!r}; expected a number of samples, 0 for all")
             out[key] = value
             continue
-        if key not in (*LISTS, "suite"):
-            raise GridError(f"{where}: unknown key {key!r} in a block; expected {', '.join(LISTS)}, suite or limit")
+        if key not in (*AXES, "suite"):
+            raise GridError(f"{where}: unknown key {key!r} in a block; expected {', '.join(AXES)}, suite or limit")
         values = value if isinstance(value, list) else [value]
         wanted = int if key == "seed" else str
         if not values or not all(isinstance(v, wanted) for v in values):
@@ -235,40 +190,6 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
             other = " or suite" if needed == "attack" else ""
             raise GridError(f'{where}: a block names no {needed}{other}; add {needed} = ["…"]')
     return out
-
-
-def resolved(kind: str, text: str) -> dict[str, Any]:
-    """Name, all parameters, and for a codec its weights, of an axis value. Not cached: files behind it may change."""
-    if kind == "defense" and len(layers := registry.defenses.layers(text)) > 1:
-        return {"name": "+".join(each.name for each in layers), "layers": [resolved(kind, str(s)) for s in layers]}
-    reg, spec = _AXIS_REGISTRY[kind], Spec.parse(text)
-    params = reg.resolve(spec)
-    out: dict[str, Any] = {"name": spec.name}
-    if kind == "codec":
-        out["fingerprint"] = reg.get(spec.name).fingerprint(**params)  # type: ignore[attr-defined]
-        if out["fingerprint"]:  # says all that a path can say
-            params = {k: v for k, v in params.items() if k != "weights"}
-    elif kind == "data":  # samples are identified by their bytes
-        params = {k: v for k, v in params.items() if k != "path"}
-    else:
-        built = reg.build(spec)  # values are checked by the plugin itself
-        neutral = NEUTRAL.get(kind, {}) | NEUTRAL.get(f"{kind} {spec.name}", {})
-        params = {k: v for k, v in params.items() if (k, v) not in neutral.items()}
-        if kind != "threat" and (samples := built.made_on()):
-            out["made_on"] = [[s.id, fingerprint(s)] for s in samples]
-            params = {k: v for k, v in params.items() if k != "path"}  # its bytes say all that a path can say
-        if kind == "defense" and (made_by := built.fingerprint()):
-            out["fingerprint"] = made_by
-            params = {k: v for k, v in params.items() if k != "weights"}
-    return out | {"params": params}
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
 
 
 def select(grid: Grid | None, axes: dict[str, list[Any]], limit: int | None) -> Grid:

@@ -61,6 +61,13 @@ class Store:
             (root / "cells").mkdir(parents=True, exist_ok=True)
             remove_leftovers(root)
 
+    @classmethod
+    def existing(cls, root: Path) -> Store:
+        """The store of a run; raises :class:`StoreError`, and leaves nothing behind, where there is none."""
+        if not (root / "grid.toml").is_file():
+            raise StoreError(f"{root} is not a run folder (no grid.toml); give the --out of a robustcodec run")
+        return cls(root)
+
     def done(self, cell_id: str, scores: Iterable[str] = ()) -> bool:
         """True if this cell has succeeded and holds these scores; failed ones run again."""
         result = self.result(cell_id)

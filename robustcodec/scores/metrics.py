@@ -13,7 +13,7 @@ import contextlib
 import pickle
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from http.client import HTTPException
 from pathlib import Path
@@ -28,6 +28,7 @@ from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
 
 PSNR_CAP = 100.0  # dB; identical clips score this, so that means and differences stay finite
+EVERY_RUN = ("psnr", "ms_ssim")  # whatever else is asked for
 Net = Literal["alex", "vgg", "squeeze"]
 
 _LPIPS_MIN_SIDE: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # below, a pooling layer has no output
@@ -54,6 +55,19 @@ def squared_error(reference: Tensor, test: Tensor) -> Tensor:
 def decibels(mse: Tensor) -> Tensor:
     """PSNR of a mean squared error on the [0, 1] scale, at most :data:`PSNR_CAP`."""
     return -10 * mse.clamp(min=10 ** (-PSNR_CAP / 10)).log10()
+
+
+def of_every_run(names: Iterable[str] = (), device: str | torch.device = "cpu") -> list[Metric]:
+    """The metrics of every run and ``names``, each once, tried out: one that cannot be computed here says so now, not
+    after an hour of work.
+
+    Raises :class:`UserError` for an unknown one, :class:`MissingDependency` for one that cannot be computed here.
+    """
+    built = [metrics.build(name) for name in dict.fromkeys((*EVERY_RUN, *names))]
+    probe = torch.full((1, 1, 3, 64, 64), 0.5, device=device)
+    for metric in built:
+        metric.fn(probe, probe)
+    return list({metric.name: metric for metric in built}.values())
 
 
 @metrics.register("mse")

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from robustcodec import registry
-from robustcodec.clips import to_uint8
+from robustcodec.clips import sample_seed, to_uint8
+from robustcodec.coding import EVALUATION, code
 from robustcodec.data._lossless import lossless_path, write_lossless
 from robustcodec.errors import BadData, BadParameter, RobustCodecError, StoreError, UserError
 from robustcodec.files import on_disk
 from robustcodec.interfaces import Sample
-from robustcodec.running.grid import Cell, Grid
-from robustcodec.running.runner import Runner, Watcher
+from robustcodec.running.grid import AXES, Cell, Grid
+from robustcodec.running.runner import Runner
 from robustcodec.running.store import Result, Store
+from robustcodec.running.watching import Watcher
 from robustcodec.studies.attack_outcome import Outcome
 
 RUN = "run"  # the run folder inside the folder of an attack
@@ -41,12 +43,13 @@ def attack(
     device: str = "cpu",
     watcher: Watcher | None = None,
 ) -> Outcome:
-    """Attack one image or clip, and code it with and without the attack.
+    """Attack one image or clip: ``attack("photo.png", "bmshj2018-hyperprior.tiny-q2", threat="36dB").scores``.
 
-    ``source``: a file, or RGB as ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or float in [0, 1], which is rounded to 8
-    bits. ``frames`` and ``crop`` take that many first frames and central pixels of a file; 0: all. ``threat`` may
-    be short, as in :func:`threat_of`. ``codec`` and the others are names: what is measured is identified by them.
-    ``out``: a folder for the files of :meth:`Outcome.write` and for the run itself, which is then not repeated.
+    The same numbers as a grid's. ``source``: a file, or RGB as a tensor ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or
+    float in [0, 1], which is rounded to 8 bits. ``frames`` and ``crop`` (of a file): first frames and central pixels;
+    0: all. ``threat``: ``36dB``, ``8/255`` or any threat; the others as :class:`robustcodec.running.grid.Cell` has
+    them, names all: what is measured is identified by them. ``out``: a folder for clips, streams, a picture and scores,
+    and for the run itself, which is then not repeated; without one nothing is kept. ``watcher`` follows the crafting.
 
     Raises :class:`UserError` for what cannot be run, :class:`RobustCodecError` if the attack or the codec crashed.
     """
@@ -131,9 +134,8 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
 
 def _claim(folder: Path, cell: Cell) -> Store:
     """The store inside ``folder``, which marks it as ours."""
-    axes = ("codec", "attack", "objective", "threat", "defense", "access", "data", "seed")
     store = Store(folder / RUN)
-    store.put_grid(Grid("attack", ({axis: [getattr(cell, axis)] for axis in axes},)))
+    store.put_grid(Grid("attack", ({axis: [getattr(cell, axis)] for axis in AXES},)))
     return store
 
 
@@ -148,9 +150,9 @@ def _outcome(runner: Runner, cell: Cell, sample: Sample) -> Outcome:
         key: float("nan") if v is None else float(v) for key, v in row.items() if key not in ("sample", "queries")
     }
     warnings = [w.removesuffix(f": 1 of 1 samples ({sample.id})") for w in result.warnings]
-    codec = runner.codec(cell.codec, cell.defense)
+    codec, seed = runner.codecs.evaluated(cell.resolved), sample_seed(sample, EVALUATION)
     clean_stream, attacked_stream = (
-        runner.code(codec, clips[name], sample).stream for name in ("original", "adversarial")
+        code(codec, clips[name], runner.device, seed).stream for name in ("original", "adversarial")
     )
     return Outcome(
         cell,

@@ -25,8 +25,9 @@ class Outcome:
     """One attack on one clip; clips are uint8 ``(T, 3, H, W)``.
 
     ``scores``: as :func:`robustcodec.scores.robustness.sample_scores` and the objective give them, floats that are
-    finite or NaN. ``clean``, ``attacked``: what the decoder made of the bytes ``clean_stream`` and ``attacked_stream``; None if
-    it failed. ``queries``: how often the attack asked. ``fps``: frames per second of a clip, if known.
+    finite or NaN. ``clean``, ``attacked``: what the decoder made of the bytes ``clean_stream`` and
+    ``attacked_stream``; None if it failed. ``queries``: how often the attack asked. ``fps``: frames per second of a
+    clip, if known.
     """
 
     cell: Cell

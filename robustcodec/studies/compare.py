@@ -8,39 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
-from robustcodec import registry
-from robustcodec.clips import checksum, to_float, to_uint8
+from robustcodec.clips import as_batch, checksum
+from robustcodec.coding import code, judged
 from robustcodec.errors import StoreError, UserError
 from robustcodec.files import remove_leftovers, write_whole
 from robustcodec.interfaces import Codec, Metric, Sample
+from robustcodec.registry import codecs
 from robustcodec.scores import rate
 from robustcodec.spec import Spec
 from robustcodec.studies.ladders import Ladder
 
-METRICS = ("psnr", "ms_ssim")  # of every comparison
 VERSION = 1  # raise it whenever the same codec and clip would give other numbers than before
 SECONDS = ["encode_s", "decode_s"]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One codec on one clip. ``x_hat``: uint8 ``(T, 3, H, W)`` of the decoded bytes; ``scores``: by metric."""
-
-    x_hat: Tensor
-    bytes: int
-    scores: dict[str, float]
-    encode_s: float
-    decode_s: float
 
 
 @dataclass(frozen=True)
@@ -50,39 +37,6 @@ class Failure:
     codec: str
     clip: str
     reason: str
-
-
-@torch.no_grad()
-def measure(codec: Codec, clip: Tensor, metrics: Iterable[Metric], device: str = "cpu") -> Measured:
-    """Compress and decompress a uint8 clip ``(T, 3, H, W)``, round to 8 bits, and score against it."""
-    x = to_float(clip)[None].to(device)
-    start = time.perf_counter()
-    streams = codec.compress(x)
-    coded = time.perf_counter()
-    decoded = codec.decompress(streams).cpu()
-    done = time.perf_counter()
-    x_hat = to_uint8(decoded)[0]
-    rounded = to_float(x_hat)[None].to(device)
-    scores = {metric.name: metric.fn(x, rounded).item() for metric in metrics}
-    return Measured(x_hat, len(streams[0]), scores, coded - start, done - coded)
-
-
-def scores(names: Iterable[str], device: str = "cpu") -> list[Metric]:
-    """The metrics of every comparison and ``names``, each once, tried out so that a missing one is known at once.
-
-    Raises :class:`UserError` for an unknown one, :class:`MissingDependency` for one that cannot be computed here.
-    """
-    built: list[Metric] = [registry.metrics.build(name) for name in dict.fromkeys((*METRICS, *names))]
-    probe = torch.full((1, 1, 3, 64, 64), 0.5, device=device)
-    for metric in built:
-        metric.fn(probe, probe)
-    return list({metric.name: metric for metric in built}.values())
-
-
-def build(codec: str, device: str = "cpu") -> Codec:
-    """A codec ready to be measured; raises :class:`UserError` as the registry does."""
-    built: Codec = registry.codecs.build(codec)
-    return built.to(device).eval().requires_grad_(False)
 
 
 def compare(
@@ -101,8 +55,8 @@ def compare(
 
     Raises :class:`UserError` before anything is measured if a codec is not known or its weights are not there.
     """
-    codecs = list(dict.fromkeys(codec for ladder in ladders for codec in ladder.codecs))
-    identities = {codec: _identity(codec) for codec in codecs}
+    specs = list(dict.fromkeys(codec for ladder in ladders for codec in ladder.codecs))
+    identities = {codec: _identity(codec) for codec in specs}
     remove_leftovers(folder)
     failures: list[Failure] = []
     clips: dict[str, str] = {}  # checksum by sample
@@ -111,9 +65,9 @@ def compare(
             clips[sample.id] = checksum(sample.load())
         except Exception as error:  # one bad file must not cost the others
             failures.append(Failure("all", sample.id, reason_of(error)))
-    points: dict[str, list[dict[str, Any]]] = {codec: [] for codec in codecs}
+    points: dict[str, list[dict[str, Any]]] = {codec: [] for codec in specs}
     names = [metric.name for metric in metrics]
-    for codec in codecs:
+    for codec in specs:
         built: Codec | None = None
         for sample in samples:
             watch(f"{codec}, {sample.id}")
@@ -123,7 +77,7 @@ def compare(
             point = read_point(path)
             if not set(names) <= set(point):
                 try:
-                    built = built or build(codec, device)
+                    built = built or judged(codec, device=device)
                     point |= _point(built, sample.load(), metrics, device)
                 except Exception as error:  # codecs are anyone's code
                     failures.append(Failure(codec, sample.id if built else "all", reason_of(error)))
@@ -143,25 +97,26 @@ def compare(
 
 
 def _point(codec: Codec, clip: Tensor, metrics: Sequence[Metric], device: str) -> dict[str, Any]:
-    found = measure(codec, clip, metrics, device)
+    coded = code(codec, clip, device)
+    x, x_hat = as_batch(clip, device), as_batch(coded.decoded(), device)
+    scores = {metric.name: metric.fn(x, x_hat).item() for metric in metrics}
     frames, _, height, width = clip.shape
     return {
         "frames": frames,
         "width": width,
         "height": height,
-        "bytes": found.bytes,
-        "bpp": rate.bpp(8 * found.bytes, clip.shape),
-        **{name: None if math.isnan(score) else score for name, score in found.scores.items()},  # JSON has no NaN
-        "encode_s": found.encode_s,
-        "decode_s": found.decode_s,
+        "bytes": len(coded.stream),
+        "bpp": rate.bpp(coded.bits, clip.shape),
+        **{name: None if math.isnan(score) else score for name, score in scores.items()},  # JSON has no NaN
+        "encode_s": coded.encode_s,
+        "decode_s": coded.decode_s,
     }
 
 
 def _identity(codec: str) -> list[Any]:
     spec = Spec.parse(codec)
-    params = registry.codecs.resolve(spec)
-    builder: Any = registry.codecs.get(spec.name)
-    return [VERSION, spec.name, params, builder.fingerprint(**params)]
+    params = codecs.resolve(spec)
+    return [VERSION, spec.name, params, codecs.fingerprint(spec.name, **params)]
 
 
 def digest(value: Any) -> str:

@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustcodec.clips import to_float
+from robustcodec.coding import code, judged
 from robustcodec.errors import BadData
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric, Sample
 from robustcodec.reporting._drawing import GAP, font_of, wrap
 from robustcodec.reporting.pictures import COLOURS
-from robustcodec.studies import compare as comparison
 from robustcodec.studies import compare_report as curves
 
 SHARE = 4  # the region's width and height are this part of the frame's
@@ -90,8 +90,9 @@ def of_clip(
 ) -> Path:
     """Write ``closeup-CLIP-FRAME.png``: of each ladder the codec nearest to ``bpp`` on this clip, coded again.
 
-    ``rows``: of :func:`comparison.compare`; ``number``: of the frame, from 0; ``None``: the one in the middle. Sizes
-    are of the clip, scores of the frame. Raises :class:`BadData` if there is no such frame or nothing was measured.
+    ``rows``: of :func:`~robustcodec.studies.compare.compare`; ``number``: of the frame, from 0; ``None``: the one in
+    the middle. Sizes are of the clip, scores of the frame. Raises :class:`BadData` if there is no such frame or
+    nothing was measured.
     """
     clip = sample.load()
     number = len(clip) // 2 if number is None else number
@@ -103,7 +104,7 @@ def of_clip(
     x = to_float(clip[number])[None, None].to(device)
     pictures = []
     for row in chosen.to_dict("records"):
-        frame = comparison.measure(comparison.build(row["codec"], device), clip, (), device).x_hat[number]
+        frame = code(judged(row["codec"], device=device), clip, device).decoded()[number]
         x_hat = to_float(frame)[None, None].to(device)
         scores = [(metric, metric.fn(x, x_hat).item()) for metric in metrics]
         said = [f"{curves.name(m)} {curves.number(v, m)} {m.unit}".strip() for m, v in scores if not math.isnan(v)]

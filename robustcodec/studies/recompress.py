@@ -21,16 +21,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from robustcodec.clips import checksum, sample_seed, to_float, to_uint8
+from robustcodec.clips import as_batch, checksum, sample_seed
+from robustcodec.coding import EVALUATION, code, judged
 from robustcodec.errors import BadData, BadParameter, StoreError, UserError
 from robustcodec.files import remove_leftovers, write_whole
 from robustcodec.interfaces import Codec, Metric, Sample
-from robustcodec.running.grid import Cell, resolved
-from robustcodec.running.runner import EVALUATION, Runner, Watcher
+from robustcodec.running.grid import Cell
+from robustcodec.running.resolved import Part, identity_of
+from robustcodec.running.runner import Runner
+from robustcodec.running.watching import Watcher
 from robustcodec.scores import rate
-from robustcodec.scores.metrics import decibels, squared_error
+from robustcodec.scores.metrics import decibels, of_every_run, squared_error
 from robustcodec.scores.robustness import NAN
-from robustcodec.studies import compare as comparison
 from robustcodec.studies.compare import Failure, digest, read_point, reason_of
 
 VERSION = 1  # raise it whenever the same chain would give other numbers than before
@@ -71,18 +73,18 @@ class Between:
             if not match:
                 raise BadParameter(f"between {text!r}; expected shift:DX,DY in whole pixels, such as shift:3,5")
             return cls(int(match[1]), int(match[2]))
-        return cls(name=text, codec=comparison.build(text, device))
+        return cls(name=text, codec=judged(text, device=device))
 
     def identity(self) -> list[Any]:
         """What can change a number."""
-        return [self.dx, self.dy, self.name and resolved("codec", self.name)]
+        return [self.dx, self.dy, self.name and identity_of("codec", self.name)]
 
     def apply(self, clip: Tensor, device: str) -> Tensor:
         """What is coded next, uint8 like ``clip``."""
         moved = self.shifted(clip, 1)
         if self.codec is None:
             return moved
-        return to_uint8(self.codec.decompress(self.codec.compress(_on(moved, device))))[0].cpu()
+        return code(self.codec, moved, device).decoded()
 
     def shifted(self, clip: Tensor, times: int) -> Tensor:
         """``clip`` moved so many times; negative: moved back."""
@@ -119,27 +121,25 @@ def recompress(
     if generations < 1:
         raise BadParameter(f"{generations} generations; expected at least 1")
     step = Between.parse(between, device) if isinstance(between, str) else between
-    metrics = comparison.scores((), device) if metrics is None else metrics
-    x, previous, now = _on(source, device), clip, clip
-    found: list[Generation] = []
+    metrics = of_every_run((), device) if metrics is None else metrics
+    x, previous, now = as_batch(source, device), clip, clip
+    chain: list[Generation] = []
     for number in range(generations):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
             if number:
                 now = step.apply(now, device)
-            (stream,) = codec.compress(_on(now, device))
-        bpp = rate.bpp(8 * len(stream), clip.shape)
-        try:
-            now = to_uint8(codec.decompress([stream]))[0].cpu()
-        except Exception as error:  # a decoder that fails on an attacked input is a finding, whatever it raises
+            coded = code(codec, now, device)
+        size, bpp = len(coded.stream), rate.bpp(coded.bits, clip.shape)
+        if coded.x_hat is None:
             unknown = {metric.name: NAN for metric in metrics}
-            return [*found, Generation(len(stream), bpp, None, unknown, NAN, f"{type(error).__name__}: {error}")]
+            return [*chain, Generation(size, bpp, None, unknown, NAN, coded.reason)]
+        now = coded.x_hat
         x_hat = step.shifted(now, -number)
-        there = _on(x_hat, device)
-        scores = {metric.name: metric.fn(x, there).item() for metric in metrics}
-        found.append(Generation(len(stream), bpp, x_hat, scores, _psnr(previous, x_hat)))
+        scores = {metric.name: metric.fn(x, as_batch(x_hat, device)).item() for metric in metrics}
+        chain.append(Generation(size, bpp, x_hat, scores, _psnr(previous, x_hat)))
         previous = x_hat
-    return found
+    return chain
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def study(
     device = str(runner.device)
     steps = {text: Between.parse(text, device) for text in between}
     identities = {
-        (codec, defense): [resolved("codec", codec), resolved("defense", defense)]
+        (codec, defense): [identity_of("codec", codec), identity_of("defense", defense)]
         for codec, defense in {(line.codec, line.defense): None for line in lines}
     }
     names = [metric.name for metric in metrics]
@@ -205,7 +205,7 @@ def study(
     for line in lines:
         try:
             _craft(line, samples, runner, watcher)
-            codec = runner.codec(line.codec, line.defense)
+            codec = runner.codecs.get(line.codec, Part("defense", line.defense))
         except StoreError:  # the disk, not the line
             raise
         except Exception as error:  # attacks and codecs are anyone's code
@@ -279,11 +279,6 @@ def _joined(known: dict[str, Any], chain: Sequence[Generation], input_psnr: floa
     return {"generations": points, "failure": chain[-1].failure, "input_psnr": input_psnr}
 
 
-def _on(clip: Tensor, device: str) -> Tensor:
-    """A uint8 clip as the float batch of one."""
-    return to_float(clip)[None].to(device)
-
-
 def _psnr(reference: Tensor, test: Tensor) -> float:
     """Of two uint8 clips, in dB."""
-    return decibels(squared_error(to_float(reference)[None], to_float(test)[None])).item()
+    return decibels(squared_error(as_batch(reference), as_batch(test))).item()

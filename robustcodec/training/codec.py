@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcodec.clips import centre_crop, to_float
+from robustcodec.clips import as_batch, centre_crop
+from robustcodec.coding import code
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Card, Codec
 from robustcodec.registry import codecs, data
 from robustcodec.rounding import rounding
-from robustcodec.scores.metrics import Net
+from robustcodec.scores.metrics import Net, of_every_run
+from robustcodec.scores.rate import bpp
 from robustcodec.training.features import FeatureLoss, LpipsLoss, feature_loss
 from robustcodec.training.gan_pair import Adversary
 from robustcodec.training.loop import Loop
@@ -78,7 +80,7 @@ class Trainer(Loop[Codec]):
             return {}
         clips = [centre_crop(s.load(), 256) for s in data.build(self.recipe.validate).samples()[:8]]
         with self._averaged():
-            scores = [measure(self.codec, to_float(c)[None].to(self.device)) for c in clips]
+            scores = [measure(self.codec, clip, self.device) for clip in clips]
         return {k: sum(s[k] for s in scores) / len(scores) for k in scores[0]}
 
     def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
@@ -193,11 +195,8 @@ def _widths(text: str) -> dict[str, int]:
     return {name.strip(): int(width) for name, width in pairs}
 
 
-def measure(codec: Codec, x: Tensor) -> dict[str, float]:
-    """bpp of the real bytes, PSNR and MS-SSIM after 8-bit rounding of one clip ``(1, T, 3, H, W)``."""
-    from robustcodec.registry import metrics
-
-    stream = codec.compress(x)
-    x_hat = codec.decompress(stream).clamp(0, 1).mul(255).round() / 255
-    scores = {name: float(metrics.build(name).fn(x, x_hat)) for name in ("psnr", "ms_ssim")}
-    return {"bpp": 8 * len(stream[0]) / (x.numel() / 3), **scores}
+def measure(codec: Codec, clip: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
+    """bpp of the real bytes, PSNR and MS-SSIM after 8-bit rounding of one uint8 clip ``(T, 3, H, W)``."""
+    coded = code(codec, clip, device)
+    x, x_hat = as_batch(clip, device), as_batch(coded.decoded(), device)
+    return {"bpp": bpp(coded.bits, clip.shape), **{m.name: m.fn(x, x_hat).item() for m in of_every_run()}}

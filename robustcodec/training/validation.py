@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcodec.clips import centre_crop, to_float
+from robustcodec.clips import as_batch, centre_crop, to_uint8
+from robustcodec.coding import code
 from robustcodec.errors import AttackError, UserError
 from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Precision, Threat
 from robustcodec.registry import attacks, data, metrics, objectives, threats
@@ -36,9 +37,7 @@ class Validator:
         name, r = self.recipe.validate, self.recipe
         if name is None:
             raise UserError("a finetune keeps what validates best; give --validate a data set")
-        clips = [
-            to_float(centre_crop(s.load(), SIZE))[None].to(self.device) for s in data.build(name).samples()[:CLIPS]
-        ]
+        clips = [as_batch(centre_crop(s.load(), SIZE), self.device) for s in data.build(name).samples()[:CLIPS]]
         if r.metric == "ms-ssim" and any(min(clip.shape[-2:]) <= 160 for clip in clips):
             raise UserError(
                 f"clips of {name} are too small for MS-SSIM's five scales; give ones of more than 160 pixels"
@@ -106,6 +105,6 @@ def seeds(count: int, *entropy: int) -> list[int]:
 
 
 def _through_bytes(codec: Codec, x: Tensor) -> tuple[Tensor, float]:
-    """Reconstruction of one clip from its stream, in 8 bits, and the stream's bits."""
-    (stream,) = codec.compress(x)
-    return codec.decompress([stream]).clamp(0, 1).mul(255).round() / 255, 8.0 * len(stream)
+    """Reconstruction of one 8-bit clip ``(1, T, 3, H, W)`` from its stream, and the stream's bits."""
+    coded = code(codec, to_uint8(x)[0], x.device)
+    return as_batch(coded.decoded(), x.device), coded.bits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ FEW = {
 }  # whatever takes these takes few
 
 
-def own(kind: registry.Registry[object]) -> list[str]:
+def own(kind: registry.Registry[Any]) -> list[str]:
     """Names that this package registers; tests register others in the same process."""
     return [n for n in kind.names() if kind.get(n).__module__.startswith("robustcodec.")]
 

@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.put_grid(grid)
     tally = Runner(store).run(grid.cells())
     assert not tally.errors
-    for codec, defense in submission.victims(store, board):
+    for codec, defense in submission.candidates(store, board):
         entry = submission.entry(store, board, codec, defense, "A. Person", "2026-01-02")
         assert isinstance(entry, Entry), entry
         entry.write(board.folder / RESULTS)

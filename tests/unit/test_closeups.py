@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from robustcodec.coding import code, judged
 from robustcodec.errors import BadData
 from robustcodec.interfaces import Sample
+from robustcodec.scores.metrics import of_every_run
 from robustcodec.spec import expand
-from robustcodec.studies import compare as comparison
 from robustcodec.studies.compare import compare
 from robustcodec.studies.compare_closeups import BOX_COLOUR, Box, Picture, closeup, hardest, nearest, of_clip
 from robustcodec.studies.ladders import ladders
@@ -108,14 +109,14 @@ def test_of_a_measured_clip(tmp_path: Path) -> None:
     """The codec nearest in rate is decoded again, and the frame asked for is shown."""
     clip = torch.stack([noise(i) for i in range(3)])
     sample = Sample("a/clip", lambda: clip)
-    metrics = comparison.scores(())
+    metrics = of_every_run()
     rows, _ = compare(ladders(expand("jpeg:quality={5,90}")), [sample], metrics, tmp_path)
     low, high = rows["bpp"]
     assert low < high
     box = Box(0, 0, 40, 20)
     path = of_clip(rows, sample, 2, 1.05 * high, metrics, tmp_path, box)
     assert path.name == "closeup-a_clip-2.png"
-    shown = comparison.measure(comparison.build("jpeg:quality=90"), clip, ()).x_hat[2]
+    shown = code(judged("jpeg:quality=90"), clip).decoded()[2]
     for frame in (clip[2], shown):
         crop = frame[:, :20, :40].permute(1, 2, 0).numpy()
         assert len(places(read(path), crop.repeat(8, 0).repeat(8, 1))) == 1

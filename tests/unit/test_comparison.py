@@ -18,18 +18,18 @@ from torch import Tensor
 from typer import Typer
 from typer.testing import CliRunner
 
-from robustcodec import registry
+from robustcodec import coding, registry
 from robustcodec.errors import BadParameter, StoreError, UnknownName
 from robustcodec.interfaces import Codec, Metric, Sample
 from robustcodec.scores import rate
+from robustcodec.scores.metrics import of_every_run
 from robustcodec.spec import expand
-from robustcodec.studies import compare as comparison
 from robustcodec.studies import compare_report as curves
 from robustcodec.studies.compare import Failure, compare
 from robustcodec.studies.compare_report import bd_rates, means
 from robustcodec.studies.ladders import Ladder, ladders
 
-METRICS = comparison.scores(())
+METRICS = of_every_run()
 SWEEP = expand("jpeg:quality={10,40,80}")
 
 
@@ -195,15 +195,15 @@ def test_one_failure_costs_nothing_else(tmp_path: Path) -> None:
 
 def test_resumed_and_repeated_runs_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[int] = []
-    real = comparison.measure
+    real = coding.code
 
-    def counted(codec: Codec, given: Tensor, *rest: Any) -> comparison.Measured:
+    def counted(codec: Codec, given: Tensor, *rest: Any) -> coding.Coded:
         if len(measured) == 2 and not (tmp_path / "one" / "rd.csv").exists() and not resumed:
             raise KeyboardInterrupt
         measured.append(1)
         return real(codec, given, *rest)
 
-    monkeypatch.setattr(comparison, "measure", counted)
+    monkeypatch.setattr("robustcodec.studies.compare.code", counted)
     resumed: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         compare(ladders(SWEEP), samples(), METRICS, tmp_path / "one")

@@ -51,7 +51,7 @@ def last_conv(module: nn.Module) -> Any:
 @cache
 def lively(name: str) -> Any:
     """A tiny random codec whose latents, side information, probabilities and pictures are not degenerate."""
-    codec = codecs.build(f"{name}:weights=random")
+    codec: Any = codecs.build(f"{name}:weights=random")
     net, frames = codec.net, clip(2, 1, 128, 128, seed=9)[:, 0]
     hyper = net.latent_codec.hyper if hasattr(net, "latent_codec") else net
     with torch.no_grad():
@@ -116,7 +116,8 @@ def test_gradients_are_finite_and_agree_with_differences_of_the_frozen_function(
 
 @SOME
 def test_training_reaches_every_parameter(name: str) -> None:
-    codec, x = codecs.build(f"{name}:weights=random"), clip(1, 1, 64, 64)
+    codec: Any = codecs.build(f"{name}:weights=random")
+    x = clip(1, 1, 64, 64)
     codec.train()
     with rounding("noise"):
         out = codec(x)
@@ -216,7 +217,7 @@ def test_the_gain_travels_in_the_stream(name: str) -> None:
 
 
 def test_quality_picks_a_trained_gain() -> None:
-    codec = codecs.build("bmshj2018-hyperprior-vbr:quality=3,weights=random")
+    codec: Any = codecs.build("bmshj2018-hyperprior-vbr:quality=3,weights=random")
     assert codec.gain == pytest.approx(0.19293) and codec.net.N == 192
     assert codecs.build("bmshj2018-hyperprior-vbr:weights=random").gain == 1.0
     assert codecs.build("bmshj2018-hyperprior-vbr:weights=random,gain=0.25").gain == 0.25
@@ -278,7 +279,8 @@ def test_a_wrong_pickle_raises(name: str, tmp_path: Path) -> None:
 
 
 def test_variable_rate_checkpoints_may_hold_stale_tables() -> None:
-    source, target = lively("mbt2018-mean-vbr"), codecs.build("mbt2018-mean-vbr:weights=random,seed=1")
+    source = lively("mbt2018-mean-vbr")
+    target: Any = codecs.build("mbt2018-mean-vbr:weights=random,seed=1")
     source.compress(clip(1, 1, 64, 64))
     state = {**source.net.state_dict(), "QuantOffset": torch.zeros(1)}
     assert state["entropy_bottleneck._quantized_cdf"].numel() > 0

@@ -182,7 +182,7 @@ def test_latex_compiles(rows: pd.DataFrame, tmp_path: Path) -> None:
 DRAW = """
 import sys, pandas
 from pathlib import Path
-from robustcodec.export import figures
+from robustcodec.reporting.export import figures
 folder = Path(sys.argv[1])
 figures(pandas.read_parquet(folder / "rows.parquet"), pandas.read_parquet(folder / "curves.parquet"), folder / "again")
 """

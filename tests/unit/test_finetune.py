@@ -98,7 +98,8 @@ def test_the_stretch_of_a_linear_map_is_its_gain_and_zero_where_nothing_moved() 
 
 @pytest.mark.parametrize("threat", ["l2:0.5", "linf:4/255"])
 def test_the_first_order_rise_is_the_radius_times_the_dual_norm(threat: str) -> None:
-    ball, x = threats.build(threat), clip(2, 1, 3, 4, 4)
+    ball: Any = threats.build(threat)
+    x = clip(2, 1, 3, 4, 4)
     weight = clip(1, 1, 3, 4, 4, seed=1).double() - 0.5
 
     def rise(scale: Tensor) -> Tensor:

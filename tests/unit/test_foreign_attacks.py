@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import foolbox
 import numpy as np
@@ -364,7 +364,8 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(BadParameter, match=what):
             registry.attacks.build(spec)
-    assert registry.attacks.build("foolbox:HopSkipJump").full_name == "HopSkipJumpAttack"
+    attack: Any = registry.attacks.build("foolbox:HopSkipJump")
+    assert attack.full_name == "HopSkipJumpAttack"
 
 
 @pytest.mark.parametrize("spec", ["torchattacks:LGV", "torchattacks:MultiAttack", "foolbox:DatasetAttack"])

@@ -11,7 +11,8 @@ import torch
 
 from robustcodec.data._images import write_image
 from robustcodec.errors import BadParameter, GridError, UnknownName
-from robustcodec.running.grid import Cell, Grid, resolved, select
+from robustcodec.running.grid import Cell, Grid, select
+from robustcodec.running.resolved import identity_of
 
 PGD = Cell("jpeg:quality=30", "pgd", data="ramps")
 # A change of any of these makes another number. A new field must be added here, or be declared runtime in Runner.
@@ -130,14 +131,14 @@ def test_axes_on_the_command_line_keep_the_rest_of_a_grid_file() -> None:
 
 
 def test_a_defense_is_identified_by_its_layers_its_weights_and_what_it_is_made_on() -> None:
-    assert resolved("defense", "self-ensemble") == {"name": "self-ensemble", "params": {"views": 8}}  # as of old
-    assert resolved("defense", "self-ensemble:criterion=bits")["params"]["criterion"] == "bits"
-    stack = resolved("defense", "self-ensemble+bitdepth:bits=5")
+    assert identity_of("defense", "self-ensemble") == {"name": "self-ensemble", "params": {"views": 8}}  # as of old
+    assert identity_of("defense", "self-ensemble:criterion=bits")["params"]["criterion"] == "bits"
+    stack = identity_of("defense", "self-ensemble+bitdepth:bits=5")
     assert stack == {
         "name": "self-ensemble+bitdepth",
-        "layers": [resolved("defense", "self-ensemble"), resolved("defense", "bitdepth:bits=5")],
+        "layers": [identity_of("defense", "self-ensemble"), identity_of("defense", "bitdepth:bits=5")],
     }
-    assert stack != resolved("defense", "bitdepth:bits=5+self-ensemble")
-    assert resolved("defense", "h264:30")["fingerprint"]
-    clamp = resolved("defense", "latent-clamp")
-    assert clamp["made_on"] and clamp != resolved("defense", "latent-clamp:photos:size=64")
+    assert stack != identity_of("defense", "bitdepth:bits=5+self-ensemble")
+    assert identity_of("defense", "h264:30")["fingerprint"]
+    clamp = identity_of("defense", "latent-clamp")
+    assert clamp["made_on"] and clamp != identity_of("defense", "latent-clamp:photos:size=64")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,20 +202,3 @@ def test_clips_too_short_say_how_long_they_are(name: str, frames: int) -> None:
 def test_impossible_parameters_are_refused(spec: str) -> None:
     with pytest.raises(BadParameter, match="expected"):
         objectives.build(spec)
-
-
-@pytest.fixture
-def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """LPIPS on a SqueezeNet with random weights in the place of the trained ones."""
-    from torchvision.models import squeezenet1_1
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    metrics.lpips_model.cache_clear()
-    file = tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
-    file.parent.mkdir(parents=True)
-    torch.manual_seed(0)
-    torch.save(squeezenet1_1(weights=None).state_dict(), file)
-    yield
-    metrics.lpips_model.cache_clear()
-    shutil.rmtree(file.parent)

@@ -77,7 +77,7 @@ def store(tmp_path: Path) -> tuple[Store, list[Cell]]:
     for i, cell in enumerate(cells):
         first, second, failed = found[cell.attack]
         rows = (scores("one", 30.0, first), scores("two", 31.0, second, failed))
-        result = Result(cell.id, cell, "ok", rows, ("budget not used: 1 of 2",), made, None, cell.identity())
+        result = Result(cell.id, cell, "ok", rows, ("budget not used: 1 of 2",), made, None, cell.resolved.identity)
         store.put(result)
         pictures = {
             "original": grey(10),

@@ -23,14 +23,14 @@ from robustcodec.registry import codecs, data
 from robustcodec.running.grid import Cell
 from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
-from robustcodec.studies import compare as comparison
+from robustcodec.scores.metrics import of_every_run
 from robustcodec.studies import recompress as recompression
 from robustcodec.studies import recompress_report as generations
-from robustcodec.studies.compare import Failure
+from robustcodec.studies.compare import Failure, compare
 from robustcodec.studies.ladders import Ladder
 from robustcodec.studies.recompress import Between, Line, lines, recompress, study
 
-METRICS = comparison.scores(())
+METRICS = of_every_run()
 TRAINED = "bmshj2018-factorized.tiny-q1"
 
 
@@ -233,7 +233,7 @@ def run(
 def test_the_first_generation_is_that_of_compare(tmp_path: Path, folder: str) -> None:
     names = ("jpeg:quality=30", TRAINED)
     rows, failures = run(tmp_path / "a", folder, lines(names, ["none"]), 2)
-    expected, _ = comparison.compare([Ladder("all", names)], samples(folder), METRICS, tmp_path / "b")
+    expected, _ = compare([Ladder("all", names)], samples(folder), METRICS, tmp_path / "b")
     first = rows[rows["generation"] == 1]
     assert not failures and len(rows) == 8
     assert first[["codec", "sample"]].to_numpy().tolist() == expected[["codec", "clip"]].to_numpy().tolist()
@@ -261,7 +261,7 @@ def test_the_first_generation_is_that_of_the_grid(tmp_path: Path, folder: str) -
     assert (rows[rows["generation"] == 2]["previous_psnr"] < 60).all()  # another draw, another size
     again = Runner(store)
     rows, _ = study([Line(TRAINED, "resize", cell)], ["none"], samples(folder), 2, METRICS, tmp_path / "b", again)
-    assert again.crafted == 0 and rows[rows["generation"] == 1]["psnr"].tolist() == grid["adv_psnr"].tolist()
+    assert again.crafting.clips == 0 and rows[rows["generation"] == 1]["psnr"].tolist() == grid["adv_psnr"].tolist()
 
 
 def test_interrupted_extended_and_repeated(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_interrupted_extended_and_repeated(tmp_path: Path, folder: str, monkeypa
     longer, _ = run(tmp_path / "one", folder, of, 5, between)
     assert asked[16:] == [5] * 8
     pd.testing.assert_frame_equal(longer[longer["generation"] <= 3].reset_index(drop=True), rows)
-    more = comparison.scores(["linf"])
+    more = of_every_run(["linf"])
     scored, _ = run(tmp_path / "one", folder, of, 2, between, metrics=more)
     assert asked[24:] == [5] * 8 and scored["linf"].gt(0).all()
     assert run(tmp_path / "one", folder, of, 5, between)[0].equals(longer) and len(asked) == 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -256,7 +257,7 @@ def test_criteria_are_checked(params: str, message: str) -> None:
 def test_a_check_of_gradients_freezes_the_choice_of_the_view() -> None:
     """A finite difference that reached into another view would compare two codecs."""
     codec = codecs.build("bmshj2018-factorized.tiny-q1")
-    defended = defenses.build("self-ensemble").wrap(codec)
+    defended: Any = defenses.build("self-ensemble").wrap(codec)
     x = torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     other = defended.choose(x, False)[0]
     turned = x.rot90(1, (-2, -1))

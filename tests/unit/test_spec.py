@@ -56,14 +56,14 @@ def test_mistakes_say_what_was_given_and_expected(text: str, message: str) -> No
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
-    reg: Registry[object] = Registry("attack", "robustcodec.errors")
+    reg: Registry[object] = Registry("attack", "robustcodec.errors", "robustcodec.none")
     reg.register("chen-ma")(build)
     with pytest.raises(UnknownName, match="did you mean chen-ma"):
         reg.get("chenma")
 
 
 def test_same_definition_twice_is_fine_another_is_not() -> None:
-    reg: Registry[object] = Registry("attack", "robustcodec.errors")
+    reg: Registry[object] = Registry("attack", "robustcodec.errors", "robustcodec.none")
     reg.register("x")(build)
     reg.register("x")(build)
     with pytest.raises(RobustCodecError, match="defined twice"):

@@ -47,7 +47,7 @@ def last(module: nn.Module) -> Any:
 @cache
 def lively(gop: int | None = None) -> Any:
     """A narrow random codec whose latents, side information, probabilities, flow and pictures are not degenerate."""
-    codec = codecs.build(f"ssf2020:weights=random,gop={gop}")
+    codec: Any = codecs.build(f"ssf2020:weights=random,gop={gop}")
     net, frames = codec.net, clip(2, 2, seed=9)
     first, second = frames[:, 0], frames[:, 1]
     seen = {"img": first, "motion": torch.cat((second, first), 1), "res": second - first}
@@ -90,7 +90,7 @@ def test_forward_is_the_decoded_stream_and_bits_are_its_size(gop: int | None, sh
 
 def test_a_part_without_information_is_the_coders_final_state() -> None:
     """Fresh random networks have nothing in y: that is what their parts of y cost."""
-    codec = codecs.build("ssf2020:weights=random")
+    codec: Any = codecs.build("ssf2020:weights=random")
     parts = codec.anatomy(codec.compress(clip(1, 2, 64, 64))[0])
     assert {p.bits for p in parts if p.name.endswith("y")} == {64}
     for information, final in ((0.0, 64.0), (10.0, 54.0), (16.0, 48.0), (900.0, 48.0)):
@@ -263,7 +263,8 @@ def test_other_symbols_than_were_encoded_raise() -> None:
 
 
 def test_training_reaches_every_parameter_and_stops_at_the_keyframe() -> None:
-    codec, x = codecs.build("ssf2020:weights=random"), clip(1, 3, 64, 64)
+    codec: Any = codecs.build("ssf2020:weights=random")
+    x = clip(1, 3, 64, 64)
     codec.train()
     with rounding("noise"):
         out = codec(x)

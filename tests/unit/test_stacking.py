@@ -151,4 +151,4 @@ def test_names_that_no_spec_can_hold_are_refused(name: str) -> None:
     class Nothing: ...
 
     with pytest.raises(RobustCodecError, match="cannot be a name"):
-        Registry[Nothing]("thing", "robustcodec.errors").register(name)(Nothing)
+        Registry[Nothing]("thing", "robustcodec.errors", "robustcodec.none").register(name)(Nothing)

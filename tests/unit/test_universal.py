@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from robustcodec.interfaces import Card, Codec, Draws, Objective, Oracle, Output
 from robustcodec.objectives.damage import Distortion
 from robustcodec.rounding import round_latent
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner, Silent
+from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
+from robustcodec.running.watching import Silent
 from robustcodec.threats import Linf, Psnr
 
 
@@ -120,7 +122,7 @@ def test_it_beats_noise_on_photos_it_has_not_seen() -> None:
 def test_on_a_video_codec_and_one_frame() -> None:
     codec = load("rdae:config=tiny,weights=random").requires_grad_(False)
     x = to_float(registry.data.build("clips:frames=4,size=32").samples()[0].load())[None]
-    attack = registry.attacks.build("universal:clips:frames=4;size=32,steps=3,size=16,period=2")
+    attack: Any = registry.attacks.build("universal:clips:frames=4;size=32,steps=3,size=16,period=2")
     y = attacked(attack, x, Psnr(36, frames="first"), Distortion(), codec)
     assert torch.equal(y[:, 1:], x[:, 1:]) and not torch.equal(y[:, 0], x[:, 0])
 
@@ -255,13 +257,13 @@ def test_the_training_clips_are_identity(greys: str) -> None:
 
     before = cell(f"universal:{greys}")
     (sample,) = before.samples()
-    assert [name for name, _ in before.identity()["attack"]["made_on"]] == ["0", "1", "2", "3"]
-    assert "made_on" not in cell("pgd").identity()["attack"]
+    assert [name for name, _ in before.resolved.identity["attack"]["made_on"]] == ["0", "1", "2", "3"]
+    assert "made_on" not in cell("pgd").resolved.identity["attack"]
     path = Path(greys.removeprefix("folder:")) / "3.png"
     write_image(to_uint8(clip(1, 10, 10))[0], path)
     after = cell(f"universal:{greys}")
     assert before.id != after.id and before.craft_id(sample) != after.craft_id(sample)
-    assert len(cell(f"universal:{greys},clips=2").identity()["attack"]["made_on"]) == 2
+    assert len(cell(f"universal:{greys},clips=2").resolved.identity["attack"]["made_on"]) == 2
 
 
 @pytest.mark.parametrize("spec", ["steps=0", "size=0", "period=0", "clips=0", "step_size=0", "momentum=1"])
@@ -269,4 +271,4 @@ def test_impossible_parameters_are_refused(spec: str) -> None:
     with pytest.raises(BadParameter, match="expected"):
         registry.attacks.build(f"universal:{spec}")
     with pytest.raises(BadParameter, match="size=-1"):
-        Cell("jpeg:30", "universal:photos:-1").identity()
+        _ = Cell("jpeg:30", "universal:photos:-1").id

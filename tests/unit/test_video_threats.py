@@ -82,7 +82,7 @@ def test_unreadable_choices_are_refused(frames: str) -> None:
 
 def test_a_choice_is_identity_and_all_frames_are_what_they_were() -> None:
     cell = Cell("jpeg:30", "noise", data="photos:size=16", threat="psnr:40")
-    assert cell.identity()["threat"] == {"name": "psnr", "params": {"db": 40.0}}
+    assert cell.resolved.identity["threat"] == {"name": "psnr", "params": {"db": 40.0}}
     assert Cell("jpeg:30", "noise", data="photos:size=16", threat="psnr:40,per=clip,frames=all").id == cell.id
     for other in ("psnr:40,frames=first", "psnr:40,per=frame"):
         assert Cell("jpeg:30", "noise", data="photos:size=16", threat=other).id != cell.id

@@ -1,0 +1,97 @@
+"""The one way through bytes: a clip is written, its bytes alone are read, and that is what is judged. And the one way
+to build a codec that is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from robustcodec.clips import as_batch, to_uint8
+from robustcodec.interfaces import Codec
+from robustcodec.registry import codecs, defenses
+
+EVALUATION = -1  # seeds the draws of random codecs when they are evaluated; crafting has seeds of 0 or more
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A clip's way through real bytes.
+
+    ``x_hat``: what the decoder made of ``stream`` in 8 bits, uint8 ``(T, 3, H, W)`` on the CPU; None if it raised
+    ``failure``. ``encode_s``, ``decode_s``: wall time in seconds.
+    """
+
+    stream: bytes
+    x_hat: Tensor | None
+    encode_s: float
+    decode_s: float
+    failure: Exception | None = None
+
+    @property
+    def bits(self) -> float:
+        return 8.0 * len(self.stream)
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no ``x_hat``."""
+        return None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"
+
+    def decoded(self) -> Tensor:
+        """``x_hat``; raises what the decoder raised."""
+        if self.x_hat is None:
+            assert self.failure is not None, "a decoder gives a clip or a reason"
+            raise self.failure
+        return self.x_hat
+
+
+def defended(codec: str, defense: str = "none") -> Codec:
+    """A codec by name behind a defense, in eval mode; raises :class:`UserError` as the registries do."""
+    return defenses.build(defense).wrap(codecs.build(codec)).eval()
+
+
+def judged(codec: str, defense: str = "none", device: str | torch.device = "cpu") -> Codec:
+    """As :func:`defended`, on a device and without gradients to its weights: ready to be attacked and measured."""
+    return defended(codec, defense).to(device).requires_grad_(False)
+
+
+@torch.no_grad()
+def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: int | None = None) -> Coded:
+    """Write a uint8 clip ``(T, 3, H, W)`` and read it back from its bytes.
+
+    ``seed``: of what a random codec draws while it writes; None: it goes on with torch's random state as it is. Raises
+    what the encoder raises; a decoder that fails on an attacked input is a finding, whatever it raises.
+    """
+    x = as_batch(clip, device)
+    start = perf_counter()
+    with _drawn_from(seed):
+        (stream,) = codec.compress(x)
+    written = perf_counter()
+    try:
+        x_hat = to_uint8(codec.decompress([stream]).cpu())[0]
+    except Exception as error:
+        return Coded(stream, None, written - start, perf_counter() - written, error)
+    return Coded(stream, x_hat, written - start, perf_counter() - written)
+
+
+@torch.no_grad()
+def estimated_bits(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: int | None = None) -> float:
+    """What ``codec`` thinks that the stream of a clip takes; arguments as :func:`code` has them."""
+    with _drawn_from(seed):
+        return float(codec(as_batch(clip, device)).bits)
+
+
+@contextmanager
+def _drawn_from(seed: int | None) -> Iterator[None]:
+    """Inside, torch draws from ``seed``, and afterwards as if nothing had been drawn; None: nothing is changed."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

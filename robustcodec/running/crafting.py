@@ -1,0 +1,170 @@
+"""Adversarial clips of a cell: an attack meets its victim through an oracle, and what it returns is not trusted.
+
+It is checked, projected onto the threat, rounded to 8 bits inside it, and stored, sample batch by sample batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from robustcodec.clips import sample_seed, to_float, to_uint8
+from robustcodec.errors import AttackError
+from robustcodec.interfaces import Codec, Draws, Oracle, Precision, Sample, Threat
+from robustcodec.running.codecs import Codecs
+from robustcodec.running.findings import budget_used, gradient_health
+from robustcodec.running.resolved import Resolved
+from robustcodec.running.store import Store
+from robustcodec.running.watching import Watcher
+
+OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
+
+
+@dataclass(frozen=True)
+class Crafted:
+    """An adversarial uint8 clip ``(T, 3, H, W)`` of a sample, and how it was reached."""
+
+    sample: Sample
+    clip: Tensor
+    info: dict[str, Any]
+
+
+class Crafting:
+    """Crafts what the store does not hold. ``clips``, ``queries``: made here, and what they took; what cells share
+    counts once.
+    """
+
+    def __init__(self, store: Store, codecs: Codecs, batch_size: int) -> None:
+        self.store, self.codecs, self.batch_size = store, codecs, batch_size
+        self.clips, self.queries = 0, 0
+
+    def run(self, cell: Resolved, watcher: Watcher) -> list[Crafted]:
+        """Every sample of the cell, crafted now or before."""
+        samples = cell.cell.samples()
+        ids = {s.id: cell.craft_id(s) for s in samples}
+        missing = [s for s in samples if self.store.clip(ids[s.id]) is None]
+        done = len(samples) - len(missing)
+        memory: dict[str, Any] = {}  # what the attack makes once, for all of this cell's samples
+        # random states are of single samples, and on a CPU no bit depends on a batch if there is none
+        alone = self.codecs.device.type == "cpu" or (bool(missing) and self.codecs.victim(cell).randomised)
+        for batch in _batches(missing, 1 if alone else self.batch_size):
+            clips, infos = self._attack(cell, batch, watcher, memory, probe=batch[0] is missing[0])
+            for sample, clip, info in zip(batch, clips, infos, strict=True):
+                self.store.put_clip(ids[sample.id], clip, info)
+            done += len(batch)
+            watcher.sample_done(cell.cell, done, len(samples))
+        return [self._stored(sample, ids[sample.id]) for sample in samples]
+
+    def _stored(self, sample: Sample, craft_id: str) -> Crafted:
+        stored = self.store.clip(craft_id)
+        assert stored is not None, "written above"
+        return Crafted(sample, *stored)
+
+    def _attack(
+        self, cell: Resolved, batch: list[Sample], watcher: Watcher, memory: dict[str, Any], probe: bool
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Adversarial clips and how they were reached; ``probe``: look into the health of the gradient too."""
+        attack, threat, name = cell.attack, cell.threat, cell.cell.attack
+        victim = self.codecs.victim(cell)
+        if attack.access == "white" and not victim.differentiable:
+            raise AttackError(
+                f"{victim.card.name} gives no gradient and {name} needs one; "
+                "use access = transfer:CODEC with a learned codec, bpda:CODEC with a surrogate of it (diff-jpeg), "
+                "or a black-box attack"
+            )
+        x = to_float(torch.stack([s.load() for s in batch])).to(self.codecs.device)
+        seeds = [sample_seed(s, cell.cell.seed) for s in batch]
+        precision = cast(Precision, cell.cell.precision)
+        ask = partial(Oracle, victim, cell.objective, x, attack.access, draws=cell.victim.draws, precision=precision)
+
+        def changed() -> None:
+            self.codecs.forget()  # built again from the file by whoever needs it next
+            raise AttackError(f"{name} changed the codec's weights; its result is not used")
+
+        with _contained(victim, changed):
+            torch.manual_seed(seeds[0])  # for whoever draws from the global state
+            oracle = ask(lambda damage: watcher.queried(float(damage.mean())), memory)
+            returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
+        suspicions: list[list[str]] = [[] for _ in batch]
+        if probe and attack.access == "white":
+            with torch.random.fork_rng(devices=[]):
+                suspicions = gradient_health(ask(), x, threat, Draws(seeds))
+        x_adv, findings = _checked(name, returned, x, threat)
+        if attack.access == "white" and victim.randomised and cell.victim.draws == 1:
+            findings = [[*faults, "randomised defense attacked without expectation"] for faults in findings]
+        x_adv = threat.quantise(threat.project(x_adv, x), x)
+        infos = [
+            {"queries": oracle.queries, "blind": blind, "budget": round(used, 4), "findings": [*faults, *notes, *signs]}
+            for blind, used, faults, notes, signs in zip(
+                oracle.blind, budget_used(x_adv, x, threat), findings, oracle.remarks, suspicions, strict=True
+            )
+        ]
+        self.clips += len(batch)
+        self.queries += oracle.queries * len(batch)
+        return to_uint8(x_adv).cpu(), infos
+
+
+def _batches(samples: list[Sample], size: int) -> Iterator[list[Sample]]:
+    """Runs of at most ``size`` neighbours of one shape."""
+    batch: list[Sample] = []
+    shape: torch.Size | None = None
+    for sample in samples:
+        if size > 1 and batch and (len(batch) == size or sample.load().shape != shape):
+            yield batch
+            batch = []
+        if size == 1:
+            yield [sample]
+            continue
+        if not batch:
+            shape = sample.load().shape
+        batch.append(sample)
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _contained(codec: Codec, on_change: Callable[[], None]) -> Iterator[None]:
+    """What an attack does to random state, gradient mode or the codec's modes is undone. ``on_change`` is called if
+    any tensor of the codec has other values than before, even if the attack then raised. Values are compared, not
+    version counters: writing through ``.data`` or numpy leaves those as they were.
+    """
+    grad = torch.is_grad_enabled()
+    before = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            torch.set_grad_enabled(grad)
+            codec.eval().requires_grad_(False)
+            after = codec.state_dict()
+            if after.keys() != before.keys() or not all(torch.equal(after[k], before[k]) for k in before):
+                on_change()
+
+
+def _checked(name: str, returned: Any, x: Tensor, threat: Threat) -> tuple[Tensor, list[list[str]]]:
+    """What an attack returned, made harmless, and per sample what was wrong with it."""
+    if not isinstance(returned, Tensor):
+        raise AttackError(f"{name} returned {type(returned).__name__}; expected a tensor like its input")
+    if returned.shape != x.shape:
+        raise AttackError(f"{name} returned shape {tuple(returned.shape)}; expected {tuple(x.shape)} like its input")
+    x_adv = returned.detach().to(x.device, x.dtype)
+    findings: list[list[str]] = [[] for _ in range(len(x))]
+    radius = threat.radius(x).double()
+    for i in range(len(x)):
+        if not torch.isfinite(x_adv[i]).all():
+            findings[i].append("returned values that are not finite: the clean clip was used")
+            x_adv = torch.cat([x_adv[:i], x[i : i + 1], x_adv[i + 1 :]])
+            continue
+        delta = (x_adv[i] - x[i]).flatten().double()
+        size = delta.abs().max() if threat.norm == "linf" else delta.norm()
+        if size > radius[i] * (1 + OUTSIDE):
+            findings[i].append(f"left the threat set ({float(size / radius[i]):.3g} of the budget): projected back")
+        elif x_adv[i].min() < -OUTSIDE or x_adv[i].max() > 1 + OUTSIDE:
+            findings[i].append("left the [0, 1] box: clamped")
+    return x_adv, findings

@@ -1,0 +1,26 @@
+"""What a display learns of a run."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import Result
+
+
+class Watcher(Protocol):
+    """What a display learns of a run."""
+
+    def cell_started(self, cell: Cell) -> None: ...
+    def sample_done(self, cell: Cell, done: int, total: int) -> None: ...
+    def queried(self, damage: float) -> None: ...
+    def cell_finished(self, result: Result, seconds: float) -> None: ...
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def cell_started(self, cell: Cell) -> None: ...
+    def sample_done(self, cell: Cell, done: int, total: int) -> None: ...
+    def queried(self, damage: float) -> None: ...
+    def cell_finished(self, result: Result, seconds: float) -> None: ...

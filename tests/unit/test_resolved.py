@@ -1,0 +1,73 @@
+"""A cell is resolved once: however many samples it has, every plugin is built at most once."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toys  # noqa: F401 - registers codecs
+
+from robustcodec.interfaces import Attack, Defense, Objective, Plugin, Threat
+from robustcodec.registry import KINDS, Registry, attacks, defenses, objectives, threats
+from robustcodec.running.grid import AXES, Cell
+from robustcodec.running.resolved import Part, Resolved, identity_of
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
+
+PIXELS: dict[str, Any] = {"data": "photos:size=32", "limit": 6}
+CODEC = "bmshj2018-factorized.tiny-q1"
+CELLS = [
+    Cell(CODEC, "pgd:steps=1", **PIXELS),
+    Cell(CODEC, "pgd:steps=1", defense="self-ensemble:views=2", access="adaptive", **PIXELS),
+    Cell(CODEC, "pgd:steps=1", defense="flip+bitdepth:bits=6", access="oblivious", **PIXELS),
+    Cell("jpeg:quality=50", "noise", defense="flip", access=f"transfer:{CODEC}", **PIXELS),
+    Cell("jpeg:quality=50", "pgd:steps=1", access="bpda:diff-jpeg:quality=50", **PIXELS),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_every_plugin_of_a_cell_is_built_once(cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(Store(tmp_path))
+    builds: Counter[tuple[str, str]] = Counter()
+    build = Registry.build
+
+    def counted(registry: Registry[Any], spec: Any) -> Any:
+        builds[registry.kind, str(spec)] += 1
+        return build(registry, spec)
+
+    monkeypatch.setattr(Registry, "build", counted)
+    assert not runner.run([cell]).errors
+    assert len(cell.samples()) == 6
+    assert set(builds.values()) == {1}, builds
+    assert {kind for kind, _ in builds} == {"codec", "attack", "objective", "threat", "defense", "data set"}
+
+
+def test_axes_of_a_cell_that_name_plugins_are_resolved() -> None:
+    """What is no plugin is read by the cell itself."""
+    assert {*AXES} - set(Resolved(CELLS[0]).parts) == {"access", "seed", "precision"}
+    assert {*KINDS} - {"metrics"} == {"codecs", "attacks", "objectives", "threats", "defenses", "data"}
+
+
+def test_parameters_at_their_neutral_values_stay_out_of_an_identity() -> None:
+    assert identity_of("threat", "psnr:40") == {"name": "psnr", "params": {"db": 40.0}}
+    assert identity_of("threat", "psnr:40,frames=first")["params"] == {"db": 40.0, "frames": "first"}
+    assert identity_of("threat", "linf:8/255")["params"] == {"eps": 8 / 255}
+
+
+@pytest.mark.parametrize("registry", [attacks, defenses, objectives, threats], ids=lambda r: r.kind)
+def test_what_is_neutral_is_a_parameter(registry: Registry[Any]) -> None:
+    """A name that no parameter has would leave nothing out, and nobody would notice."""
+    for name in registry.names():
+        builder: Any = registry.get(name)
+        if isinstance(builder, type) and issubclass(builder, Plugin):
+            assert issubclass(builder, Attack | Defense | Objective | Threat)
+            assert set(builder.neutral) <= set(inspect.signature(builder).parameters), name
+
+
+def test_a_part_is_read_when_it_is_first_asked_for() -> None:
+    part = Part("defense", "flip+bitdepth:bits=6")
+    assert [layer.text for layer in part.layers] == ["flip", "bitdepth:bits=6"]
+    assert part.built is part.built and part.built.layers[1] is part.layers[1].built
