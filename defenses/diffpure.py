@@ -33,6 +33,8 @@ class DiffPure(Defense):
     gradient is its own, through all reverse steps.
     """
 
+    trainable = True
+
     sigma: float = 0.03
     steps: int = 2
     sampler: Sampler = "ddpm"

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from robustcodec.errors import AttackError
+from robustcodec.errors import AttackError, UserError
 from robustcodec.rounding import Surrogate, rounding
 
 Made = TypeVar("Made")
@@ -143,6 +143,7 @@ class Codec(nn.Module, ABC):
     training_surrogate: ClassVar[Surrogate] = "noise"  # how latents are rounded in training
     symbols_per_pixel: float | None = None  # of a codec of discrete symbols
     encoder_only: ClassVar[tuple[str, ...]] = ()  # how parameters that decoding does not need begin
+    synthesis: ClassVar[tuple[str, ...]] = ()  # how parameters that make pixels of what was decoded begin
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:
@@ -177,6 +178,13 @@ class Codec(nn.Module, ABC):
 
     def refresh(self) -> None:
         """Rebuild entropy-coding tables and frozen copies after the weights have changed."""
+
+    def grown(self, seed: int, **widths: int) -> Codec:
+        """A wider codec that shows what this one shows, its new weights drawn by ``seed``: training goes on from it.
+
+        Raises :class:`UserError` for a family that cannot grow, and for widths that it has not or that are smaller.
+        """
+        raise UserError(f"{self.card.family} cannot grow; train it at the width that it has")
 
     @classmethod
     def fingerprint(cls, **params: Any) -> str:
@@ -441,9 +449,15 @@ class Attack(Plugin, ABC):
 class Defense(Plugin, ABC):
     """Turns a codec into another codec. Subclasses are frozen dataclasses; side information goes in the bytes."""
 
+    trainable: ClassVar[bool] = False  # True: ``robustcodec train`` takes its name, and trains its ``trainee``
+
     @abstractmethod
     def wrap(self, codec: Codec) -> Codec:
         """A codec around ``codec``, which itself stays as it is: others may be around it too."""
+
+    def trainee(self) -> nn.Module:
+        """The network to train, as :class:`robustcodec.training.denoiser.Denoiser`, of a defense that is trainable."""
+        raise UserError(f"{type(self).__name__} has nothing to train")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
-from robustcodec.zoo import _pretrained
+from robustcodec.interfaces import Codec
+from robustcodec.zoo import _growing, _pretrained
 from robustcodec.zoo._gdn import steady
 from robustcodec.zoo.frames import FrameCodec
 
@@ -34,7 +35,9 @@ class LatentCodec(FrameCodec):
     stride = 64
     coder_bits = CODER_BITS
     encoder_only = ("net.g_a.", "net.h_a.")
+    synthesis = ("net.g_s.",)
     part_names: ClassVar[tuple[str, ...]] = ("y", "z")
+    latent_layers: ClassVar[tuple[tuple[str, int], ...]] = ()  # as `_growing.grow` needs them; none: it cannot grow
 
     def __init__(
         self,
@@ -64,6 +67,22 @@ class LatentCodec(FrameCodec):
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         return self.net.g_s(y_hat).float()  # type: ignore[no-any-return]
+
+    def grown(self, seed: int, **widths: int) -> Codec:
+        if not self.latent_layers:
+            return super().grown(seed, **widths)
+        _growing.check_widths(self.family, self.card.architecture, widths)
+        architecture = {**self.card.architecture, **widths}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = type(self).architecture(**architecture)
+        _growing.grow(self.net, net, self.latent_layers)
+        net.update(force=True)
+        codec = copy.deepcopy(self)
+        codec.net = steady(net).to(next(self.parameters()).device).to(memory_format=torch.channels_last)
+        codec.card = replace(self.card, architecture=architecture)
+        codec._exact_modules, codec._model_id = {}, None
+        return codec.train(self.training)
 
     def refresh(self) -> None:
         super().refresh()

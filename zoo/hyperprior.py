@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import ClassVar
 
 from compressai.models import MeanScaleHyperprior, ScaleHyperprior
 from compressai.zoo.image import cfgs
@@ -25,6 +26,7 @@ class Hyperprior(LatentCodec):
     family = "bmshj2018-hyperprior"
     paper = "https://arxiv.org/abs/1802.01436"
     architecture = ScaleHyperprior
+    latent_layers: ClassVar[tuple[tuple[str, int], ...]] = (("g_a.6", 1),)
     widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["bmshj2018-hyperprior"].items()}
 
     def hyper_input(self, y: Tensor) -> Tensor:
@@ -84,6 +86,7 @@ class MeanScale(Hyperprior):
     family = "mbt2018-mean"
     paper = "https://arxiv.org/abs/1809.02736"
     architecture = MeanScaleHyperprior
+    latent_layers = (("g_a.6", 1), ("h_s.4", 2))  # the latter gives scales, then means
     widths = {q: {"N": n, "M": m} for q, (n, m) in cfgs["mbt2018-mean"].items()}
     has_means = True
 

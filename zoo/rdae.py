@@ -47,6 +47,7 @@ class Rdae(ContainerCodec):
     encoder_only = ("encoder.",)
     stride = SPATIAL_STRIDE
     coder_bits = RANGE_CODER_BITS
+    synthesis = ("decoder.",)
 
     def __init__(
         self,

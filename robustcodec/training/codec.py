@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,17 +16,15 @@ from torch import Tensor, nn
 from robustcodec.clips import as_batch, centre_crop
 from robustcodec.coding import code
 from robustcodec.errors import UserError
-from robustcodec.interfaces import Codec
+from robustcodec.interfaces import Card, Codec
 from robustcodec.registry import codecs, data
 from robustcodec.rounding import rounding
 from robustcodec.scores.metrics import Net, of_every_run
 from robustcodec.scores.rate import bpp
 from robustcodec.training.features import FeatureLoss, LpipsLoss, feature_loss
 from robustcodec.training.gan_pair import Adversary
-from robustcodec.training.loop import Diverged, Loop, Progress
-from robustcodec.training.recipe import Distortion, command
-
-__all__ = ["Diverged", "Progress", "Trainer", "distortion", "measure"]
+from robustcodec.training.loop import Loop
+from robustcodec.training.recipe import Distortion
 
 LPIPS_NETS: dict[str, Net] = {"lpips-alex": "alex", "lpips-vgg": "vgg", "lpips-squeeze": "squeeze"}
 
@@ -51,15 +48,15 @@ class Trainer(Loop[Codec]):
         return self.model
 
     @property
-    def family(self) -> str:
-        return self.codec.card.family
+    def card(self) -> Card:
+        return self.codec.card
 
     def _build(self) -> Codec:
         """The codec to train; parameters without ``requires_grad`` stay as they are."""
         codec: Codec = codecs.build(self.recipe.codec)
         if not codec.differentiable:
             raise UserError(f"{self.recipe.codec} has nothing to train; give a learned codec")
-        return codec
+        return codec.grown(self.recipe.seed, **_widths(self.recipe.grow)) if self.recipe.grow else codec
 
     def _trained(self) -> list[nn.Parameter]:
         aux = self.codec.aux_parameters()
@@ -85,29 +82,6 @@ class Trainer(Loop[Codec]):
         with self._averaged():
             scores = [measure(self.codec, clip, self.device) for clip in clips]
         return {k: sum(s[k] for s in scores) / len(scores) for k in scores[0]}
-
-    def _facts(self) -> dict[str, Any]:
-        """The card of what is exported."""
-        from importlib.metadata import version
-
-        recipe = {k: v for k, v in asdict(self.recipe).items() if k != "name"}
-        card = self.codec.card
-        before = [*card.training.get("parents", ()), *filter(None, [card.training.get("command")])]
-        return {
-            "name": f"{card.family}.{self.recipe.name}",
-            "family": card.family,
-            "licence": "BSD-3-Clause",
-            "paper": card.paper,
-            "architecture": card.architecture,
-            "training": {
-                **recipe,
-                "parents": before,  # commands that trained what this run started from, oldest first
-                "command": command(self.recipe),
-                "torch": version("torch"),
-                "notes": self.notes,
-                "validation": {k: round(v, 4) for k, v in self.validation.items()},
-            },
-        }
 
     def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
         """One step on clips ``x``; returns what to log, the norms of the terms' gradients only if ``detailed``."""
@@ -211,6 +185,14 @@ class Trainer(Loop[Codec]):
             self.aux_optimiser.load_state_dict(state["aux_optimiser"])
         if self.adversary is not None:
             self.adversary.load_state(state["adversary"])
+
+
+def _widths(text: str) -> dict[str, int]:
+    """``N=128,M=192`` as a dictionary; raises :class:`UserError` for anything else."""
+    pairs = [part.split("=") for part in text.split(",")]
+    if not all(len(pair) == 2 and pair[1].isdecimal() for pair in pairs):
+        raise UserError(f"--grow {text} cannot be read; expected widths, such as N=128,M=192")
+    return {name.strip(): int(width) for name, width in pairs}
 
 
 def measure(codec: Codec, clip: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:

@@ -1,29 +1,25 @@
 """Training of the network of a defense that purifies by denoising: frames and noise in, the noise out.
 
 The loss is the network's own, the mean squared error of the noise that it tells, as of Ho et al., NeurIPS 2020
-(https://arxiv.org/abs/2006.11239). Which defense that is does not matter here: a registered one with ``trainee()``.
+(https://arxiv.org/abs/2006.11239). Which defense that is does not matter here: a registered one that is ``trainable``.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from robustcodec.clips import centre_crop, to_float
-from robustcodec.errors import UserError
+from robustcodec.interfaces import Card, Defense
 from robustcodec.registry import codecs, data, defenses
-from robustcodec.training.crops import Sampling
 from robustcodec.training.loop import Loop
-from robustcodec.training.recipe import Recipe, command
+from robustcodec.training.recipe import CODEC, GAN, LOSS, Recipe, Sampling
+from robustcodec.training.settings import described
 
 SIGMAS = (0.02, 0.05, 0.1)  # of the noise that validation removes
-COUNTS = {
-    "codec", "name", "data", "steps", "batch", "crop", "frames", "sampling", "lr", "schedule", "clip", "ema", "seed",
-    "precision", "validate",
-}  # fmt: skip
 
 
 class Denoiser(Protocol):
@@ -50,20 +46,16 @@ class DenoiserRecipe(Recipe):
     crop: int = 64
     sampling: Sampling = "area"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        given = [f.name for f in fields(self) if f.name not in COUNTS and getattr(self, f.name) != f.default]
-        if given:
-            raise UserError(
-                f"{self.codec} is trained to tell noise, so {', '.join(given)} would change nothing; leave it out. "
-                f"What counts: {', '.join(sorted(COUNTS - {'codec'}))}"
-            )
+    unused = frozenset(s.name for s in described(Recipe) if s.panel in (LOSS, GAN, CODEC))
 
 
 def is_denoiser(spec: str) -> bool:
     """Whether ``spec`` begins with the name of a defense with a network to train, not of a codec."""
     name = spec.partition(":")[0]
-    return name not in codecs.names() and name in defenses.names() and hasattr(defenses.get(name), "trainee")
+    if name in codecs.names() or name not in defenses.names():
+        return False
+    defense: Defense = defenses.build(spec)
+    return defense.trainable
 
 
 class DenoiserTrainer(Loop[nn.Module]):
@@ -74,8 +66,10 @@ class DenoiserTrainer(Loop[nn.Module]):
         return cast(Denoiser, self.model)
 
     @property
-    def family(self) -> str:
-        return str(self.denoiser.facts["family"])
+    def card(self) -> Card:
+        facts = self.denoiser.facts
+        given = {key: facts[key] for key in ("family", "paper", "architecture", "training") if key in facts}
+        return Card(facts["family"], **given)
 
     def _build(self) -> nn.Module:
         network: nn.Module = defenses.build(self.recipe.codec).trainee()
@@ -100,27 +94,6 @@ class DenoiserTrainer(Loop[nn.Module]):
         with self._averaged(), torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             return denoising_psnr(self.denoiser, [to_float(clip).to(self.device) for clip in clips])
-
-    def _facts(self) -> dict[str, Any]:
-        from importlib.metadata import version
-
-        start = self.denoiser.facts.get("training", {})
-        recipe = {k: v for k, v in asdict(self.recipe).items() if k in COUNTS - {"name"}}
-        return {
-            "name": f"{self.family}.{self.recipe.name}",
-            "family": self.family,
-            "licence": "BSD-3-Clause",
-            "paper": self.denoiser.facts["paper"],
-            "architecture": self.denoiser.facts["architecture"],
-            "training": {
-                **recipe,
-                "parents": [*start.get("parents", ()), *filter(None, [start.get("command")])],
-                "command": command(self.recipe),
-                "torch": version("torch"),
-                "notes": self.notes,
-                "validation": {k: round(v, 4) for k, v in self.validation.items()},
-            },
-        }
 
 
 def denoising_psnr(denoiser: Denoiser, clips: list[Tensor]) -> dict[str, float]:

@@ -19,23 +19,22 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from robustcodec import weights
-from robustcodec.clips import to_float
 from robustcodec.errors import RobustCodecError, StreamError, UserError
 from robustcodec.interfaces import Attack, Card, Codec, Draws, Objective, Threat
-from robustcodec.registry import attacks, codecs, data, objectives, threats
+from robustcodec.registry import attacks, codecs, objectives, threats
 from robustcodec.rounding import rounding
-from robustcodec.training.codec import Diverged, Progress, Trainer, distortion
-from robustcodec.training.crops import Crops, CropShape
-from robustcodec.training.recipe import FinetuneRecipe, RecipeFile, command
-from robustcodec.training.robust_terms import Coded, Shrunk, freeze, loss_terms, still
-from robustcodec.training.validation import Examination, craft, seeds
+from robustcodec.training.codec import Trainer, distortion
+from robustcodec.training.finetune_recipe import FinetuneRecipe
+from robustcodec.training.loop import Diverged
+from robustcodec.training.recipe_file import RecipeFile, command
+from robustcodec.training.robust_terms import Shrunk, TrainingOutput, freeze, loss_terms, still
+from robustcodec.training.validation import Validator, craft, seeds
 
 MAX_ROLLBACKS, LOWER = 4, 0.5  # times, and what each does to the learning rate
 RUINED = 4.0  # times the score of the codec that was started from
@@ -73,12 +72,14 @@ class Finetuner(Trainer):
 
     recipe: FinetuneRecipe
     max_skipped = 5
+    shown_every = 10
+    saved_anywhere = False  # a checkpoint is also where a rollback goes to
 
     def __init__(self, recipe: FinetuneRecipe, out: Path, device: str = "cpu") -> None:
         self.attack: Attack = attacks.build(recipe.attack)
         self.objective: Objective = objectives.build(recipe.objective)
         self.threat: Threat = threats.build(recipe.threat)
-        self.examination = Examination(recipe, torch.device(device))
+        self.validator = Validator(recipe, torch.device(device))
         self.before: dict[str, float] = {}  # how the codec that was started from validates
         self.best: dict[str, Tensor] | None = None
         self.best_scores: dict[str, float] = {}
@@ -94,81 +95,43 @@ class Finetuner(Trainer):
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def run(  # type: ignore[override]
-        self,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        on_note: Callable[[str], None] = lambda note: None,
-        every: int = 10,
-        workers: int = 0,
-    ) -> Path:
-        """Finetune until the last step or until nothing improves; write the best weights and their card.
+    @property
+    def replays(self) -> int:  # type: ignore[override]
+        return max(1, self.recipe.free)
 
-        ``on_note`` is told of rollbacks and of an early stop. Raises :class:`RobustCodecError` if training diverges
-        again and again before any weights were worth keeping.
-        """
-        from torch.utils.tensorboard import SummaryWriter
-
-        r = self.recipe
-        samples = [s for spec in r.data for s in data.build(spec).samples()]
-        crops = Crops(samples, CropShape(r.batch, r.frames, r.crop), r.seed, r.sampling)
+    def _begin(self) -> None:
         if not self.before:
             self.validation = self.before = self.validate()
-            self._checkpoint()
-        logs = SummaryWriter(str(self.out / "logs"), purge_step=self.step)
-        started, first = perf_counter(), self.step
+            self._save()
 
-        def tell(seen: dict[str, float]) -> None:
-            for key, value in seen.items():
-                logs.add_scalar(f"train/{key}", value, self.step)
-            moment = {k: seen.get(k, math.nan) for k in ("loss", "bpp", "distortion", "lr")}
-            pace = max(0, self.step - first) / (perf_counter() - started)
-            on_progress(Progress(self.step, r.steps, **moment, steps_per_second=pace, validation=self.validation))
+    def _milestone(self) -> None:
+        codec, scores = self._validated()
+        self._keep(codec, scores)
+        self._save()
 
-        try:
-            while self.step < r.steps and not self.stopped:
-                try:
-                    seen = self._stretch(crops, every, workers, tell)
-                    codec, scores = self._examined()
-                except Diverged as error:
-                    on_note(self._roll_back(str(error)))
-                    if len(self.rollbacks) > MAX_ROLLBACKS:
-                        break
-                    continue
-                self._keep(codec, scores)
-                self._checkpoint()
-                for key, value in scores.items():
-                    logs.add_scalar(f"validation/{key}", value, self.step)
-                tell(seen)
-        finally:
-            logs.close()
+    def _recover(self, error: Diverged) -> str:
+        """Return to the last checkpoint with a lower learning rate."""
+        step, rollbacks = self.step, self.rollbacks
+        self._restore(torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True))
+        self.skipped = 0
+        reason, factor = str(error).split(";")[0], LOWER ** (len(rollbacks) + 1)
+        note = f"{reason}; rolled back from step {step} to {self.step}, learning rate × {factor:g}"
+        self.rollbacks = [*rollbacks, note]
+        self._save()
+        return note
+
+    def _end(self, on_note: Callable[[str], None]) -> None:
+        """Raises :class:`RobustCodecError` if training diverged before any weights were worth keeping."""
         if self.best is None:
             raise RobustCodecError(
                 f"{self.rollbacks[-1]}; no weights are worth keeping. Try a smaller --lr or --threat"
             )
         if self.stopped:
             on_note(f"stopped at step {self.step}; the best weights are those of step {self.best_step}")
-        return self.export()
 
     @property
-    def stopped(self) -> bool:
+    def stopped(self) -> bool:  # type: ignore[override]
         return len(self.rollbacks) > MAX_ROLLBACKS or 0 < self.recipe.patience <= self.stale
-
-    def _stretch(
-        self, crops: Crops, every: int, workers: int, tell: Callable[[dict[str, float]], None]
-    ) -> dict[str, float]:
-        """The steps up to the next validation; returns what the last one has to log."""
-        r, replays = self.recipe, max(1, self.recipe.free)
-        last = min(r.steps, (self.step // r.validate_every + 1) * r.validate_every)
-        seen: dict[str, float] = {}
-        first = self.step // replays
-        for index, batch in enumerate(crops.stream(first, -(-last // replays), workers), first):
-            x = to_float(batch.to(self.device))
-            for _ in range(self.step, min(last, (index + 1) * replays)):
-                seen = self._update(x, detailed=False)
-                self.step += 1
-                if self.step % every == 0 and self.step < last:
-                    tell(seen)
-        return seen
 
     def _keep(self, codec: Codec, scores: dict[str, float]) -> None:
         """Remember the weights of ``codec``, which ``scores`` belong to, if none were better."""
@@ -181,17 +144,6 @@ class Finetuner(Trainer):
             self.best_scores, self.best_step, self.stale = scores, self.step, 0
         else:
             self.stale += 1
-
-    def _roll_back(self, why: str) -> str:
-        """Return to the last checkpoint with a lower learning rate; returns what happened."""
-        at, rollbacks = self.step, self.rollbacks
-        self._restore(torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True))
-        self.skipped = 0
-        reason = why.split(";")[0]
-        note = f"{reason}; rolled back from step {at} to {self.step}, learning rate × {LOWER ** (len(rollbacks) + 1):g}"
-        self.rollbacks = [*rollbacks, note]
-        self._checkpoint()
-        return note
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -226,20 +178,20 @@ class Finetuner(Trainer):
             self.delta = (threat.project(further, x) - x).nan_to_num()
         return seen
 
-    def adversary_step(self, x: Tensor, coded: Coded, half: torch.autocast) -> dict[str, float]:
+    def adversary_step(self, x: Tensor, coded: TrainingOutput, half: torch.autocast) -> dict[str, float]:
         """One step of the discriminators, if the codec has adversarial distortion."""
         assert self.adversary is not None, "asked for only with a GAN form"
         with torch.enable_grad():
             return self.adversary.train(x, coded.x_hat, half)
 
-    def _code(self, x: Tensor, half: torch.autocast) -> Coded:
+    def _code(self, x: Tensor, half: torch.autocast) -> TrainingOutput:
         """``x`` through the codec in train mode, with the surrogate that it trains with."""
         self.codec.train()
         for norm in still(self.codec):
             norm.eval()
         with rounding(self.codec.training_surrogate), half:
             out = self.codec(x)
-            return Coded(out.x_hat, out.bits, out.latents if self.recipe.lipschitz else [])
+            return TrainingOutput(out.x_hat, out.bits, out.latents if self.recipe.lipschitz else [])
 
     def _crafted(self, x: Tensor, threat: Threat) -> Tensor:
         """Adversarial versions of ``x`` for the weights of this step."""
@@ -269,23 +221,23 @@ class Finetuner(Trainer):
                 p.copy_(weights.rounded(means.get(id(own), own), self.recipe.storage))
         codec.eval().requires_grad_(False)
         if self.before:
-            errors = [distortion(self.recipe.metric, x, codec(x).x_hat) for x in self.examination.clips]
+            errors = [distortion(self.recipe.metric, x, codec(x).x_hat) for x in self.validator.clips]
             self._judge_health(self.recipe.lmbda * float(sum(errors)) / len(errors))
         if self.recipe.freeze != "decoder":  # there they are what they were, to the bit
             codec.refresh()
         return codec
 
     def validate(self) -> dict[str, float]:
-        """:meth:`Examination.scores` of the averaged weights; raises :class:`Diverged` if they are ruined."""
-        return self._examined()[1]
+        """:meth:`Validator.scores` of the averaged weights; raises :class:`Diverged` if they are ruined."""
+        return self._validated()[1]
 
-    def _examined(self) -> tuple[Codec, dict[str, float]]:
+    def _validated(self) -> tuple[Codec, dict[str, float]]:
         """:meth:`candidate` and its scores."""
         with torch.random.fork_rng(devices=[]):  # the random state of training goes on as if nothing had happened
             torch.manual_seed(self.recipe.seed)
             try:
                 codec = self.candidate()
-                scores = self.examination.scores(codec)
+                scores = self.validator.scores(codec)
             except StreamError as error:
                 raise Diverged(f"training diverged: at step {self.step} streams do not decode ({error})") from None
         if self.before:

@@ -3,23 +3,24 @@
 Choices that differ from the usual script:
 
 * a step's crops depend on (seed, step) alone, so a resumed run sees what an uninterrupted one would have seen;
-* weights are averaged (EMA) and the average is what is validated, measured and saved;
-* learning rate: linear warm-up over 2 % of the steps, then a cosine down to 2 % of its peak;
-* a step whose loss or gradient is not finite is skipped; fifty in a row stop the run with the last checkpoint kept.
+* weights are averaged (EMA) and the average, rounded as it will be stored, is what is validated and saved;
+* learning rate: linear warm-up over 2 % of the steps, then a cosine down to 2 % of its peak, if not told else;
+* a step whose loss or gradient is not finite is skipped; fifty in a row stop the run with the last checkpoint kept;
+* Ctrl-C waits for the end of a step and writes a checkpoint; others are written as time passes.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import MISSING, asdict, fields
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,27 +29,18 @@ from robustcodec import weights
 from robustcodec.clips import to_float
 from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.files import whole
+from robustcodec.interfaces import Card
 from robustcodec.registry import data
-from robustcodec.training.crops import Crops, CropShape
+from robustcodec.training.crops import Crops
+from robustcodec.training.interruption import uninterrupted
+from robustcodec.training.progress import Log, TrainingStatus
 from robustcodec.training.recipe import Recipe
+from robustcodec.training.recipe_file import command
+from robustcodec.training.schedule import share_of_peak
 
-WARM_UP, FINAL_RATE = 0.02, 0.02  # of the steps, of the peak learning rate
+EARLY_STEPS, EARLY_SECONDS, SECONDS = 20, 30.0, 120.0  # before the first checkpoint of a run, and between later ones
 MAX_SKIPPED = 50
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a display needs about a moment of training. Rates in bpp, distortion as the metric's loss; NaN if none."""
-
-    step: int
-    steps: int
-    loss: float
-    bpp: float
-    distortion: float
-    lr: float
-    steps_per_second: float
-    validation: dict[str, float]
 
 
 class Diverged(RobustCodecError):
@@ -59,6 +51,8 @@ class Loop(ABC, Generic[M]):
     """One training run in ``out``: ``checkpoint.pt`` (to resume), ``logs/`` (TensorBoard), then weights and card."""
 
     max_skipped = MAX_SKIPPED
+    shown_every: ClassVar[int] = 20  # steps
+    saved_anywhere: ClassVar[bool] = True  # checkpoints as time passes and at Ctrl-C; False: after validations alone
 
     def __init__(self, recipe: Recipe, out: Path, device: str = "cpu") -> None:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
@@ -69,6 +63,7 @@ class Loop(ABC, Generic[M]):
         self.average = [p.detach().clone() for p in self.main]
         self.notes: list[str] = []  # what the card must say about this run
         self.step, self.skipped = 0, 0
+        self.checkpoint = 0  # the step of the last one
         self.validation: dict[str, float] = {}
         self._prepare()
         self._resume()
@@ -77,8 +72,8 @@ class Loop(ABC, Generic[M]):
 
     @property
     @abstractmethod
-    def family(self) -> str:
-        """What the weights' file is called before its tag."""
+    def card(self) -> Card:
+        """Of the model before it was trained here."""
 
     @abstractmethod
     def _build(self) -> M:
@@ -91,10 +86,6 @@ class Loop(ABC, Generic[M]):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Scores of the averaged weights on the validation set; empty without one."""
-
-    @abstractmethod
-    def _facts(self) -> dict[str, Any]:
-        """The card of what is exported."""
 
     def _trained(self) -> list[nn.Parameter]:
         """The parameters that the loss trains."""
@@ -112,63 +103,114 @@ class Loop(ABC, Generic[M]):
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
+    replays = 1  # steps in a row that train on one batch
+    stopped = False  # before the last step
+
     @property
     def weights_path(self) -> Path:
-        return self.out / f"{self.family}.{self.recipe.name}.safetensors"
+        return self.out / f"{self.card.family}.{self.recipe.name}.safetensors"
 
     def run(
         self,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        every: int = 20,
-        checkpoint_every: int = 500,
+        on_progress: Callable[[TrainingStatus], None] = lambda status: None,
+        on_note: Callable[[str], None] = lambda note: None,
+        every: int | None = None,
         workers: int = 0,
     ) -> Path:
         """Train to the last step, write weights and card, and return the weights' path.
 
-        ``workers``: processes that read training data (with ``sampling="uniform"``); no number depends on it.
+        ``on_note`` is told what happens beside the plan, ``on_progress`` of every ``every``-th step and of those that
+        validate or are saved. ``workers``: processes that read training data (with ``sampling="uniform"``); no number
+        depends on it.
         """
-        from torch.utils.tensorboard import SummaryWriter
-
         r = self.recipe
         samples = [s for spec in r.data for s in data.build(spec).samples()]
-        crops = Crops(samples, CropShape(r.batch, r.frames, r.crop), r.seed, r.sampling)
-        logs = SummaryWriter(str(self.out / "logs"), purge_step=self.step)
-        started, first = perf_counter(), self.step
-        try:
-            for batch in crops.stream(self.step, r.steps, workers):
-                show = (self.step + 1) % every == 0
-                seen = self._update(to_float(batch.to(self.device)), detailed=show)
-                self.step += 1
-                due = self.step % checkpoint_every == 0 or self.step == r.steps
-                if due:
-                    self._checkpoint()
-                    self.validation = self.validate()
-                    for key, value in self.validation.items():
-                        logs.add_scalar(f"validation/{key}", value, self.step)
-                if self.step % every == 0 or due:
-                    rate = (self.step - first) / (perf_counter() - started)
-                    for key, value in seen.items():
-                        logs.add_scalar(f"train/{key}", value, self.step)
-                    moment = {k: seen.get(k, math.nan) for k in ("loss", "bpp", "distortion", "lr")}
-                    on_progress(
-                        Progress(self.step, r.steps, **moment, steps_per_second=rate, validation=self.validation)
-                    )
-        finally:
-            logs.close()
-        if not self.validation:  # resumed after the last step
-            self.validation = self.validate()
+        shape, late = r.shapes
+        start = r.late_start // self.replays
+        crops = Crops(samples, shape, r.seed, r.sampling, (start, late) if r.late_start < r.steps else None)
+        self._begin()
+        self._next_save: tuple[float, float] = (self.step + EARLY_STEPS, perf_counter() + EARLY_SECONDS)
+        with Log(self.out / "logs", self.step, r.steps, on_progress) as log:
+            try:
+                while self.step < r.steps and not self.stopped:
+                    try:
+                        self._stretch(crops, log, every or self.shown_every, workers)
+                    except Diverged as error:
+                        on_note(self._recover(error))
+            except KeyboardInterrupt:
+                if self.saved_anywhere and self.step != self.checkpoint:
+                    self._save()
+                raise
+        self._end(on_note)
         return self.export()
 
+    def _stretch(self, crops: Crops, log: Log, every: int, workers: int) -> None:
+        """The steps that are left, as far as nothing diverges or stops them."""
+        r = self.recipe
+        first = self.step // self.replays
+        for index, batch in enumerate(crops.stream(first, -(-r.steps // self.replays), workers), first):
+            x = to_float(batch.to(self.device))
+            for _ in range(self.step, min(r.steps, (index + 1) * self.replays)):
+                with uninterrupted() if self.saved_anywhere else nullcontext():
+                    seen = self._update(x, detailed=(self.step + 1) % every == 0)
+                    self.step += 1
+                if milestone := self.step % r.validate_every == 0 or self.step == r.steps:
+                    self._milestone()
+                    log.write("validation", self.step, self.validation)
+                elif saving := self._save_is_due():
+                    self._save()
+                if milestone or saving or self.step % every == 0:
+                    log.show(self.step, seen, self.validation, self.checkpoint)
+                if self.stopped:
+                    return
+
+    def _begin(self) -> None:
+        """Called before the first step of a run."""
+
+    def _milestone(self) -> None:
+        """Validate the weights of this step, and save them."""
+        self._save()
+        self.validation = self.validate()
+
+    def _recover(self, error: Diverged) -> str:
+        """Go back to where training can go on; returns what happened."""
+        raise error
+
+    def _end(self, on_note: Callable[[str], None]) -> None:
+        """Called after the last step of a run."""
+        if not self.validation:  # resumed after the last step
+            self.validation = self.validate()
+
     def export(self) -> Path:
-        """Write the averaged weights (float16) and their card; returns the weights' path."""
-        with self._averaged(half=True):
-            weights.save(self.weights_path, self._stored(), self._facts())
+        """Write the averaged weights and their card; returns the weights' path."""
+        with self._averaged():
+            weights.save(self.weights_path, self._stored(), self._facts(), self.recipe.storage)
         return self.weights_path
+
+    def _facts(self) -> dict[str, Any]:
+        """The card of what is exported."""
+        card, r = self.card, self.recipe
+        settings = {k: v for k, v in asdict(r).items() if k != "name" and k not in r.unused}
+        earlier = [*card.training.get("parents", ()), *filter(None, [card.training.get("command")])]
+        return {
+            "name": f"{card.family}.{r.name}",
+            "family": card.family,
+            "licence": "BSD-3-Clause",
+            "paper": card.paper,
+            "architecture": card.architecture,
+            "training": {
+                **settings,
+                "parents": earlier,  # commands that trained what this run started from, oldest first
+                "command": command(r),
+                "torch": version("torch"),
+                "notes": self.notes,
+                "validation": {k: round(v, 4) for k, v in self.validation.items()},
+            },
+        }
 
     def _set_rate(self, peak: float) -> dict[str, float]:
         """The learning rate of this step, set and to be logged."""
-        r = self.recipe
-        lr = peak * (_cosine(self.step, r.steps) if r.schedule == "cosine" else 1.0)
+        lr = peak * share_of_peak(self.recipe, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         return {"lr": lr}
@@ -199,23 +241,22 @@ class Loop(ABC, Generic[M]):
         """Called after every step of the optimiser."""
 
     @contextmanager
-    def _averaged(self, half: bool = False) -> Iterator[None]:
-        """Inside, the model holds the averaged weights (rounded as they are stored if ``half``), ready to use."""
-        state = copy.deepcopy(self.model.state_dict())
-        with torch.no_grad():
-            for p, mean in zip(self.main, self.average, strict=True):
-                p.copy_(mean)
-            for p in self.model.parameters() if half else []:
-                p.copy_(p.half())
-        self.model.eval()
-        self._refresh()
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model holds the averaged weights, rounded as they are stored, ready to use."""
+        own = [p.detach().clone() for p in self.model.parameters()]
         try:
+            with torch.no_grad():
+                for p, mean in zip(self.main, self.average, strict=True):
+                    p.copy_(mean)
+                for p in self.model.parameters():
+                    p.copy_(weights.rounded(p, self.recipe.storage))
+            self.model.eval()
+            self._refresh()
             yield
         finally:
-            parameters = dict(self.model.named_parameters())
             with torch.no_grad():
-                for name, p in parameters.items():
-                    p.copy_(state[name])
+                for p, value in zip(self.model.parameters(), own, strict=True):
+                    p.copy_(value)
 
     # -- resuming -----------------------------------------------------------------------------------------------------
 
@@ -229,10 +270,16 @@ class Loop(ABC, Generic[M]):
         }
         return {**dict(self.model.named_parameters()), **statistics}
 
-    def _checkpoint(self) -> None:
+    def _save(self) -> None:
+        """Write a checkpoint."""
         self.out.mkdir(parents=True, exist_ok=True)
         with whole(self.out / "checkpoint.pt") as partial:
             torch.save(self._state(), partial)
+        self.checkpoint, self._next_save = self.step, (math.inf, perf_counter() + SECONDS)
+
+    def _save_is_due(self) -> bool:
+        step, time = self._next_save
+        return self.saved_anywhere and not self.skipped and (self.step >= step or perf_counter() >= time)
 
     def _state(self) -> dict[str, Any]:
         """Everything that resuming needs."""
@@ -252,7 +299,9 @@ class Loop(ABC, Generic[M]):
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`_state` gave; raises :class:`UserError` if that was another run."""
-        old, new = ({**asdict(self.recipe), **json.loads(text)} for text in (state["recipe"], _as_json(self.recipe)))
+        usual = {f.name: f.default for f in fields(self.recipe) if f.default is not MISSING}
+        old = usual | json.loads(state["recipe"])  # from before a setting existed, it was as it is by default
+        new = json.loads(_as_json(self.recipe))
         if changed := ", ".join(f"{k}: {old[k]} → {new[k]}" for k in new if old[k] != new[k]):
             raise UserError(f"{self.out} holds another training run ({changed}); give another --out or remove it")
         tensors = self._network_state()
@@ -262,17 +311,8 @@ class Loop(ABC, Generic[M]):
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"].cpu())
-        self.step = int(state["step"])
+        self.step = self.checkpoint = int(state["step"])
 
 
 def _as_json(recipe: Recipe) -> str:
     return json.dumps(asdict(recipe), sort_keys=True)
-
-
-def _cosine(step: int, steps: int) -> float:
-    """Share of the peak learning rate at ``step``."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    cosine = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-    return FINAL_RATE + (1 - FINAL_RATE) * cosine

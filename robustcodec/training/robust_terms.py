@@ -17,14 +17,11 @@ from torch import Tensor, nn
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Codec, Draws, Threat
 from robustcodec.training.codec import distortion
-from robustcodec.training.recipe import FinetuneRecipe, Freeze
-
-# how parameters of a synthesis begin; what is neither its nor the encoder's, the decoder needs for its probabilities
-SYNTHESIS = ("net.g_s.", "decoder.")
+from robustcodec.training.finetune_recipe import FinetuneRecipe, Freeze
 
 
 @dataclass(frozen=True)
-class Coded:
+class TrainingOutput:
     """What the codec in training makes of a batch; ``latents`` as :class:`Output` has them, if a term needs them."""
 
     x_hat: Tensor
@@ -36,8 +33,8 @@ def loss_terms(
     recipe: FinetuneRecipe,
     x: Tensor,
     x_adv: Tensor,
-    clean: Coded | None,
-    attacked: Coded,
+    clean: TrainingOutput | None,
+    attacked: TrainingOutput,
     threat: Threat,
     rate: Callable[[Tensor], Tensor],
     others: Callable[[Tensor, Tensor], Tensor],
@@ -127,10 +124,10 @@ class Shrunk(Threat):
 
 
 def part_of(codec: Codec, name: str) -> Literal["encoder", "synthesis", "prior"]:
-    """The part of ``codec`` that its parameter ``name`` belongs to."""
+    """The part of ``codec`` that its parameter ``name`` belongs to; the decoder is a synthesis and a prior."""
     if name.startswith(codec.encoder_only):
         return "encoder"
-    return "synthesis" if name.startswith(SYNTHESIS) else "prior"
+    return "synthesis" if name.startswith(codec.synthesis) else "prior"
 
 
 def freeze(codec: Codec, what: Freeze) -> None:

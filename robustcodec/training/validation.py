@@ -16,13 +16,13 @@ from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Prec
 from robustcodec.registry import attacks, data, metrics, objectives, threats
 from robustcodec.scores.robustness import clean_scores, sample_scores
 from robustcodec.training.codec import distortion
-from robustcodec.training.recipe import FinetuneRecipe
+from robustcodec.training.finetune_recipe import FinetuneRecipe
 
 CLIPS, SIZE = 8, 256  # first ones of the validation set, their central pixels
 SHOWN = ("bpp", "psnr", "ms_ssim", "adv_bpp", "adv_psnr", "vi_db")
 
 
-class Examination:
+class Validator:
     """The validation of a finetune: its clips, attack and budget. The budget never ramps, whatever training does."""
 
     def __init__(self, recipe: FinetuneRecipe, device: torch.device) -> None:
@@ -49,8 +49,7 @@ class Examination:
 
         Keys are :data:`SHOWN`, as in :mod:`robustcodec.scores.robustness`, and ``score``, which is to be low: λ·D + β·R
         of the clean clips and of the attacked ones, both against the clean source, weighted 1 − ``balance`` to
-        ``balance``.
-        Raises :class:`StreamError` if the codec does not decode what it wrote.
+        ``balance``. Raises :class:`StreamError` if the codec does not decode what it wrote.
         """
         r = self.recipe
         named = {name: metrics.build(name) for name in ("psnr", "ms_ssim")}

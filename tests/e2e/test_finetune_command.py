@@ -17,7 +17,8 @@ import robustcodec
 from robustcodec import cli
 from robustcodec.registry import codecs
 from robustcodec.training.finetune import Finetuner, inherited
-from robustcodec.training.recipe import FinetuneRecipe, command
+from robustcodec.training.finetune_recipe import FinetuneRecipe
+from robustcodec.training.recipe_file import command
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 RECIPE = FinetuneRecipe(

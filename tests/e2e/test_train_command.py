@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
+import signal
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from robustcodec import cli
 from robustcodec.training.codec import Trainer
-from robustcodec.training.recipe import Recipe, command
+from robustcodec.training.recipe import Recipe
+from robustcodec.training.recipe_file import command
 
 RECIPE = Recipe(
     codec="bmshj2018-hyperprior:weights=random",
@@ -41,3 +48,30 @@ def test_the_recorded_command_trains_the_same_weights(tmp_path: Path, monkeypatc
     made = tmp_path / "training" / "bmshj2018-hyperprior.again" / path.name
     assert made.read_bytes() == path.read_bytes()
     assert made.with_suffix(".toml").read_bytes() == path.with_suffix(".toml").read_bytes()
+
+
+def test_a_log_has_lines_and_ctrl_c_says_where_the_same_command_goes_on(tmp_path: Path) -> None:
+    """Output to a pipe, as of a training in the background."""
+    words = shlex.split(command(replace(RECIPE, steps=5000, validate_every=4)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words, "--device", "cpu"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(2)]
+    assert all(re.match(r"step (\d+): loss \S+, \S+ bpp, distortion \S+, \S+ steps/s \| bpp", line) for line in lines)
+    assert [line.split(":")[0] for line in lines] == ["step 4", "step 8"]
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=120)[0].splitlines()
+    assert process.returncode == 130
+    found = re.fullmatch(
+        r"interrupted; the last checkpoint is of step (\d+), and the same command goes on from there",
+        " ".join(rest[rest.index(next(line for line in rest if line.startswith("interrupted"))) :]),
+    )
+    assert found is not None
+    folder = tmp_path / "training" / "bmshj2018-hyperprior.again"
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert state["step"] == int(found[1]) >= 8

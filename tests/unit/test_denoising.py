@@ -19,8 +19,9 @@ from robustcodec.defenses._purifier_weights import purifier
 from robustcodec.errors import UserError
 from robustcodec.registry import codecs, defenses
 from robustcodec.training.denoiser import DenoiserRecipe, DenoiserTrainer, is_denoiser
-from robustcodec.training.loop import Progress
-from robustcodec.training.recipe import Recipe, command
+from robustcodec.training.progress import TrainingStatus
+from robustcodec.training.recipe import Recipe
+from robustcodec.training.recipe_file import command
 
 RECIPE = DenoiserRecipe(
     codec="diffpure", name="test", data=("photos:size=64",), steps=4, batch=2, crop=16, lr=1e-3, seed=3
@@ -36,17 +37,17 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_interrupted_run_ends_with_the_same_weights(stored: Path, tmp_path: Path) -> None:
     class Stop(Exception): ...
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainingStatus) -> None:
         if progress.step == 2:
             raise Stop
 
-    recipe = replace(RECIPE, codec=f"diffpure:weights={stored}", validate="photos:size=16")
-    path = DenoiserTrainer(recipe, tmp_path / "whole").run(checkpoint_every=2)
+    recipe = replace(RECIPE, codec=f"diffpure:weights={stored}", validate="photos:size=16", validate_every=2)
+    path = DenoiserTrainer(recipe, tmp_path / "whole").run()
     with pytest.raises(Stop):
-        DenoiserTrainer(recipe, tmp_path / "parts").run(stop, every=1, checkpoint_every=2)
+        DenoiserTrainer(recipe, tmp_path / "parts").run(stop, every=1)
     resumed = DenoiserTrainer(recipe, tmp_path / "parts")
     assert resumed.step == 2
-    again = resumed.run(checkpoint_every=2)
+    again = resumed.run()
     assert again.read_bytes() == path.read_bytes()
     assert again.with_suffix(".toml").read_bytes() == path.with_suffix(".toml").read_bytes()
     card = weights.read_card(path)
@@ -82,7 +83,7 @@ def test_training_lowers_the_loss(stored: Path, tmp_path: Path) -> None:
     recipe = replace(
         RECIPE, codec=f"diffpure:weights={stored}", data=(f"folder:{tmp_path}/flat",), steps=120, batch=8, crop=32
     )
-    seen: list[Progress] = []
+    seen: list[TrainingStatus] = []
     DenoiserTrainer(replace(recipe, lr=5e-3), tmp_path / "run").run(seen.append, every=1)
     first, last = (sum(p.loss for p in part) / 10 for part in (seen[:10], seen[-10:]))
     assert last < 0.92 * first

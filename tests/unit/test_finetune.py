@@ -20,10 +20,19 @@ from robustcodec.objectives.damage import SourceDistortion
 from robustcodec.registry import attacks, codecs, data, threats
 from robustcodec.rounding import rounding
 from robustcodec.studies.check import check
-from robustcodec.training.codec import Progress, Trainer, measure
+from robustcodec.training.codec import Trainer, measure
 from robustcodec.training.finetune import Finetuner, inherited, read_recipes
-from robustcodec.training.recipe import FinetuneRecipe, Freeze, RecipeFile, command
-from robustcodec.training.robust_terms import Coded, Shrunk, first_order_rise, latent_stretch, loss_terms, part_of
+from robustcodec.training.finetune_recipe import FinetuneRecipe, Freeze
+from robustcodec.training.progress import TrainingStatus
+from robustcodec.training.recipe_file import RecipeFile, command
+from robustcodec.training.robust_terms import (
+    Shrunk,
+    TrainingOutput,
+    first_order_rise,
+    latent_stretch,
+    loss_terms,
+    part_of,
+)
 from robustcodec.training.validation import craft
 
 RECIPE = FinetuneRecipe(
@@ -52,8 +61,8 @@ def clip(*shape: int, seed: int = 0) -> Tensor:
 def test_every_term_by_hand() -> None:
     x = torch.full((2, 1, 3, 4, 4), 0.5)
     x_adv = x + 2 / 255
-    clean = Coded(x + 1 / 255, torch.tensor([10.0, 20.0]), [torch.zeros(2, 3)])
-    attacked = Coded(x + 5 / 255, torch.tensor([16.0, 12.0]), [torch.full((2, 3), 2.0)])
+    clean = TrainingOutput(x + 1 / 255, torch.tensor([10.0, 20.0]), [torch.zeros(2, 3)])
+    attacked = TrainingOutput(x + 5 / 255, torch.tensor([16.0, 12.0]), [torch.full((2, 3), 2.0)])
     recipe = replace(
         RECIPE, lmbda=0.1, adversarial=0.25, consistency=2, lipschitz=3, rate_robustness=4, gradient_penalty=0
     )
@@ -225,7 +234,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(change: dict[str, Any], fin
     recipe = replace(RECIPE, **change)
     whole = Finetuner(recipe, tmp_path / "whole").run() if change else finetuned
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainingStatus) -> None:
         if progress.step == 3:
             raise Stop
 
@@ -243,7 +252,7 @@ def test_not_a_number_is_rolled_back_and_reported(finetuned: Path, tmp_path: Pat
     rates: dict[int, float] = {}
     notes: list[str] = []
 
-    def poison(progress: Progress) -> None:
+    def poison(progress: TrainingStatus) -> None:
         rates[progress.step] = progress.lr
         if progress.step == 7 and not tuner.rollbacks:
             with torch.no_grad():
@@ -301,9 +310,7 @@ def test_the_result_codes_conforms_and_says_where_it_comes_from(finetuned: Path)
 
 def test_what_was_validated_is_what_was_written(finetuned: Path) -> None:
     tuner = Finetuner(RECIPE, finetuned.parent)
-    again = tuner.examination.scores(
-        robustcodec.load(f"bmshj2018-factorized:weights={finetuned}").requires_grad_(False)
-    )
+    again = tuner.validator.scores(robustcodec.load(f"bmshj2018-factorized:weights={finetuned}").requires_grad_(False))
     for key, value in tuner.best_scores.items():
         assert again[key] == pytest.approx(value, rel=2e-3), key
 
@@ -313,7 +320,7 @@ def test_eight_bit_kernels_are_half_as_large_and_what_was_validated(finetuned: P
     path = tuner.run()
     assert path.stat().st_size < 0.62 * finetuned.stat().st_size
     codec = robustcodec.load(f"bmshj2018-factorized:weights={path}").requires_grad_(False)
-    again = tuner.examination.scores(codec)
+    again = tuner.validator.scores(codec)
     for key, value in tuner.best_scores.items():
         assert again[key] == pytest.approx(value, rel=2e-3), key
     kernels = [p for p in codec.parameters() if p.ndim == 4]
@@ -455,6 +462,6 @@ def test_what_cannot_be_finetuned_is_said(tmp_path: Path) -> None:
         Finetuner(replace(RECIPE, codec="bmshj2018-factorized:weights=random", freeze="decoder"), tmp_path)
     with pytest.raises(UserError, match="give --validate a data set"):
         Finetuner(replace(RECIPE, validate=None), tmp_path).run()
-    Trainer(replace(RECIPE, steps=1), tmp_path / "train")._checkpoint()
+    Trainer(replace(RECIPE, steps=1), tmp_path / "train")._save()
     with pytest.raises(UserError, match="consistency: 0.0 → 1.0"):
         Trainer(replace(RECIPE, steps=1, consistency=1.0), tmp_path / "train")

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+import robustcodec
 from robustcodec import weights
 from robustcodec.data._images import read_image
 from robustcodec.errors import BadData, RobustCodecError, UserError, WeightsError
 from robustcodec.interfaces import Sample
 from robustcodec.registry import codecs, data
-from robustcodec.training.codec import Trainer
-from robustcodec.training.crops import Crops, CropShape, Sampling
-from robustcodec.training.loop import FINAL_RATE, Progress, _cosine
-from robustcodec.training.recipe import Recipe, command
+from robustcodec.training import loop
+from robustcodec.training.codec import Trainer, measure
+from robustcodec.training.crops import Crops
+from robustcodec.training.progress import TrainingStatus
+from robustcodec.training.recipe import CropShape, Recipe, Sampling
+from robustcodec.training.recipe_file import command
+from robustcodec.training.schedule import share_of_peak
 
 RECIPE = Recipe(
     codec="bmshj2018-factorized:weights=random",
@@ -29,19 +37,18 @@ RECIPE = Recipe(
     batch=2,
     crop=64,
     lr=1e-3,
+    validate_every=6,
 )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Trainer(RECIPE, tmp_path_factory.mktemp("trained")).run(checkpoint_every=6)
+    return Trainer(RECIPE, tmp_path_factory.mktemp("trained")).run()
 
 
 def test_the_loss_falls_and_progress_is_told(tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    Trainer(replace(RECIPE, steps=30, validate="photos:size=64"), tmp_path).run(
-        seen.append, every=1, checkpoint_every=15
-    )
+    seen: list[TrainingStatus] = []
+    Trainer(replace(RECIPE, steps=30, validate="photos:size=64", validate_every=15), tmp_path).run(seen.append, every=1)
     assert [p.step for p in seen] == list(range(1, 31))
     first, last = (sum(p.loss for p in part) / 5 for part in (seen[:5], seen[-5:]))
     assert last < 0.7 * first
@@ -52,17 +59,69 @@ def test_the_loss_falls_and_progress_is_told(tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_with_the_same_weights(trained: Path, tmp_path: Path) -> None:
     class Stop(Exception): ...
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainingStatus) -> None:
         if progress.step == 6:
             raise Stop
 
     with pytest.raises(Stop):
-        Trainer(RECIPE, tmp_path).run(stop, every=1, checkpoint_every=6)
+        Trainer(RECIPE, tmp_path).run(stop, every=1)
     resumed = Trainer(RECIPE, tmp_path)
     assert resumed.step == 6
-    path = resumed.run(checkpoint_every=6)
+    path = resumed.run()
     assert path.read_bytes() == trained.read_bytes()
     assert path.with_suffix(".toml").read_bytes() == trained.with_suffix(".toml").read_bytes()
+
+
+def test_ctrl_c_ends_a_step_and_saves_it(trained: Path, tmp_path: Path) -> None:
+    class Pressed(Trainer):
+        def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+            if self.step == 3:
+                signal.raise_signal(signal.SIGINT)  # before anything of the step has happened
+            return super()._update(x, detailed)
+
+    trainer = Pressed(RECIPE, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert trainer.checkpoint == 4
+    resumed = Trainer(RECIPE, tmp_path)
+    assert resumed.step == 4
+    assert resumed.run().read_bytes() == trained.read_bytes()
+
+
+def test_checkpoints_come_early_and_then_as_time_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(replace(RECIPE, steps=24, validate_every=500), tmp_path)
+    saved: list[int] = []
+
+    def note(status: TrainingStatus) -> None:
+        saved.append(status.checkpoint)
+        if status.step == 22:
+            monkeypatch.setattr(loop, "perf_counter", lambda: math.inf)  # two minutes and more
+
+    trainer.run(note, every=1)
+    assert saved == [0] * 19 + [20] * 3 + [23, 24]
+
+
+def test_a_checkpoint_from_before_a_setting_existed_resumes(tmp_path: Path) -> None:
+    Trainer(RECIPE, tmp_path)._save()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    old = json.loads(state["recipe"])
+    for name in ("scale", "late_crop", "warmup", "grow", "storage"):
+        del old[name]
+    torch.save({**state, "recipe": json.dumps(old), "step": 5}, tmp_path / "checkpoint.pt")
+    assert Trainer(RECIPE, tmp_path).step == 5
+    with pytest.raises(UserError, match="scale: 1.0 → 0.5"):
+        Trainer(replace(RECIPE, scale=0.5), tmp_path)
+
+
+def test_what_is_validated_and_shipped_is_rounded_alike(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, storage="int8", steps=2, validate="photos:size=64")
+    path = Trainer(recipe, tmp_path).run()
+    codec = robustcodec.load(f"bmshj2018-factorized:weights={path}")
+    kernels = [p for p in codec.parameters() if p.ndim == 4]
+    assert kernels and all(len(torch.unique(p[0])) <= 255 for p in kernels)
+    scores = [measure(codec, s.load()) for s in data.build("photos:size=64").samples()]
+    stated = codec.card.training["validation"]
+    assert stated == {k: round(sum(s[k] for s in scores) / len(scores), 4) for k in stated}
 
 
 def test_another_recipe_in_the_same_folder_is_refused(trained: Path) -> None:
@@ -122,6 +181,36 @@ def test_crops_depend_on_seed_and_step_alone(sampling: Sampling) -> None:
     assert torch.equal(torch.stack(list(crops.stream(3, 6, workers=2))), expected)
 
 
+def test_late_steps_have_crops_of_their_own() -> None:
+    samples = [*data.build("photos:size=96").samples(), *data.build("photos:size=160").samples()]
+    recipe = replace(RECIPE, steps=8, late_crop=128, late_share=0.25)
+    assert recipe.late_start == 6 and [s.batch for s in recipe.shapes] == [2, 1]  # as many pixels
+    shape, late = recipe.shapes
+    crops, plain = Crops(samples, shape, 0, late=(6, late)), Crops(samples, shape, 0)
+    assert [tuple(crops[s].shape) for s in (5, 6)] == [(2, 1, 3, 64, 64), (1, 1, 3, 128, 128)]
+    assert torch.equal(crops[5], plain[5]) and torch.equal(crops[7], Crops(samples, shape, 0, late=(6, late))[7])
+    with pytest.raises(BadData, match="none of 6 training samples has 1 frames of 128x128"):
+        Crops(samples[:6], shape, 0, late=(6, late))
+
+
+def test_scaled_crops_are_of_larger_regions_and_without_aliases() -> None:
+    stripes = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
+    stripes[..., ::2] = 200  # of one pixel: shrunk with care they are grey
+    stripes[..., 64:, :] = 100
+    samples = [Sample("stripes", lambda: stripes)]
+    shape = CropShape(batch=8, frames=1, size=64, scale=0.5)
+    crops = Crops(samples, shape, 0)
+    batch = crops[0]
+    assert batch.shape == (8, 1, 3, 64, 64) and torch.equal(batch, Crops(samples, shape, 0)[0])
+    contrast = [int(c.max()) - int(c.min()) for c in batch[:, 0, 0].float()]
+    assert sum(c < 150 for c in contrast) >= 2 and len(set(contrast)) > 2  # each crop has a factor of its own
+    assert all(90 < float(c.float().mean()) < 110 for c in batch)
+    plain = Crops(samples, replace(shape, scale=1.0), 0)[0]
+    assert all(set(c.unique().tolist()) <= {0, 100, 200} for c in plain)
+    whole = Crops([Sample("small", lambda: stripes[..., :70, :70])], shape, 0)[0]  # no region is that large
+    assert whole.shape == batch.shape
+
+
 def test_samples_that_are_too_small_are_refused_or_passed_over() -> None:
     samples = data.build("photos:size=96").samples()
     large = data.build("photos:size=160").samples()
@@ -137,9 +226,20 @@ def test_samples_that_are_too_small_are_refused_or_passed_over() -> None:
 
 
 def test_the_schedule_warms_up_and_ends_low() -> None:
-    rates = [_cosine(s, 1000) for s in range(1000)]
+    rates = [share_of_peak(replace(RECIPE, steps=1000), s) for s in range(1000)]
     assert rates[0] == 1 / 20 and max(rates) == rates[20] == 1.0
-    assert rates[20:] == sorted(rates[20:], reverse=True) and rates[-1] == pytest.approx(FINAL_RATE, abs=1e-4)
+    assert rates[20:] == sorted(rates[20:], reverse=True) and rates[-1] == pytest.approx(RECIPE.final_lr, abs=1e-4)
+
+
+def test_warm_up_and_end_of_the_schedule_can_be_chosen() -> None:
+    def rates(**change: Any) -> list[float]:
+        return [share_of_peak(replace(RECIPE, steps=100, **change), s) for s in range(100)]
+
+    cosine = rates(warmup=0.1, final_lr=0.01)
+    assert cosine[:10] == pytest.approx([(s + 1) / 10 for s in range(10)]) and cosine[10] == 1.0
+    assert cosine[-1] == pytest.approx(0.01, abs=1e-3)
+    assert rates(schedule="constant") == [1.0] * 100
+    assert rates(schedule="constant", warmup=0.05) == pytest.approx([0.2, 0.4, 0.6, 0.8] + [1.0] * 96)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +247,9 @@ def test_the_schedule_warms_up_and_ends_low() -> None:
     [
         ({"metric": "ms-ssim"}, "--crop 64 is too small for MS-SSIM"),
         ({"steps": 0}, "each must be positive"),
+        ({"late_share": 1.5}, r"late_share=1.5; expected a share in \[0, 1\]"),
+        ({"scale": 0.0}, "scale=0.0; expected a factor above 0 and at most 1"),
+        ({"validate_every": 0}, "expected at least 1 of each"),
     ],
 )
 def test_impossible_recipes(change: dict[str, object], message: str) -> None:
@@ -162,7 +265,7 @@ def test_classical_codecs_have_nothing_to_train(tmp_path: Path) -> None:
 def test_the_recorded_command_is_the_one_that_trains() -> None:
     assert command(RECIPE) == (
         "robustcodec train bmshj2018-factorized:weights=random --name test --data photos:size=96 "
-        "--lmbda 0.01 --steps 12 --batch 2 --crop 64 --lr 0.001"
+        "--lmbda 0.01 --steps 12 --batch 2 --crop 64 --lr 0.001 --validate-every 6"
     )
 
 
