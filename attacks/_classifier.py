@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from robustcodec.attacks.ascent import per_sample
 from robustcodec.errors import AttackError
-from robustcodec.interfaces import Oracle, Threat
+from robustcodec.interfaces import Threat
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import Crafting
 
 NEVER = -10.0  # logit of a class that cannot win: those of the two are around 1

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from robustcodec.attacks._classifier import Classifier, as_picture
 from robustcodec.errors import AttackError
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import Crafting
 
 Option = int | float | bool | str | tuple[int | float, ...] | None

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from robustcodec.attacks._published import near, refuse_changes
 from robustcodec.attacks.ascent import ascend
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import Crafting
 
 PUBLISHED: dict[str, Any] = {"steps": 10, "reach": 1.0, "momentum": 1.0, "start": 0.0}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from robustcodec.attacks.ascent import Best, best_of, due, per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import Crafting
 
 

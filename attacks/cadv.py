@@ -19,7 +19,8 @@ from torch.nn import functional
 from robustcodec.attacks._colour import to_lab, to_rgb
 from robustcodec.attacks._published import SOFT, Adam, levelled
 from robustcodec.attacks.ascent import Best, due, per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
 

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from robustcodec.attacks.ascent import Best
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 
 HINGE = 1e-4  # mean square of the perturbation

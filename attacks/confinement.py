@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from robustcodec.attacks.ascent import Ascent, per_sample
-from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.interfaces import Draws, Threat
+from robustcodec.oracle import Oracle
 
 Part = Callable[[Tensor], Tensor]  # a perturbation (N, T, 3, H, W) to its part
 ROUNDS = 3  # of projections in turn; what is left over in L∞ is taken off by shrinking

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from robustcodec.attacks._published import near
 from robustcodec.attacks.ascent import Best, due, per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
 

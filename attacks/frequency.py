@@ -14,7 +14,8 @@ from torch import Tensor
 
 from robustcodec.attacks._bands import band_pass
 from robustcodec.attacks.confinement import ConfinedAscent, Part
-from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.interfaces import Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 
 

@@ -33,7 +33,8 @@ from robustcodec.attacks._published import (
     unit,
 )
 from robustcodec.attacks.ascent import Best, due, per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
 

@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from robustcodec.attacks._published import SOFT, Adam, levelled, near, published_eps, refuse_changes, unit
 from robustcodec.attacks.ascent import Best, due
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from robustcodec.attacks.confinement import ConfinedAscent, Part
 from robustcodec.errors import BadData
-from robustcodec.interfaces import Draws, Oracle, Sample, Threat
+from robustcodec.interfaces import Draws, Sample, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from robustcodec.attacks.ascent import Ascent, best_of
-from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.interfaces import Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from robustcodec.attacks.ascent import Best, per_sample
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 
 Kind = Literal["pixel", "block", "dct"]
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from robustcodec import registry
 from robustcodec.errors import BadData
-from robustcodec.interfaces import Attack, Draws, Oracle, Sample, Threat
+from robustcodec.interfaces import Attack, Draws, Sample, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import Crafting
 
 

@@ -18,7 +18,7 @@ import time, torch
 from robustcodec.cli._allocator import keep_memory
 keep_memory()
 from robustcodec import load
-from robustcodec.interfaces import Oracle
+from robustcodec.oracle import Oracle
 from robustcodec.registry import objectives
 codec = load("bmshj2018-hyperprior.tiny-q2").requires_grad_(False)
 x = torch.rand(1, 1, 3, 512, 768)

@@ -58,7 +58,8 @@ def clip(codec: str, size: tuple[int, int]) -> Any:
 def own(name: str, precision: str, size: tuple[int, int], steps: int) -> Row:
     """PGD as the runner crafts."""
     from robustcodec import registry
-    from robustcodec.interfaces import Draws, Oracle
+    from robustcodec.interfaces import Draws
+    from robustcodec.oracle import Oracle
 
     codec = registry.defenses.build("none").wrap(registry.codecs.build(name)).eval().requires_grad_(False)
     attack = registry.attacks.build(f"pgd:steps={steps}")
@@ -287,7 +288,8 @@ def damage(codecs: list[str], samples: int, steps: int) -> None:
 
     from robustcodec import load, registry
     from robustcodec.clips import to_float
-    from robustcodec.interfaces import Draws, Oracle
+    from robustcodec.interfaces import Draws
+    from robustcodec.oracle import Oracle
 
     threat, objective = registry.threats.build(THREAT), registry.objectives.build("distortion")
     attack = registry.attacks.build(f"pgd:steps={steps}")

@@ -72,7 +72,8 @@ def main() -> None:
     from robustcodec import load, registry
     from robustcodec.clips import to_float
     from robustcodec.errors import AttackError, MissingDependency
-    from robustcodec.interfaces import Draws, Oracle
+    from robustcodec.interfaces import Draws
+    from robustcodec.oracle import Oracle
 
     registry.attacks.names()  # imports the plugins
     codec = load(options.codec).eval().requires_grad_(False)

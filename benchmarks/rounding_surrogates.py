@@ -27,7 +27,8 @@ def main() -> None:
 
     from robustcodec import load, registry
     from robustcodec.clips import to_float
-    from robustcodec.interfaces import Draws, Oracle
+    from robustcodec.interfaces import Draws
+    from robustcodec.oracle import Oracle
 
     codec = load(options.codec).requires_grad_(False)
     threat, objective = registry.threats.build(options.threat), registry.objectives.build("distortion")

@@ -7,24 +7,23 @@ per sample, damage "higher is worse for the codec". A codec that thinks in 0–2
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from robustcodec.errors import AttackError, UserError
-from robustcodec.rounding import Surrogate, rounding
+from robustcodec.rounding import Surrogate
 
-Made = TypeVar("Made")
+if TYPE_CHECKING:
+    from robustcodec.oracle import Oracle
+
 Precision = Literal["float32", "bfloat16"]
-
-
 YES_NO = "yes/no"  # unit of a score that is 1.0 for yes and 0.0 for no; the mean of several is a share
 
 
@@ -280,154 +279,6 @@ class Draws:
     def child(self) -> Draws:
         """Fresh draws seeded from these: the first ``k`` children are the same however many follow."""
         return Draws([int(torch.randint(2**63 - 1, (), generator=g)) for g in self._generators])
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What an attack made on clips of its own: ``queries`` it took; ``blind``: all its gradients were zero."""
-
-    value: Any
-    queries: int
-    blind: bool
-
-
-class Oracle:
-    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``.
-
-    ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
-    ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
-    ``precision``: of the victim's arithmetic where a gradient is asked for; damage alone is always float32.
-    """
-
-    def __init__(
-        self,
-        codec: Codec,
-        objective: Objective,
-        x: Tensor,
-        access: Literal["white", "black"],
-        on_query: Callable[[Tensor], None] = lambda damage: None,
-        memory: dict[str, Any] | None = None,
-        draws: int = 1,
-        precision: Precision = "float32",
-    ) -> None:
-        x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
-        objective = objective.bind(codec)
-
-        @contextmanager
-        def as_coded() -> Iterator[Output]:
-            """Whatever surrogate an attack queries under, the clean clip is coded as it is."""
-            with torch.no_grad(), rounding("straight-through"), torch.autocast(x.device.type, enabled=False):
-                yield codec(x)
-
-        def clean_x_hat() -> Tensor:
-            with as_coded() as out:
-                return out.x_hat
-
-        def clean_bits() -> Tensor:
-            with as_coded() as out:
-                return out.bits
-
-        def clean_latents() -> list[Tensor]:
-            with as_coded() as out:
-                return out.latents
-
-        self._clean = Output(clean_x_hat, clean_bits, clean_latents)
-
-        def damage(x_adv: Tensor) -> Tensor:
-            return objective(x, self._clean, codec(x_adv), x_adv)
-
-        self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
-        self._objective, self._x, self._reduced = objective, x, precision != "float32"
-        self._draws = draws if codec.randomised else 1
-        self._asked = 0
-        self._seen_gradient: Tensor | None = None
-        self._elsewhere: Callable[[Tensor], Oracle] = lambda other: Oracle(
-            codec, objective, other, access, on_query, draws=draws, precision=precision
-        )
-        self._others: list[Oracle] = []
-        self._memory: dict[str, _Made] = {} if memory is None else memory
-        self._used: list[_Made] = []
-        self.remarks: list[list[str]] = [[] for _ in range(len(x))]
-
-    def __call__(self, x_adv: Tensor) -> Tensor:
-        """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
-        return sum((self._ask(x_adv) for _ in range(self._draws - 1)), self._ask(x_adv)) / self._draws
-
-    def gradient(self, x_adv: Tensor, surrogate: Surrogate = "none") -> tuple[Tensor, Tensor]:
-        """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
-
-        ``surrogate``: how latents are rounded for this query. The default skips the rounding: a perturbation too
-        small to flip a latent still has a gradient that points the right way (measured in ARCHITECTURE.md).
-        """
-        leaf = x_adv.detach().requires_grad_(True)
-        damage, grad = torch.zeros(len(leaf), device=leaf.device), torch.zeros_like(leaf)
-        for _ in range(self._draws):
-            with torch.enable_grad():
-                with rounding(surrogate), self._arithmetic():
-                    one = self._ask(leaf)
-                (slope,) = torch.autograd.grad(one.sum(), leaf)
-            damage += one.detach() / self._draws
-            grad += slope / self._draws
-        alive = grad.flatten(1).ne(0).any(1)
-        self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
-        return damage, grad
-
-    def level(self) -> Tensor:
-        """``(N,)`` damage from which the codec counts as broken. Not a query."""
-        with torch.no_grad():
-            return self._objective.level(self._x, self._clean)
-
-    def remark(self, what: str, where: Tensor) -> None:
-        """Warn of something about the samples chosen by ``where``, ``(N,)`` bool: it goes into the tables."""
-        for notes, chosen in zip(self.remarks, where.tolist(), strict=True):
-            if chosen and what not in notes:
-                notes.append(what)
-
-    def _ask(self, x_adv: Tensor) -> Tensor:
-        if x_adv.shape != self._shape:
-            raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
-        self._asked += 1
-        with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
-            out = self._damage(x_adv if self._access == "white" else x_adv.detach())
-        self._on_query(out.detach())
-        return out
-
-    def _arithmetic(self) -> torch.autocast:
-        device = self._x.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self._reduced, cache_enabled=False)
-
-    def on(self, x: Tensor) -> Oracle:
-        """The same victim and objective for other clean clips; what it is asked counts here too."""
-        self._others.append(self._elsewhere(x))
-        return self._others[-1]
-
-    def once(self, key: str, make: Callable[[], Made]) -> Made:
-        """``make()``, computed for the first sample that asks for ``key`` and given to all others; not to be changed.
-
-        It may depend on ``key``, the attack, objective, threat and victim, and on nothing else: no clean clip, no draw
-        of a sample. Its queries, by oracles from :meth:`on`, count for every sample that uses it.
-        """
-        if key not in self._memory:
-            before, self._others = self._others, []
-            value = make()
-            spent, seen = sum(o.queries for o in self._others), [o._seen_gradient for o in self._others]
-            met = [bool(s.any()) for s in seen if s is not None]
-            self._memory[key], self._others = _Made(value, spent, bool(met) and not any(met)), before
-        self._used.append(self._memory[key])
-        made: Made = self._memory[key].value
-        return made
-
-    @property
-    def queries(self) -> int:
-        """Calls so far, each one query per sample; of several things made once a sample uses one, here the dearest."""
-        return self._asked + sum(o.queries for o in self._others) + max((m.queries for m in self._used), default=0)
-
-    @property
-    def blind(self) -> list[bool]:
-        """Per sample: gradients were asked for and all were zero."""
-        if self._seen_gradient is None:
-            return [any(m.blind for m in self._used)] * self._shape[0]
-        return [not seen for seen in self._seen_gradient.tolist()]
 
 
 class Attack(Plugin, ABC):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from robustcodec.clips import sample_seed, to_float, to_uint8
 from robustcodec.errors import AttackError
-from robustcodec.interfaces import Codec, Draws, Oracle, Precision, Sample, Threat
+from robustcodec.interfaces import Codec, Draws, Precision, Sample, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.running.codecs import Codecs
 from robustcodec.running.findings import budget_used, gradient_health
 from robustcodec.running.resolved import Resolved

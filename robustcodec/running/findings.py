@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import UserError
-from robustcodec.interfaces import Draws, Oracle, Threat
+from robustcodec.interfaces import Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part
 from robustcodec.running.store import with_precision

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robustcodec import registry
 from robustcodec.errors import AttackError
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Card, Codec, Draws, Output, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import round_latent
 from robustcodec.studies.check import Check, guarded
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from robustcodec.clips import as_batch, centre_crop, to_uint8
 from robustcodec.coding import code
 from robustcodec.errors import AttackError, UserError
-from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Precision, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Objective, Precision, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, data, metrics, objectives, threats
 from robustcodec.scores.robustness import clean_scores, sample_scores
 from robustcodec.training.codec import distortion

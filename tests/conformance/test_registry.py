@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from robustcodec import load, registry
-from robustcodec.interfaces import Codec, Draws, Oracle
+from robustcodec.interfaces import Codec, Draws
+from robustcodec.oracle import Oracle
 from robustcodec.spec import parameters
 
 CODEC = "bmshj2018-hyperprior.tiny-q1"

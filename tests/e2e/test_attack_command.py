@@ -18,7 +18,7 @@ import robustcodec
 from robustcodec.clips import to_uint8
 from robustcodec.data._images import read_image, write_image
 from robustcodec.data._video import frame_rate, read_video, write_y4m
-from robustcodec.interfaces import Oracle
+from robustcodec.oracle import Oracle
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 

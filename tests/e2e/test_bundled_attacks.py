@@ -10,7 +10,8 @@ from torch import Tensor
 
 from robustcodec import load, registry
 from robustcodec.clips import centre_crop, to_float
-from robustcodec.interfaces import Draws, Oracle
+from robustcodec.interfaces import Draws
+from robustcodec.oracle import Oracle
 from robustcodec.running.grid import Cell
 from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store

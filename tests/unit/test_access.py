@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import GridError
-from robustcodec.interfaces import Card, Codec, Oracle, Output
+from robustcodec.interfaces import Card, Codec, Output
 from robustcodec.objectives.damage import SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.registry import codecs
 from robustcodec.running.access import DRAWS, Victim, victim
 from robustcodec.running.grid import Cell

@@ -15,8 +15,9 @@ from robustcodec.attacks.chen_ma import ChenMa
 from robustcodec.attacks.fgsm import FGSM
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.pgd import PGD
-from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Objective, Output, Threat
 from robustcodec.objectives.damage import Distortion, SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import round_latent
 from robustcodec.threats import Linf, Mse, Psnr
 

@@ -25,8 +25,9 @@ from robustcodec.attacks.square import Square
 from robustcodec.clips import to_float
 from robustcodec.data.photos import Photos
 from robustcodec.errors import BadParameter
-from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Objective, Output, Threat
 from robustcodec.objectives.damage import Distortion, SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.threats import Flicker, Linf, Psnr
 from robustcodec.zoo.pillow import Jpeg
 

@@ -12,7 +12,8 @@ from terminal import Type
 from torch import Tensor
 
 from robustcodec.attacks.ascent import Ascent
-from robustcodec.interfaces import Attack, Draws, Oracle, Threat
+from robustcodec.interfaces import Attack, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.studies.check_attack import check
 

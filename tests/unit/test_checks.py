@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from toys import Shown
 
-from robustcodec.interfaces import Card, Draws, Oracle, Output
+from robustcodec.interfaces import Card, Draws, Output
 from robustcodec.objectives.damage import Distortion
+from robustcodec.oracle import Oracle
 from robustcodec.registry import threats
 from robustcodec.running import findings as checks
 from robustcodec.running.findings import Finding

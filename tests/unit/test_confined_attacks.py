@@ -19,8 +19,9 @@ from robustcodec.attacks.frequency import Frequency
 from robustcodec.attacks.patch import Patch, busiest
 from robustcodec.clips import fingerprint
 from robustcodec.errors import BadData, BadParameter
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Card, Codec, Draws, Output, Threat
 from robustcodec.objectives.damage import Distortion, SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.threats import Flicker, Linf, Psnr
 
 HEIGHT, WIDTH = 12, 20

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robustcodec.clips import to_float
 from robustcodec.errors import BadParameter, StreamError
-from robustcodec.interfaces import Draws, Oracle
+from robustcodec.interfaces import Draws
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, codecs, data, objectives, threats
 from robustcodec.rounding import rounding
 from robustcodec.running.guided import Guided

@@ -26,8 +26,9 @@ from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.torchattacks import Torchattacks
 from robustcodec.clips import to_float
 from robustcodec.errors import AttackError, BadParameter, MissingDependency
-from robustcodec.interfaces import Attack, Codec, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Output, Threat
 from robustcodec.objectives.damage import Distortion, SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import round_latent
 from robustcodec.threats import Linf, Psnr
 

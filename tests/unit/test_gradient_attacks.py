@@ -18,8 +18,9 @@ from robustcodec.attacks.mi_fgsm import MIFGSM
 from robustcodec.attacks.ni_fgsm import NIFGSM
 from robustcodec.attacks.pgd import PGD
 from robustcodec.errors import BadParameter
-from robustcodec.interfaces import Attack, Codec, Draws, Objective, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Codec, Draws, Objective, Output, Threat
 from robustcodec.objectives.damage import Distortion, Rate, SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import Surrogate, rounding
 from robustcodec.threats import L2, Linf, Mse, Psnr
 

@@ -20,7 +20,7 @@ ROOMS = {p.parent.name for p in CORE.glob("*/__init__.py")} - {*PLUGINS}
 # users import, is the last but one
 LAYERS = [
     {"errors", "files", "spec", "rounding", "stream"},
-    {"interfaces", "registry", "stack", "weights", "threats", "clips", "coding"},
+    {"interfaces", "oracle", "registry", "stack", "weights", "threats", "clips", "coding"},
     {"data", "scores"},
     {"objectives"},
     {"running", "training"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"robustcodec"},
     {"cli"},
 ]
-PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "interfaces", "registry", "weights"}
+PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "interfaces", "oracle", "registry", "weights"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -22,8 +22,9 @@ from robustcodec.attacks.korhonen import Korhonen, activity
 from robustcodec.attacks.madc import MADC
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.ssah import SSAH, low_band
-from robustcodec.interfaces import Attack, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Draws, Output, Threat
 from robustcodec.objectives.damage import Distortion, SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.threats import Flicker, Linf, Mse, Psnr
 

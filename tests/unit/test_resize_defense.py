@@ -13,8 +13,9 @@ from torch import Tensor
 
 from robustcodec.defenses.resize import HEAD, ResizeCodec, scaled
 from robustcodec.errors import AttackError, BadParameter, StreamError
-from robustcodec.interfaces import Codec, Oracle
+from robustcodec.interfaces import Codec
 from robustcodec.objectives.damage import SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.registry import codecs, defenses
 from robustcodec.studies.check import check
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import AttackError, BadData, BadParameter, StreamError
-from robustcodec.interfaces import Card, Codec, Oracle, Output
+from robustcodec.interfaces import Card, Codec, Output
 from robustcodec.objectives.damage import SourceDistortion
+from robustcodec.oracle import Oracle
 from robustcodec.registry import codecs, defenses
 from robustcodec.studies.check import check
 

@@ -15,19 +15,8 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import StreamError
-from robustcodec.interfaces import (
-    Attack,
-    Card,
-    Codec,
-    DataSet,
-    Draws,
-    Metric,
-    Oracle,
-    Output,
-    Sample,
-    StreamPart,
-    Threat,
-)
+from robustcodec.interfaces import Attack, Card, Codec, DataSet, Draws, Metric, Output, Sample, StreamPart, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, codecs, data, metrics
 from robustcodec.rounding import round_latent
 from robustcodec.running.grid import Cell

@@ -12,7 +12,8 @@ from torch import Tensor
 from toys import SIZES, Shown
 
 from robustcodec.clips import to_float, to_uint8
-from robustcodec.interfaces import Attack, Card, Draws, Oracle, Output, Threat
+from robustcodec.interfaces import Attack, Card, Draws, Output, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, codecs
 from robustcodec.rounding import round_latent
 from robustcodec.running.grid import Cell

@@ -16,8 +16,9 @@ from robustcodec import load, registry
 from robustcodec.attacks.pgd import PGD
 from robustcodec.data._video import read_video, write_y4m
 from robustcodec.errors import AttackError, BadData, BadParameter
-from robustcodec.interfaces import Card, Draws, Oracle, Output
+from robustcodec.interfaces import Card, Draws, Output
 from robustcodec.objectives.targets import Aim, read_target
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import round_latent, rounding
 from robustcodec.weights import sha256
 

@@ -18,8 +18,9 @@ from robustcodec.attacks.universal import Universal
 from robustcodec.clips import to_float, to_uint8
 from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter
-from robustcodec.interfaces import Card, Codec, Draws, Objective, Oracle, Output, Threat
+from robustcodec.interfaces import Card, Codec, Draws, Objective, Output, Threat
 from robustcodec.objectives.damage import Distortion
+from robustcodec.oracle import Oracle
 from robustcodec.rounding import round_latent
 from robustcodec.running.grid import Cell
 from robustcodec.running.runner import Runner

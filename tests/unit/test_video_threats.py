@@ -13,7 +13,8 @@ from torch import Tensor
 from robustcodec import load, registry
 from robustcodec.clips import to_float
 from robustcodec.errors import BadParameter
-from robustcodec.interfaces import Codec, Draws, Oracle, Threat
+from robustcodec.interfaces import Codec, Draws, Threat
+from robustcodec.oracle import Oracle
 from robustcodec.running import findings as checks
 from robustcodec.running.grid import Cell
 from robustcodec.running.runner import Runner

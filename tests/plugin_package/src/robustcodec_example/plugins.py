@@ -24,11 +24,11 @@ from robustcodec.interfaces import (
     Draws,
     Metric,
     Objective,
-    Oracle,
     Output,
     Sample,
     Threat,
 )
+from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, codecs, data, defenses, metrics, objectives
 from robustcodec.rounding import round_latent
 
