@@ -133,7 +133,7 @@ def test_attacks_that_differ_in_more_than_length_do_not_compare(one: str, other:
     assert suspicious(("c", one, 1.0), ("c", other, 2.0)) == []
 
 
-def by_access(defense: str = "d", **damages: float) -> list[checks.Suspicion]:
+def by_access(damages: dict[str, float], defense: str = "d") -> list[checks.Suspicion]:
     """What is suspicious of the damage of one attack, by what its attacker knows."""
     return checks.masking(
         pd.DataFrame(
@@ -144,10 +144,10 @@ def by_access(defense: str = "d", **damages: float) -> list[checks.Suspicion]:
 
 
 def test_an_attacker_who_knows_more_and_does_less_is_a_sign_of_masking() -> None:
-    (found,) = by_access(oblivious=2.0, adaptive=1.0)
-    assert by_access(oblivious=1.01, adaptive=1.0) == []  # within the margin
-    assert by_access("d", **{"oblivious": 2.0, "transfer:e": 1.0}) == []  # who attacks another codec knows less
-    assert by_access("none", oblivious=2.0, adaptive=1.0) == []  # no defense to know
+    (found,) = by_access({"oblivious": 2.0, "adaptive": 1.0})
+    assert by_access({"oblivious": 1.01, "adaptive": 1.0}) == []  # within the margin
+    assert by_access({"oblivious": 2.0, "transfer:e": 1.0}) == []  # who attacks another codec knows less
+    assert by_access({"oblivious": 2.0, "adaptive": 1.0}, "none") == []  # no defense to know
     assert found.contender == ("d", "psnr:40", "c", "d", "adaptive") and found.what == "oblivious pgd beats adaptive"
 
 

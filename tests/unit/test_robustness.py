@@ -160,6 +160,7 @@ def test_a_codec_without_an_estimate_has_no_estimated_ratio() -> None:
     nan = math.nan
     out = sample_scores(clip(1), clip(2), clip(3), clip(4), 400, 600, nan, nan, {})
     assert math.isnan(out["bpp_est"]) and math.isnan(out["rate_ratio_est"]) and out["rate_ratio"] == 1.5
+    assert math.isnan(sample_scores(clip(1), clip(2), clip(3), clip(4), 400, 600, 0.0, 8.0, {})["rate_ratio_est"])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ from torch import Tensor
 from toys import SIZES, Shown
 
 from robustcodec.clips import to_float, to_uint8
-from robustcodec.interfaces import Attack, Card, Draws, Output, Threat
+from robustcodec.interfaces import Attack, Card, Draws, Objective, Output, Threat
 from robustcodec.oracle import Oracle
-from robustcodec.registry import attacks, codecs
+from robustcodec.registry import attacks, codecs, objectives
 from robustcodec.rounding import round_latent
 from robustcodec.running.grid import Cell
 from robustcodec.running.runner import Runner
@@ -69,6 +69,22 @@ class Ripple(Coarse):
         return Output(lambda: rippled, lambda: bits)
 
 
+SCORED: list[tuple[Tensor, Tensor, bytes, Tensor | None]] = []  # what an objective's own scores are made of
+
+
+@objectives.register("test-scored")
+@dataclass(frozen=True)
+class Scored(Objective):
+    """Notes what it is given for scores of its own, and has one."""
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        return (attacked.x_hat - x).square().flatten(1).mean(1)
+
+    def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
+        SCORED.append((x, x_adv, stream, x_adv_hat))
+        return {"stream_bytes": len(stream)}
+
+
 @attacks.register("test-global-draws")
 @dataclass(frozen=True)
 class GlobalDraws(Attack):
@@ -93,13 +109,10 @@ def rows(codec: str, attack: str, folder: Path, *, seed: int = 0, precision: str
 
 
 def test_numbers_do_not_depend_on_the_cells_before(tmp_path: Path) -> None:
-    """Samples of one name in two sizes, one codec with two parameters, and one defense with two."""
-    cells = [
-        Cell(codec, "noise", defense=defense, data=f"photos:size={size}", limit=1)
-        for codec in ("test-coarse", "test-coarse:levels=8")
-        for defense in ("bitdepth:bits=3", "bitdepth:bits=5")
-        for size in (16, 24)
-    ]
+    """Neighbours differ in a parameter of the codec, then of the defense, then in the size of samples of one name."""
+    cells = [Cell("test-coarse", "noise", defense="bitdepth:bits=3", data="photos:size=16", limit=1)]
+    for change in ({"codec": "test-coarse:levels=8"}, {"defense": "bitdepth:bits=5"}, {"data": "photos:size=24"}):
+        cells.append(replace(cells[-1], **change))  # type: ignore[arg-type]
     store = Store(tmp_path / "together")
     assert Runner(store).run(cells).ran == len(cells)
     for i, cell in enumerate(cells):
@@ -149,6 +162,19 @@ def test_damage_is_of_what_was_decoded(tmp_path: Path) -> None:
     level = 10 ** (-row["psnr"] / 10)
     assert row["broken"] == float(row["damage"] >= level)
     assert row["break_db"] == (row["input_psnr"] if row["broken"] else None)
+
+
+def test_scores_of_an_objective_are_of_the_attacked_clip_and_its_bytes(tmp_path: Path) -> None:
+    cell = Cell("test-coarse", "noise", objective="test-scored", data="photos:size=24", limit=1)
+    SCORED.clear()
+    row, store, codec = run(cell, tmp_path).rows[0], Store(tmp_path), codecs.build("test-coarse")
+    ((x, x_adv, stream, x_adv_hat),) = SCORED
+    (sample,) = cell.samples()
+    crafted = store.clip(cell.craft_id(sample))
+    assert crafted is not None and x_adv_hat is not None
+    assert torch.equal(x, to_float(sample.load())[None]) and torch.equal(x_adv, to_float(crafted[0])[None])
+    assert stream == codec.compress(x_adv)[0] != codec.compress(x)[0] and row["stream_bytes"] == len(stream)
+    assert torch.equal(x_adv_hat, to_float(to_uint8(codec.decompress([stream]))))
 
 
 def test_pictures_are_of_what_was_coded_and_as_many_as_fit(tmp_path: Path) -> None:
