@@ -34,7 +34,7 @@ class LatentCodec(FrameCodec):
     stride = 64
     coder_bits = CODER_BITS
     encoder_only = ("net.g_a.", "net.h_a.")
-    part_names = ("y", "z")
+    part_names: ClassVar[tuple[str, ...]] = ("y", "z")
 
     def __init__(
         self,
