@@ -87,7 +87,7 @@ def crafted(attack: Attack, threat: Threat, x: Tensor, seeds: Sequence[int]) -> 
     Raises :class:`AttackError` for what is not shaped like a clip or not finite.
     """
     victim, objective, out = Means(), registry.objectives.build("source-distortion"), []
-    for clip, seed in zip(torch.split(x, 1), seeds, strict=True):
+    for clip, seed in zip(x[:, None], seeds, strict=True):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             oracle = Oracle(victim, objective, clip, attack.access)

@@ -45,12 +45,13 @@ def test_the_commands_as_written_add_a_row(away: tuple[Path, list[str]]) -> None
     shutil.copytree(folder / "mycodec", source)  # without a network: what an installation needs is here already
     offline = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), str(source)]
     subprocess.run([sys.executable, "-m", "pip", "install", *offline], check=True, capture_output=True)
+    path = os.pathsep.join([str(site), *sys.path])  # this checkout, whatever else is installed
     for command in commands:
         program, *words = shlex.split(command)
         assert program == "robustcodec"
         done = subprocess.run(
             [sys.executable, "-m", "robustcodec", *words],
-            cwd=folder, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True,
+            cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     entry = Entry.read(folder / "leaderboards" / "photos-quick" / RESULTS / "block-means.json")
