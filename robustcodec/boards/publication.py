@@ -126,9 +126,9 @@ def _detail(entry: Entry) -> Detail:
         "robustcodec check": f"{sum(bool(c['passed']) for c in entry.checks)} of {len(entry.checks)} passed",
         **{key: value for key, value in entry.provenance.items() if value},
     }
-    told = [f"{_cell(cell.axes)}: {warning}" for cell in entry.cells for warning in cell.warnings]
+    warnings = [f"{_cell(cell.axes)}: {warning}" for cell in entry.cells for warning in cell.warnings]
     doubts = tuple(f"{doubt['date']}, {doubt['by']}: {doubt['why']}" for doubt in map(asdict, entry.disputed))
-    return Detail(facts, entry.command, tuple(told), doubts)
+    return Detail(facts, entry.command, tuple(warnings), doubts)
 
 
 def _cell(axes: Mapping[str, str]) -> str:

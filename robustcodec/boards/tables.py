@@ -78,8 +78,8 @@ def short(board: Board, entries: Sequence[Entry], threat: str) -> str:
     lines = whole[whole["threat"] == threat]
     ends = zip(lines["score"], lines["score_low"], lines["score_high"], strict=True)
     doubted = [f"{name} (disputed)" if n else name for name, n in zip(lines["entry"], lines["disputed"], strict=True)]
-    told = lines.assign(score=[f"{s:+.1f} ({a:+.1f} to {b:+.1f})" for s, a, b in ends], entry=doubted)
-    return to_markdown(told[SHORT])
+    shown = lines.assign(score=[f"{s:+.1f} ({a:+.1f} to {b:+.1f})" for s, a, b in ends], entry=doubted)
+    return to_markdown(shown[SHORT])
 
 
 def readme(board: Board, entries: Sequence[Entry]) -> str:
@@ -118,9 +118,9 @@ def _protocol(board: Board) -> str:
     ]
     for kind, blocks in board.protocol.items():
         for block in blocks:
-            told = "; ".join(
+            values = "; ".join(
                 f"{key} {', '.join(f'`{v}`' for v in (value if isinstance(value, list) else [value]))}"
                 for key, value in block.items()
             )
-            lines.append(f"* {kind}: {told}.\n")
+            lines.append(f"* {kind}: {values}.\n")
     return "".join(lines)

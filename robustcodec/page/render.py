@@ -213,7 +213,7 @@ class _Pictures:
         self.shots: list[list[dict[str, Any]]] = [[] for _ in views]
         self.known = [len(view.shots) for view in views]
         self._places: dict[str, int] = {}
-        said = [captions(view.rows, view.worst) for view in views]
+        numbers = [captions(view.rows, view.worst) for view in views]
         queues = [_in_turns(view.shots) for view in views]
         for turn in itertools.zip_longest(*queues):
             for index, shot in enumerate(turn):
@@ -226,7 +226,7 @@ class _Pictures:
                     "attacked": shot.attacked,
                 }
                 uris = [uri for clip in clips.values() for uri in clip]
-                record = self._record(shot, said[index]) | {"clips": {name: [] for name in clips}}
+                record = self._record(shot, numbers[index]) | {"clips": {name: [] for name in clips}}
                 cost = (
                     len(_json(record).encode())
                     + 8 * len(uris)
@@ -246,12 +246,12 @@ class _Pictures:
         return self._places[uri]
 
     @staticmethod
-    def _record(shot: Shot, said: dict[tuple[str, str, str, str], dict[str, str]]) -> dict[str, Any]:
+    def _record(shot: Shot, numbers: dict[tuple[str, str, str, str], dict[str, str]]) -> dict[str, Any]:
         return {
             "entry": shot.entry,
             "board": _board(shot.data, shot.threat),
             "sample": shot.sample,
             "attack": shot.attack,
             "damage": text(float(shot.damage), "loss"),
-            "numbers": said.get((shot.entry, shot.threat, shot.data, shot.sample), {}),
+            "numbers": numbers.get((shot.entry, shot.threat, shot.data, shot.sample), {}),
         }

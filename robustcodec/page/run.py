@@ -127,9 +127,11 @@ def _facts(cells: Sequence[Cell], results: Sequence[Result]) -> dict[str, str]:
     prints = [str((r.identity or {}).get("codec", {}).get("fingerprint", "")) for r in results]
     if coded := _joined(prints):
         facts["weights sha256" if re.fullmatch("[0-9a-f]{64}", coded) else "coded by"] = coded
-    made_by = [r.provenance or {} for r in results]
-    facts |= {name: said for name in MACHINE if (said := _joined(made.get(name, "") for made in made_by))}
-    facts["libraries"] = _joined(f"{name} {v}" for made in made_by for name, v in made.items() if name not in MACHINE)
+    provenances = [r.provenance or {} for r in results]
+    facts |= {name: value for name in MACHINE if (value := _joined(each.get(name, "") for each in provenances))}
+    facts["libraries"] = _joined(
+        f"{name} {v}" for each in provenances for name, v in each.items() if name not in MACHINE
+    )
     facts["precision of gradients"] = _joined(c.precision for c in cells)
     facts["seeds"] = _joined(str(c.seed) for c in cells)
     facts["cells"] = f"{len(results)} of {len(cells)} measured"

@@ -296,8 +296,8 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -
             dark = np.isfinite(value) and luminance < 0.18  # above, black has the higher contrast (WCAG 2)
             text = f"{value:.1f}" if np.isfinite(value) else "–"
             axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
-        said = "vi_db: amplification of the perturbation (dB)"
-        fig.colorbar(image, label=said if look.width is None else "vi_db (dB)")
+        meaning = "vi_db: amplification of the perturbation (dB)"
+        fig.colorbar(image, label=meaning if look.width is None else "vi_db (dB)")
     return path
 
 

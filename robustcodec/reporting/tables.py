@@ -119,7 +119,7 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
     for key, group in rows.groupby([*BOARD, *CONTENDER]):
         clean = _per_sample(group, ["bpp", "psnr", "ms_ssim", *(c for c in scores if c not in attacked)]).mean()
         robust = interval(worst_of[key]["robust_psnr"])
-        met = set(group[RUN].itertuples(index=False))
+        attempts = set(group[RUN].itertuples(index=False))
         names = Counter(worst_of[key]["worst_attack"].dropna())
         lines.append(
             dict(zip([*BOARD, *CONTENDER], key, strict=True))
@@ -134,9 +134,9 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
                 "worst_attack": min(names, key=lambda name: (-names[name], name), default="–"),
                 "unbroken": float(worst_of[key]["break_db"].isna().mean()),
                 "precision": ", ".join(sorted(set(group["precision"]))),
-                "suite": ", ".join(suites.complete({(run[0], run[1]) for run in met})) or "–",
-                "attacks": len(met),
-                "not_run": len(others[key[:2]] - met),
+                "suite": ", ".join(suites.complete({(run[0], run[1]) for run in attempts})) or "–",
+                "attacks": len(attempts),
+                "not_run": len(others[key[:2]] - attempts),
                 "samples": group["sample"].nunique(),
                 "decode_failures": int(group["decode_failed"].sum()),
                 "warnings": "; ".join(filter(None, [_warnings(group), *sorted(masked[key])])),

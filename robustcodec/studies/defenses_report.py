@@ -55,17 +55,17 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
     notes: dict[str, list[str]] = {}  # what is to be known, and of which defenses
     for (data, threat, ladder), group in rows.groupby([*BOARD, rows["codec"].map(names).rename("ladder")]):
         for defense in sorted(set(group["defense"]) - {"none"}):
-            cost, said = _cost(group, defense)
+            cost, remarks = _cost(group, defense)
             gains = {knowledge: _gain(group, defense, knowledge) for knowledge in KNOWLEDGE}
             for knowledge, gain in gains.items():
                 if 0 < gain.codecs < cost["codecs"]:
-                    said.append(f"the {knowledge} gain is of {gain.codecs} of {cost['codecs']} codecs")
-            for what in said:
+                    remarks.append(f"the {knowledge} gain is of {gain.codecs} of {cost['codecs']} codecs")
+            for what in remarks:
                 notes.setdefault(f"{ladder}, {data}, {threat}: {what}", []).append(defense)
             line = {"data": data, "threat": threat, "ladder": ladder, "defense": defense, **cost}
             for knowledge, gain in gains.items():
-                of = gain.interval
-                line |= {knowledge: of.mean, f"{knowledge}_low": of.low, f"{knowledge}_high": of.high}
+                ends = gain.interval
+                line |= {knowledge: ends.mean, f"{knowledge}_low": ends.low, f"{knowledge}_high": ends.high}
                 line[f"{knowledge}_attacks"] = gain.attacks
             line |= _factors(group["codec"].unique(), defense, times)
             lines.append(line | {"verdict": _verdict(gains["adaptive"].interval)})
@@ -86,11 +86,11 @@ def contenders(rows: pd.DataFrame) -> pd.DataFrame:
         clean = group.groupby("sample")[["bpp", "psnr"]].mean().mean()
         line |= {"bpp": float(clean["bpp"]), "psnr": float(clean["psnr"])}
         for knowledge in KNOWLEDGE:
-            met = group[group["knowledge"].isin([knowledge, "bare"])]
-            if len(met) and knowledge == "adaptive":
-                met = group  # who knows the defense may also ignore it
-            of = interval(_worst(met))
-            line[knowledge] = _said(of.mean, of.low, of.high)
+            attacked = group[group["knowledge"].isin([knowledge, "bare"])]
+            if len(attacked) and knowledge == "adaptive":
+                attacked = group  # who knows the defense may also ignore it
+            robust = interval(_worst(attacked))
+            line[knowledge] = _in_print(robust.mean, robust.low, robust.high)
         lines.append(line)
     frame = pd.DataFrame(lines, columns=[*BOARD, *CONTENDERS])
     return frame.sort_values([*BOARD, "codec", "defense"], key=lambda c: c.where(c != "none", ""), ignore_index=True)
@@ -251,7 +251,7 @@ def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) 
     for knowledge in KNOWLEDGE:
         low, high = f"{knowledge}_low", f"{knowledge}_high"
         ends = zip(shown[knowledge], shown[low], shown[high], strict=True)
-        shown = shown.assign(**{knowledge: [_said(*end, sign="+") for end in ends]}).drop(columns=[low, high])
+        shown = shown.assign(**{knowledge: [_in_print(*end, sign="+") for end in ends]}).drop(columns=[low, high])
     parts = [
         "# Defenses",
         "What each costs on clean clips, and what it gains in dB of robust_psnr with its paired bootstrap 95 % "
@@ -269,7 +269,7 @@ def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) 
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
-def _said(mean: float, low: float, high: float, sign: str = "-") -> str:
+def _in_print(mean: float, low: float, high: float, sign: str = "-") -> str:
     return "–" if math.isnan(mean) else f"{mean:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
