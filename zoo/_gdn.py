@@ -26,7 +26,7 @@ class SteadyGDN(GDN):  # type: ignore[misc]
             # cache could tell that it is out of date
             beta = self.beta_reparam(self.beta).to(x.dtype)
             gamma = self.gamma_reparam(self.gamma).to(x.dtype)
-            return _Normalise.apply(x, gamma, beta, self.inverse)
+            return _Normalise.apply(x, gamma, beta, self.inverse)  # type: ignore[no-any-return]
 
 
 def _plain(x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool) -> Tensor:
@@ -38,8 +38,8 @@ class _Normalise(torch.autograd.Function):
     """``y = x s``, ``s = (beta + gamma x²)^-½`` (inverse: ``^½``).
 
     With ``h = g x s³`` (inverse: ``g x / s``) a gradient ``g`` of ``y`` becomes ``g s ∓ x gammaᵀh`` of ``x``, and
-    summed over pixels ``∓½ h`` of ``beta`` and ``∓½ h (x²)ᵀ`` of ``gamma``, if they are asked for; the lower signs are of the
-    inverse. Computed some pixels at a time.
+    summed over pixels ``∓½ h`` of ``beta`` and ``∓½ h (x²)ᵀ`` of ``gamma``, if they are asked for; the lower signs are
+    of the inverse. Computed some pixels at a time.
     """
 
     @staticmethod

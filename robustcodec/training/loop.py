@@ -61,7 +61,7 @@ class Loop(ABC, Generic[M]):
         self.main = self._trained()
         self.optimiser = torch.optim.Adam(self.main, lr=recipe.lr, fused=True)
         self.average = [p.detach().clone() for p in self.main]
-        self.notes: list[str] = []  # what the card must say about this run
+        self.notes: list[str] = []  # of how it was set up
         self.step, self.skipped = 0, 0
         self.checkpoint = 0  # the step of the last one
         self.validation: dict[str, float] = {}
@@ -102,6 +102,11 @@ class Loop(ABC, Generic[M]):
         """Rebuild what the model derives from its weights."""
 
     # -- the loop -----------------------------------------------------------------------------------------------------
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the card must know about this run."""
+        return self.notes
 
     replays = 1  # steps in a row that train on one batch
     stopped = False  # before the last step
@@ -203,7 +208,7 @@ class Loop(ABC, Generic[M]):
                 "parents": earlier,  # commands that trained what this run started from, oldest first
                 "command": command(r),
                 "torch": version("torch"),
-                "notes": self.notes,
+                "notes": self.remarks,
                 "validation": {k: round(v, 4) for k, v in self.validation.items()},
             },
         }
