@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def train(trainer: Loop[Any], console: Console, workers: int) -> Path:
     """Run ``trainer``, show how it goes, and return the path of the weights; Ctrl-C ends the command with code 130."""
-    for note in trainer.notes:
+    for note in trainer.remarks:
         _warn(console, note)
     if trainer.step:
         console.print(f"resuming at step {trainer.step}", style="dim")

@@ -96,6 +96,10 @@ class Finetuner(Trainer):
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     @property
+    def remarks(self) -> list[str]:
+        return [*self.notes, *self.rollbacks]
+
+    @property
     def replays(self) -> int:  # type: ignore[override]
         return max(1, self.recipe.free)
 
@@ -267,7 +271,6 @@ class Finetuner(Trainer):
         facts["licence"] = card.licence or facts["licence"]
         facts["training"] |= {
             "command": command(self.recipe, inherited(card)),
-            "notes": [*self.notes, *self.rollbacks],
             "best_step": self.best_step,
             "parent": {"name": card.name, "sha256": card.sha256, "validation": rounded(self.before)},
             "validation": rounded(self.best_scores),

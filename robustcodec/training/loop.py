@@ -59,9 +59,9 @@ class Loop(ABC, Generic[M]):
         torch.manual_seed(recipe.seed)
         self.model: M = self._build().to(self.device)
         self.main = self._trained()
-        self.optimiser = torch.optim.Adam(self.main, lr=recipe.lr)
+        self.optimiser = torch.optim.Adam(self.main, lr=recipe.lr, fused=True)
         self.average = [p.detach().clone() for p in self.main]
-        self.notes: list[str] = []  # what the card must say about this run
+        self.notes: list[str] = []  # of how it was set up
         self.step, self.skipped = 0, 0
         self.checkpoint = 0  # the step of the last one
         self.validation: dict[str, float] = {}
@@ -102,6 +102,11 @@ class Loop(ABC, Generic[M]):
         """Rebuild what the model derives from its weights."""
 
     # -- the loop -----------------------------------------------------------------------------------------------------
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the card must know about this run."""
+        return self.notes
 
     replays = 1  # steps in a row that train on one batch
     stopped = False  # before the last step
@@ -203,7 +208,7 @@ class Loop(ABC, Generic[M]):
                 "parents": earlier,  # commands that trained what this run started from, oldest first
                 "command": command(r),
                 "torch": version("torch"),
-                "notes": self.notes,
+                "notes": self.remarks,
                 "validation": {k: round(v, 4) for k, v in self.validation.items()},
             },
         }
@@ -248,15 +253,20 @@ class Loop(ABC, Generic[M]):
             with torch.no_grad():
                 for p, mean in zip(self.main, self.average, strict=True):
                     p.copy_(mean)
-                for p in self.model.parameters():
-                    p.copy_(weights.rounded(p, self.recipe.storage))
+            self._round()
             self.model.eval()
             self._refresh()
+            self._round()  # what that has moved
             yield
         finally:
             with torch.no_grad():
                 for p, value in zip(self.model.parameters(), own, strict=True):
                     p.copy_(value)
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for p in self.model.parameters():
+            p.copy_(weights.rounded(p, self.recipe.storage))
 
     # -- resuming -----------------------------------------------------------------------------------------------------
 
@@ -309,6 +319,8 @@ class Loop(ABC, Generic[M]):
             for name, value in state["codec"].items():
                 tensors[name].copy_(value)
         self.average = state["average"]
+        for group in state["optimiser"]["param_groups"]:
+            group["fused"] = True  # checkpoints from before it was say otherwise
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"].cpu())
         self.step = self.checkpoint = int(state["step"])

@@ -80,8 +80,12 @@ def test_ctrl_c_ends_a_step_and_saves_it(trained: Path, tmp_path: Path) -> None:
             return super()._update(x, detailed)
 
     trainer = Pressed(RECIPE, tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert trainer.checkpoint == 4
     resumed = Trainer(RECIPE, tmp_path)
     assert resumed.step == 4
