@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -30,7 +31,15 @@ NAMES = {
     "data": "ramps",
 }
 SHOWN = "(?:<!-- (?:file \\S+|codec|attack|defense) -->\n```python\n)(.*?)```"
-FOLDERS = {"codecs": "zoo", "attacks": "attacks", "defenses": "defenses", "objectives": "objectives", "data": "data"}
+FOLDERS = {kind: kind for kind in NAMES} | {"codecs": "zoo", "metrics": "scores/metrics"}
+    "codecs": "zoo",
+    "attacks": "attacks",
+    "defenses": "defenses",
+    "objectives": "objectives",
+    "data": "data",
+    "metrics": "scores/metrics",
+    "threats": "threats",
+}
 SCRIPT = """
 import sys, robustcodec.cli
 for words in (["list", "--json"], sys.argv[1:]):
@@ -98,23 +107,11 @@ def test_every_kind_of_plugin_is_shown() -> None:
 
 
 @pytest.mark.parametrize("place", [package, checkout])
-def test_one_file_is_all_that_a_plugin_needs(place: object, tmp_path: Path) -> None:
-    whole = place is package
-    site = (package if whole else checkout)(tmp_path)
-    words = [
-        "--codec",
-        "block-means",
-        "--defense",
-        "drop-bits",
-        "--access",
-        "adaptive",
-        "--attack",
-        "smooth-pgd:steps=2",
-    ]
-    words += ["--objective", "brightness", "--data", "ramps:size=16"]
-    words += ["--threat", "levels:3", "--metric", "max_error"] if whole else ["--threat", "linf:3/255"]
-    listed, results = used(site, tmp_path, *words)
-    assert all(NAMES[kind] in listed[kind] for kind in (NAMES if whole else FOLDERS))
+def test_one_file_is_all_that_a_plugin_needs(place: Callable[[Path], Path], tmp_path: Path) -> None:
+    words = "--codec block-means --defense drop-bits --access adaptive --attack smooth-pgd:steps=2 --objective brightness"
+    words += " --data ramps:size=16 --threat levels:3 --metric max_error"
+    listed, results = used(place(tmp_path), tmp_path, *words.split())
+    assert all(NAMES[kind] in listed[kind] for kind in NAMES)
     assert sorted(results["sample"]) == ["across", "down"]
     assert (results["input_linf"].round(4) <= 3).all() and (results["input_linf"] > 0).all()
-    assert not whole or (results["adv_max_error"] > 0).all()
+    assert (results["adv_max_error"] > 0).all()

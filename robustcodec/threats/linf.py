@@ -1,0 +1,59 @@
+"""A bound on the change of every value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from robustcodec.interfaces import Draws
+from robustcodec.registry import threats
+from robustcodec.threats._frames import OnFrames
+
+
+@threats.register("linf")
+@dataclass(frozen=True)
+class Linf(OnFrames):
+    """No value moves by more than ``eps``, in units of the [0, 1] range: ``linf:8/255``.
+
+    8-bit inputs move by whole levels, so ``eps`` counts as ``floor(255 eps)`` of them. ``frames``: those that may
+    change: ``all``, ``first``, the number of one (from 0; from the end if negative), or a Python slice such as
+    ``1:`` or ``::4``, every fourth.
+    """
+
+    norm: ClassVar[Literal["linf", "l2"]] = "linf"
+    eps: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.eps <= 1:
+            raise ValueError(f"eps={self.eps} is not in (0, 1]; values are in [0, 1], so write 8 levels as 8/255")
+
+    def allows(self, input_psnr: float, input_linf: float) -> bool:
+        return input_linf < whole_levels(self.eps) + 0.5
+
+    def radius(self, x: Tensor) -> Tensor:
+        return torch.full((len(x),), self.eps, dtype=torch.float64, device=x.device)
+
+    def random_start(self, x: Tensor, rng: Draws) -> Tensor:
+        """Uniform in the ball."""
+        noise = 2 * rng.uniform(x.shape).to(x.device) - 1
+        return self.project(x + self.eps * noise, x)
+
+    def _project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return x_adv.clamp(x - self.eps, x + self.eps).clamp(0, 1)
+
+    def _steepest(self, grad: Tensor, x: Tensor) -> Tensor:
+        return self.eps * grad.sign()
+
+    def _quantise(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        levels = whole_levels(self.eps)
+        clean = (255 * x).round()
+        return (255 * x_adv).round().clamp(clean - levels, clean + levels).clamp(0, 255) / 255
+
+
+def whole_levels(eps: float) -> int:
+    return math.floor(255 * eps + 1e-6)
