@@ -304,12 +304,13 @@ def test_clean_clips_are_scored_once_for_all_attacks(tmp_path: Path) -> None:
 
 
 def test_a_failing_cell_does_not_stop_a_grid_and_is_retried(tmp_path: Path) -> None:
-    cells = [cheat("crash"), cheat("nothing")]
+    mistaken = Cell("test-scale", "noise", objective="frame:3", **PIXELS)  # type: ignore[arg-type]
+    cells = [cheat("crash"), mistaken, cheat("nothing")]
     first = Runner(Store(tmp_path)).run(cells)
-    assert (first.ran, first.failed, first.mistakes, first.skipped) == (1, 1, 0, 0)
+    assert (first.ran, first.failed, first.mistakes, first.skipped) == (1, 2, 1, 0)
     assert "boom" in next(iter(first.errors.values()))
     second = Runner(Store(tmp_path)).run(cells)
-    assert (second.ran, second.failed, second.skipped) == (0, 1, 1)
+    assert (second.ran, second.failed, second.skipped) == (0, 2, 1)
 
 
 def test_a_decoder_that_fails_under_attack_is_a_finding(plugins: None, tmp_path: Path) -> None:
@@ -319,7 +320,9 @@ def test_a_decoder_that_fails_under_attack_is_a_finding(plugins: None, tmp_path:
     result = run(cell, tmp_path)
     assert result.status == "ok", result.error
     brightest = photo_means.index(max(photo_means))
-    assert result.rows[brightest]["decode_failed"] == 1 and result.rows[brightest]["adv_psnr"] is None
+    row = result.rows[brightest]
+    assert row["decode_failed"] == row["broken"] == 1 and row["adv_psnr"] is None
+    assert row["break_db"] == row["input_psnr"]
     assert any("decode failed under attack (StreamError: too bright)" in w for w in result.warnings)
 
 

@@ -94,6 +94,17 @@ class GlobalDraws(Attack):
         return x + threat.steepest(torch.randn(x.shape), x)
 
 
+@attacks.register("test-beyond")
+@dataclass(frozen=True)
+class Beyond(Attack):
+    """Brightens by ``share`` of the budget."""
+
+    share: float = 1.0
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        return x + self.share * threat.steepest(torch.ones_like(x), x)
+
+
 def run(cell: Cell, folder: Path) -> Result:
     store = Store(folder)
     Runner(store).run([cell])
@@ -147,6 +158,14 @@ def test_reduced_precision_is_of_gradients_alone(precision: str, tmp_path: Path)
         asked[under_gradient].add(reduced)
     assert True in asked[True] if precision == "bfloat16" else asked[True] == {False}
     assert asked[False] == {False}
+
+
+@pytest.mark.parametrize("threat", ["linf:8/255", "psnr:40"])
+@pytest.mark.parametrize(("share", "outside"), [(1.0005, False), (1.002, True)])
+def test_a_budget_may_be_missed_by_a_thousandth(threat: str, share: float, outside: bool, tmp_path: Path) -> None:
+    cell = Cell("test-coarse", f"test-beyond:share={share}", threat=threat, data="photos:size=24", limit=1)
+    warnings = run(cell, tmp_path).warnings
+    assert any("left the threat set" in warning for warning in warnings) == outside
 
 
 def test_a_gradient_that_turns_at_random_is_told_of_the_first_sample(tmp_path: Path) -> None:
