@@ -88,7 +88,7 @@ class Resolved:
     def __init__(self, cell: Cell) -> None:
         self.cell, self.victim = cell, cell.victim
         self.parts = {kind: Part(kind, getattr(cell, kind)) for kind in REGISTRIES}
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints: dict[Sample, str] = {}
 
     @property
     def attack(self) -> Attack:
@@ -152,9 +152,9 @@ class Resolved:
         return {"version": CELL_VERSION, "seed": self.cell.seed, **precision}
 
     def _fingerprint(self, sample: Sample) -> str:
-        if sample.id not in self._fingerprints:
-            self._fingerprints[sample.id] = fingerprint(sample)
-        return self._fingerprints[sample.id]
+        if sample not in self._fingerprints:
+            self._fingerprints[sample] = fingerprint(sample)
+        return self._fingerprints[sample]
 
 
 def identity_of(kind: str, text: str) -> dict[str, Any]:

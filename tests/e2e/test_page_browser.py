@@ -213,8 +213,8 @@ def test_plots_are_drawn_and_follow_their_switch(reader: Reader) -> None:
     visible = "return arguments[0].data.filter((t) => t.visible === true).map((t) => t.meta)"
     reader.until(lambda: reader.run(visible, canvas) == ["loss of PSNR (dB)"])
     Select(heat.find_element(By.CSS_SELECTOR, ".choice")).select_by_index(2)
-    reader.until(lambda: reader.run(visible, canvas) == ["rate, attacked / clean"])
-    reader.addressed(heat="rate, attacked / clean")
+    reader.until(lambda: reader.run(visible, canvas) == ["rate ×"])
+    reader.addressed(heat="rate ×")
     for kind in ("rd", "security"):
         figure = reader.one(f"figure.plot[data-kind={kind}]:not([hidden])")
         reader.drawn(figure)
