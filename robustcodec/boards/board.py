@@ -130,7 +130,7 @@ class Board:
     def cells(self, codec: str, defense: str, kind: Kind) -> list[Cell]:
         """What an entry of this codec and defense has to have measured, in a fixed order.
 
-        Raises :class:`BoardError` for a kind of victim that the board has no protocol for.
+        Raises :class:`BoardError` for a kind of codec that the board has no protocol for.
         """
         return self._grid([(codec, defense, kind)]).cells()
 
@@ -170,7 +170,7 @@ class Board:
 
 
 def kind_of(codec: str, defense: str) -> Kind:
-    """Which protocol a victim has to meet; raises :class:`UserError` for a codec or defense that cannot be built."""
+    """Which protocol a codec behind a defense has to meet; raises :class:`UserError` for a codec or defense that cannot be built."""
     if not defended(codec, defense).differentiable:
         return "no-gradient"
     return "bare" if defense == "none" else "defended"

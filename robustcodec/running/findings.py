@@ -108,7 +108,7 @@ class Suspicion:
         return f"{codec} + {defense} ({access}, {threat}, {data}): {self.what} ({self.numbers})"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class _Attempt:
     """An attack in a precision; the usual one is not said."""
 

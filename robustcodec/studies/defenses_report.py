@@ -108,7 +108,7 @@ class _Gain:
 def _known(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with what the attacker knew (``knowledge``): ``bare`` of a codec without defense, ``oblivious``,
     ``adaptive``; those of a transfer are left out. ``run`` is what makes two attacks different; ``robust`` is the PSNR
-    in dB that each leaves, of which the least is :func:`robustness.worst_case`'s.
+    in dB that each leaves, of which the least is :func:`~robustcodec.scores.robustness.worst_case`'s.
     """
     rows = checked(rows)
     rows = rows[[not str(access).startswith("transfer:") for access in rows["access"]]]

@@ -27,7 +27,7 @@ STROKES = ("-", "--", ":", "-.")  # clean comes first
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each line of :func:`recompression.study` and generation the means over samples: :data:`LINE`,
+    """Of each line of :func:`~robustcodec.studies.recompress.study` and generation the means over samples: :data:`LINE`,
     ``generation``, ``bpp`` and the scores. NaN where a sample has no value, such as one that could not be decoded.
     """
     scores = list(rows.columns[rows.columns.get_loc("bpp") :])
@@ -138,7 +138,7 @@ def write(
     """Write ``recompression.csv`` (a row per line, sample and generation), ``recompression.md`` (means) and, if there
     is anything to draw, ``recompression.png``.
 
-    ``rows``, ``failures``: of :func:`recompression.study`; ``data``: the data set, of whose path the last part is
+    ``rows``, ``failures``: of :func:`~robustcodec.studies.recompress.study`; ``data``: the data set, of whose path the last part is
     named. Raises :class:`StoreError` if the folder cannot be written.
     """
     data = re.sub(r"[^:,=]*/(?=[^/,])", "", data)  # folder:/where/it/is/clips,crop=256 → folder:clips,crop=256
