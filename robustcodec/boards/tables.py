@@ -47,8 +47,8 @@ def table(board: Board, entries: Sequence[Entry]) -> pd.DataFrame:
         for entry in entries
         for threat, standing in entry.scores.items()
     ]
-    brought = pairs(dict.fromkeys(n for entry in entries for scores in entry.scores.values() for n in scores))
-    columns = ["data", "threat", *COLUMNS, *(name for name in brought if name not in COLUMNS)]
+    extra = pairs(dict.fromkeys(n for entry in entries for scores in entry.scores.values() for n in scores))
+    columns = ["data", "threat", *COLUMNS, *(name for name in extra if name not in COLUMNS)]
     frame = pd.DataFrame(lines, columns=[name for name in columns if name != "rank"])
     frame["rank"] = frame.groupby("threat")["score"].rank(method="min").astype(int)
     frame["first"] = frame["threat"] != board.threat

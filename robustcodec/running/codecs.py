@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from robustcodec.coding import ready
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs
@@ -30,13 +31,13 @@ class Codecs:
         """
         around = self._by_name.get(codec)
         if around is None:
-            around = {"none": self._ready(codecs.build(codec))}
+            around = {"none": ready(codecs.build(codec), self.device)}
             while len(self._by_name) >= KEPT:
                 self._by_name.pop(next(iter(self._by_name)))
             self._by_name[codec] = around
         if defense.text not in around:
             with self._shared(codec, defense):
-                around[defense.text] = self._ready(defense.built.wrap(around["none"]))
+                around[defense.text] = ready(defense.built.wrap(around["none"]), self.device)
         return around[defense.text]
 
     def evaluated(self, cell: Resolved) -> Codec:
@@ -49,7 +50,7 @@ class Codecs:
         codec = self.get(victim.codec, cell.victim_defense)
         if victim.guide is None:
             return codec
-        return self._ready(Guided(codec, self.get(victim.guide, Part("defense", "none"))))
+        return ready(Guided(codec, self.get(victim.guide, Part("defense", "none"))), self.device)
 
     def forget(self) -> None:
         """Build all codecs anew when they are next asked for."""
@@ -69,9 +70,6 @@ class Codecs:
                 f"{defense.text} changed the codec that it wraps (its weights, hooks, methods or card), which others "
                 "share; a defense gives another codec around it (robustcodec.defenses.wrapping)"
             )
-
-    def _ready(self, codec: Codec) -> Codec:
-        return codec.to(self.device).eval().requires_grad_(False)
 
 
 def _attached(codec: Codec) -> list[Any]:
