@@ -313,7 +313,7 @@ def export(
     lines = whole if threat is None else whole[whole["threat"] == threat]
     written = []
     for file in files or []:
-        shown = lines[["data", "threat", *tables.SHORT]] if file.suffix.lower() in (".tex", ".md") else lines
+        shown = lines[tables.main_columns(lines)] if file.suffix.lower() in (".tex", ".md") else lines
         written.append(
             exporting.write(shown, file, caption=Board.read(board).title, label=f"tab:{board.name}", best=tables.BEST)
         )
