@@ -27,7 +27,7 @@ Option = int | float | bool | str | tuple[int | float, ...] | None
 
 
 @dataclass(frozen=True)
-class Entry:
+class LibraryAttack:
     """One attack of a library. ``norm``: what it bounds or minimises, as its library says.
 
     ``kind``: ``loss`` maximises one inside a budget; ``minimum`` minimises the perturbation, by gradients;
@@ -70,7 +70,7 @@ class Foreign(Attack):
     """
 
     library: ClassVar[str]
-    catalogue: ClassVar[dict[str, Entry]]
+    catalogue: ClassVar[dict[str, LibraryAttack]]
     aliases: ClassVar[dict[str, str]] = {}
     name: str
     options: str
@@ -104,7 +104,7 @@ class Foreign(Attack):
         raise ValueError(f"{self.library} has no attack {self.name!r}; it has {', '.join(self.catalogue)}")
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> LibraryAttack:
         return self.catalogue[self.full_name]
 
     @property
@@ -131,7 +131,7 @@ class Foreign(Attack):
         )
 
     def _one(
-        self, oracle: Oracle, index: int, x: Tensor, threat: Threat, near: Tensor, entry: Entry, seed: int
+        self, oracle: Oracle, index: int, x: Tensor, threat: Threat, near: Tensor, entry: LibraryAttack, seed: int
     ) -> Tensor:
         clip = x[index : index + 1]
         with _seeded(seed, self.library, x.device):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from robustcodec.attacks._classifier import Classifier
-from robustcodec.attacks._foreign import Budget, Entry, Foreign, constructor
+from robustcodec.attacks._foreign import Budget, Foreign, LibraryAttack, constructor
 from robustcodec.errors import MissingDependency
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
@@ -32,25 +32,25 @@ L2_NOISES = [
     for law in ("Gaussian", "Uniform")
 ]
 CATALOGUE = {
-    **{f"{norm}{rest}": Entry(norm, "loss") for rest in ASCENTS for norm in NORMS},
-    "SparseL1DescentAttack": Entry("L1", "loss"),
-    "VirtualAdversarialAttack": Entry("L2", "loss", defaults={"steps": 10}),
-    "GenAttack": Entry("Linf", "loss", "black"),
-    **{name: Entry("L2", "noise", "black") for name in L2_NOISES},
-    **{f"Linf{r}AdditiveUniformNoiseAttack": Entry("Linf", "noise", "black") for r in ("", "Repeated")},
-    "L2ContrastReductionAttack": Entry("L2", "noise", "black"),
-    "DDNAttack": Entry("L2", "minimum"),
-    "L2CarliniWagnerAttack": Entry("L2", "minimum"),
-    "NewtonFoolAttack": Entry("L2", "minimum"),
-    "EADAttack": Entry("L1", "minimum"),
-    "L2DeepFoolAttack": Entry("L2", "minimum"),
-    "LinfDeepFoolAttack": Entry("Linf", "minimum"),
-    **{f"{norm}BrendelBethgeAttack": Entry(norm, "minimum") for norm in ("L0", "L1", "L2")},
-    "LinfinityBrendelBethgeAttack": Entry("Linf", "minimum"),
-    **{f"{norm}FMNAttack": Entry(norm, "minimum") for norm in ("L0", "L1", "L2")},
-    "LInfFMNAttack": Entry("Linf", "minimum"),
+    **{f"{norm}{rest}": LibraryAttack(norm, "loss") for rest in ASCENTS for norm in NORMS},
+    "SparseL1DescentAttack": LibraryAttack("L1", "loss"),
+    "VirtualAdversarialAttack": LibraryAttack("L2", "loss", defaults={"steps": 10}),
+    "GenAttack": LibraryAttack("Linf", "loss", "black"),
+    **{name: LibraryAttack("L2", "noise", "black") for name in L2_NOISES},
+    **{f"Linf{r}AdditiveUniformNoiseAttack": LibraryAttack("Linf", "noise", "black") for r in ("", "Repeated")},
+    "L2ContrastReductionAttack": LibraryAttack("L2", "noise", "black"),
+    "DDNAttack": LibraryAttack("L2", "minimum"),
+    "L2CarliniWagnerAttack": LibraryAttack("L2", "minimum"),
+    "NewtonFoolAttack": LibraryAttack("L2", "minimum"),
+    "EADAttack": LibraryAttack("L1", "minimum"),
+    "L2DeepFoolAttack": LibraryAttack("L2", "minimum"),
+    "LinfDeepFoolAttack": LibraryAttack("Linf", "minimum"),
+    **{f"{norm}BrendelBethgeAttack": LibraryAttack(norm, "minimum") for norm in ("L0", "L1", "L2")},
+    "LinfinityBrendelBethgeAttack": LibraryAttack("Linf", "minimum"),
+    **{f"{norm}FMNAttack": LibraryAttack(norm, "minimum") for norm in ("L0", "L1", "L2")},
+    "LInfFMNAttack": LibraryAttack("Linf", "minimum"),
     **{
-        name: Entry("any", "decision", "black")
+        name: LibraryAttack("any", "decision", "black")
         for name in (
             "InversionAttack",
             "BinarySearchContrastReductionAttack",
@@ -60,14 +60,14 @@ CATALOGUE = {
             "LinearSearchBlendedUniformNoiseAttack",
         )
     },
-    "SpatialAttack": Entry("-", "decision", "black"),
-    "BoundaryAttack": Entry("L2", "decision", "black"),
-    "HopSkipJumpAttack": Entry("L2, Linf", "decision", "black"),
-    "PointwiseAttack": Entry("L0, L2", "decision", "black"),
-    "DatasetAttack": Entry(
+    "SpatialAttack": LibraryAttack("-", "decision", "black"),
+    "BoundaryAttack": LibraryAttack("L2", "decision", "black"),
+    "HopSkipJumpAttack": LibraryAttack("L2, Linf", "decision", "black"),
+    "PointwiseAttack": LibraryAttack("L0, L2", "decision", "black"),
+    "DatasetAttack": LibraryAttack(
         "any", "decision", "black", cannot="returns another picture of a data set instead of changing this one"
     ),
-    "BinarizationRefinementAttack": Entry(
+    "BinarizationRefinementAttack": LibraryAttack(
         "any", "decision", "black", cannot="refines what another attack found on a model that binarises its input"
     ),
 }
@@ -99,7 +99,7 @@ class Foolbox(Foreign):
     """
 
     library: ClassVar[str] = "foolbox"
-    catalogue: ClassVar[dict[str, Entry]] = CATALOGUE
+    catalogue: ClassVar[dict[str, LibraryAttack]] = CATALOGUE
     aliases: ClassVar[dict[str, str]] = ALIASES
     name: str
     options: str = ""

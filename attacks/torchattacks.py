@@ -11,38 +11,38 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from robustcodec.attacks._classifier import Classifier
-from robustcodec.attacks._foreign import Budget, Entry, Foreign, constructor
+from robustcodec.attacks._foreign import Budget, Foreign, LibraryAttack, constructor
 from robustcodec.errors import AttackError
 from robustcodec.registry import attacks
 from robustcodec.rounding import Crafting
 
 LARGEST_SALIENCY_MAP = 3 * 32 * 32  # values of a picture: JSMA scores all pairs of them
-LINF = Entry("Linf", "loss")
+LINF = LibraryAttack("Linf", "loss")
 CATALOGUE = {
-    "VANILA": Entry("-", "noise", "black"),
-    "GN": Entry("-", "noise", "black"),
+    "VANILA": LibraryAttack("-", "noise", "black"),
+    "GN": LibraryAttack("-", "noise", "black"),
     **dict.fromkeys(("FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD"), LINF),
-    "APGD": Entry("Linf, L2", "loss"),
-    "APGDT": Entry("Linf, L2", "loss", classes=4),
+    "APGD": LibraryAttack("Linf, L2", "loss"),
+    "APGDT": LibraryAttack("Linf, L2", "loss", classes=4),
     **dict.fromkeys(("DIFGSM", "TIFGSM", "Jitter", "NIFGSM", "PGDRS", "SINIFGSM", "VMIFGSM", "VNIFGSM"), LINF),
-    "SPSA": Entry("Linf", "loss", "black"),
-    "JSMA": Entry("L0", "minimum"),
-    "EADL1": Entry("L1", "minimum"),
-    "EADEN": Entry("L1, L2", "minimum"),
+    "SPSA": LibraryAttack("Linf", "loss", "black"),
+    "JSMA": LibraryAttack("L0", "minimum"),
+    "EADL1": LibraryAttack("L1", "minimum"),
+    "EADEN": LibraryAttack("L1, L2", "minimum"),
     "PIFGSM": LINF,
     "PIFGSMPP": LINF,
-    "CW": Entry("L2", "minimum"),
-    "PGDL2": Entry("L2", "loss"),
-    "DeepFool": Entry("L2", "minimum"),
-    "PGDRSL2": Entry("L2", "loss"),
-    "SparseFool": Entry("L0", "minimum"),
-    "OnePixel": Entry("L0", "decision", "black"),
-    "Pixle": Entry("L0", "decision", "black"),
-    "FAB": Entry("Linf, L2, L1", "minimum"),
-    "AutoAttack": Entry("Linf, L2", "loss", classes=4),
-    "Square": Entry("Linf, L2", "loss", "black"),
-    "MultiAttack": Entry("-", "wrapper", cannot="is a list of other attacks; name those, or a suite"),
-    "LGV": Entry("-", "wrapper", cannot="trains the victim's weights, which no attack is shown"),
+    "CW": LibraryAttack("L2", "minimum"),
+    "PGDL2": LibraryAttack("L2", "loss"),
+    "DeepFool": LibraryAttack("L2", "minimum"),
+    "PGDRSL2": LibraryAttack("L2", "loss"),
+    "SparseFool": LibraryAttack("L0", "minimum"),
+    "OnePixel": LibraryAttack("L0", "decision", "black"),
+    "Pixle": LibraryAttack("L0", "decision", "black"),
+    "FAB": LibraryAttack("Linf, L2, L1", "minimum"),
+    "AutoAttack": LibraryAttack("Linf, L2", "loss", classes=4),
+    "Square": LibraryAttack("Linf, L2", "loss", "black"),
+    "MultiAttack": LibraryAttack("-", "wrapper", cannot="is a list of other attacks; name those, or a suite"),
+    "LGV": LibraryAttack("-", "wrapper", cannot="trains the victim's weights, which no attack is shown"),
 }
 
 
@@ -63,7 +63,7 @@ class Torchattacks(Foreign):
     """
 
     library: ClassVar[str] = "torchattacks"
-    catalogue: ClassVar[dict[str, Entry]] = CATALOGUE
+    catalogue: ClassVar[dict[str, LibraryAttack]] = CATALOGUE
     name: str
     options: str = ""
     surrogate: Crafting = "none"

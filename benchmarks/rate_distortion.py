@@ -33,7 +33,7 @@ def main() -> None:
     from robustcodec.files import dump_toml
     from robustcodec.scores.metrics import of_every_run
     from robustcodec.spec import expand
-    from robustcodec.studies import compare_report as curves
+    from robustcodec.studies import compare_report
     from robustcodec.studies.compare import compare
     from robustcodec.studies.ladders import ladders
 
@@ -47,12 +47,12 @@ def main() -> None:
         options.out,
         watch=lambda point: print(point, file=sys.stderr),
     )
-    curves.write(rows, failures, metrics, options.data, options.out)
-    points = curves.means(rows)
-    print(curves.markdown(points, failures, metrics, options.data))
+    compare_report.write(rows, failures, metrics, options.data, options.out)
+    points = compare_report.means(rows)
+    print(compare_report.markdown(points, failures, metrics, options.data))
     if failures:
         sys.exit("not all could be measured, so no card is written")
-    gains, _ = curves.bd_rates(points, metrics)
+    gains, _ = compare_report.bd_rates(points, metrics)
     if not options.write_cards:
         return
     for row in points[points["codec"].isin(bundled)].to_dict("records"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustcodec.files import dump_toml
-from robustcodec.studies import compare_report as curves
+from robustcodec.studies import compare_report
 
 CARDS = Path(__file__).parents[1] / "zoo" / "cards"
 SCORES = ("bpp", "psnr", "ms_ssim", "lpips_squeeze")
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what compare wrote")
     rows = pd.read_csv(parser.parse_args().folder / "rd.csv")
-    for point in curves.means(rows).to_dict("records"):
+    for point in compare_report.means(rows).to_dict("records"):
         path = CARDS / f"{point['codec']}.toml"
         if not path.is_file():
             continue

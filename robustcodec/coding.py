@@ -57,7 +57,12 @@ def defended(codec: str, defense: str = "none") -> Codec:
 
 def judged(codec: str, defense: str = "none", device: str | torch.device = "cpu") -> Codec:
     """As :func:`defended`, on a device and without gradients to its weights: ready to be attacked and measured."""
-    return defended(codec, defense).to(device).requires_grad_(False)
+    return ready(defended(codec, defense), device)
+
+
+def ready(codec: Codec, device: str | torch.device) -> Codec:
+    """``codec`` itself, on a device, in eval mode and without gradients to its weights."""
+    return codec.to(device).eval().requires_grad_(False)
 
 
 @torch.no_grad()

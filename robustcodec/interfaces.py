@@ -49,8 +49,8 @@ class Column:
     @property
     def title(self) -> str:
         """The label, with the unit where it does not say it: ``input PSNR (dB)``."""
-        said = not self.unit or self.unit == YES_NO or self.label.endswith(self.unit)
-        return self.label if said else f"{self.label} ({self.unit})"
+        complete = not self.unit or self.unit == YES_NO or self.label.endswith(self.unit)
+        return self.label if complete else f"{self.label} ({self.unit})"
 
 
 class Plugin:
@@ -334,16 +334,16 @@ class Metric:
     def columns(self) -> tuple[Column, Column]:
         """What tables show of it: ``NAME`` of the clean and ``adv_NAME`` of the attacked reconstruction."""
         label = self.label or self.name.replace("_", " ")
-        of = f"{label} in {self.unit}" if self.unit else label
+        quantity = f"{label} in {self.unit}" if self.unit else label
         clean = Column(
             self.name,
-            f"clean {of}, of the decoded bytes against the source",
+            f"clean {quantity}, of the decoded bytes against the source",
             label,
             self.unit,
             self.digits,
             "high" if self.higher_is_better else "low",
         )
-        attacked = f"{of} of the attacked reconstruction against the clean source"
+        attacked = f"{quantity} of the attacked reconstruction against the clean source"
         return clean, replace(clean, name=f"adv_{self.name}", meaning=attacked, label=f"attacked {label}")
 
 

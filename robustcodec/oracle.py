@@ -145,11 +145,11 @@ class Oracle:
             before, self._others = self._others, []
             value = make()
             spent, seen = sum(o.queries for o in self._others), [o._seen_gradient for o in self._others]
-            met = [bool(s.any()) for s in seen if s is not None]
-            self._memory[key], self._others = _Made(value, spent, bool(met) and not any(met)), before
+            alive = [bool(s.any()) for s in seen if s is not None]
+            self._memory[key], self._others = _Made(value, spent, bool(alive) and not any(alive)), before
         self._used.append(self._memory[key])
-        made: Made = self._memory[key].value
-        return made
+        result: Made = self._memory[key].value
+        return result
 
     @property
     def queries(self) -> int:

@@ -89,8 +89,8 @@ def parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     Fields that a dataclass has from a base are evaluated in the base's module, which alone has imported their types.
     """
     fields = typing.get_type_hints(builder) if is_dataclass(builder) else {}
-    found = inspect.signature(builder, eval_str=not fields).parameters.items()
-    named = {k: p for k, p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    signature = inspect.signature(builder, eval_str=not fields)
+    named = {k: p for k, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return {k: p.replace(annotation=fields.get(k, p.annotation)) for k, p in named.items()}
 
 

@@ -58,10 +58,10 @@ def fetch(url: str, digest: str, path: Path) -> Path:
                 f"{path.name} is not on this machine and cannot be downloaded ({error}); "
                 f"get it from {url} and put it at {path}"
             ) from None
-    found = sha256(path)
-    if not found.startswith(digest):
+    actual = sha256(path)
+    if not actual.startswith(digest):
         raise WeightsError(
-            f"{path} is damaged or another file: its sha256 starts with {found[:16]}, expected {digest[:16]}; "
+            f"{path} is damaged or another file: its sha256 starts with {actual[:16]}, expected {digest[:16]}; "
             f"delete it and get it again from {url}"
         )
     return path
@@ -106,10 +106,10 @@ def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not weights.is_file():
         raise WeightsError(f"no weights at {weights}; expected a .safetensors file written by robustcodec train")
     card = read_card(weights)
-    found = sha256(weights)
-    if found != card["sha256"]:
+    actual = sha256(weights)
+    if actual != card["sha256"]:
         raise WeightsError(
-            f"{weights} does not match its card: sha256 {found[:16]}…, the card says {card['sha256'][:16]}…"
+            f"{weights} does not match its card: sha256 {actual[:16]}…, the card says {card['sha256'][:16]}…"
         )
     try:
         state = load_file(weights)

@@ -45,7 +45,7 @@ def _board_faults(board: Board) -> Iterator[str]:
     anchors = [each for name in board.anchor for each in expand(name)]
     if list(dict.fromkeys(board.points["codec"])) != anchors:
         yield f"the anchor's points are not of {', '.join(anchors)}; make them again with leaderboard init"
-    if any(set(of["sample"]) != set(board.samples) for _, of in board.points.groupby("codec")):
+    if any(set(points["sample"]) != set(board.samples) for _, points in board.points.groupby("codec")):
         yield "the anchor was measured on other samples; make its points again with leaderboard init"
 
 
@@ -72,12 +72,12 @@ def _faults(board: Board, entry: Entry) -> Iterator[str]:
     if failed := [check["name"] for check in entry.checks if not check["passed"]]:
         yield f"robustcodec check failed: {', '.join(failed)}"
     yield from _inconsistent(entry)
-    again = scored(entry, board).scores
-    for threat in sorted(again.keys() | entry.scores.keys()):
-        stated, found = entry.scores.get(threat, {}), again.get(threat, {})
-        for key in sorted(stated.keys() | found.keys()):
-            if not _same(stated.get(key), found.get(key)):
-                yield f"{key} at {threat} is {stated.get(key)}, its rows give {found.get(key)}"
+    scores = scored(entry, board).scores
+    for threat in sorted(scores.keys() | entry.scores.keys()):
+        stated, given = entry.scores.get(threat, {}), scores.get(threat, {})
+        for key in sorted(stated.keys() | given.keys()):
+            if not _same(stated.get(key), given.get(key)):
+                yield f"{key} at {threat} is {stated.get(key)}, its rows give {given.get(key)}"
 
 
 def _inconsistent(entry: Entry) -> Iterator[str]:

@@ -103,7 +103,7 @@ class Board:
             board = cls(
                 folder, table["title"], table["about"].strip(), data["name"], int(data.get("limit", 0)),
                 bool(data["pictures"]), ranking["threat"], ranking["worst"], tuple(ranking["anchor"]),
-                {kind: tuple(of) for kind, of in blocks.items()}, table.get("samples", {}),
+                {kind: tuple(protocol) for kind, protocol in blocks.items()}, table.get("samples", {}),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise BoardError(
@@ -130,7 +130,7 @@ class Board:
     def cells(self, codec: str, defense: str, kind: Kind) -> list[Cell]:
         """What an entry of this codec and defense has to have measured, in a fixed order.
 
-        Raises :class:`BoardError` for a kind of victim that the board has no protocol for.
+        Raises :class:`BoardError` for a kind of codec that the board has no protocol for.
         """
         return self._grid([(codec, defense, kind)]).cells()
 
@@ -145,7 +145,7 @@ class Board:
         blocks = []
         for codec, defense, kind in candidates:
             if not self.protocol[kind]:
-                taken = " and ".join(k for k, of in self.protocol.items() if of)
+                taken = " and ".join(k for k, blocks in self.protocol.items() if blocks)
                 raise BoardError(f"{self.name} has no protocol for {kind} codecs such as {codec}; it takes {taken}")
             fixed = {"codec": [codec], "defense": [defense], "data": [self.data], "limit": self.limit}
             blocks += [{**block, **fixed} for block in self.protocol[kind]]
@@ -170,7 +170,7 @@ class Board:
 
 
 def kind_of(codec: str, defense: str) -> Kind:
-    """Which protocol a victim has to meet; raises :class:`UserError` for a codec or defense that cannot be built."""
+    """Which protocol a codec behind a defense has to meet; raises :class:`UserError` if either cannot be built."""
     if not defended(codec, defense).differentiable:
         return "no-gradient"
     return "bare" if defense == "none" else "defended"
@@ -180,7 +180,7 @@ def boards_below(folder: Path) -> list[Board]:
     """The board in ``folder``, or all boards in folders of it; raises :class:`BoardError` for none."""
     if (folder / FILE).is_file():
         return [Board.read(folder)]
-    found = [Board.read(path.parent) for path in sorted(folder.glob(f"*/{FILE}"))]
-    if not found:
+    boards = [Board.read(path.parent) for path in sorted(folder.glob(f"*/{FILE}"))]
+    if not boards:
         raise BoardError(f"{folder} holds no leaderboard; expected {FILE} in it or in folders of it")
-    return found
+    return boards

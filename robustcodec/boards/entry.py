@@ -20,12 +20,14 @@ import pandas as pd
 from robustcodec.boards.board import Kind
 from robustcodec.errors import BoardError
 from robustcodec.files import write_whole
+from robustcodec.running import grid
 from robustcodec.running.grid import Cell
 
 FORMAT = 1
 DIGITS = 6
 CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
-AXES = ("attack", "objective", "threat", "access", "precision")  # in which the cells of an entry differ
+SHARED = ("codec", "defense", "data", "seed")  # axes that are alike in all cells of an entry
+AXES = tuple(axis for axis in grid.AXES if axis not in SHARED)  # in which they differ
 DERIVED = ("rate_ratio", "rate_ratio_est", "delta_psnr")
 
 

@@ -42,8 +42,8 @@ def merge(board: Board, others: Iterable[Path], replacing: bool = False) -> Merg
         mine = taken.get(theirs.name) or ours.get(theirs.name)
         if mine is None:
             taken[theirs.name] = theirs
-        elif told := list(differences(mine, theirs)):
-            conflicts.append(f"{theirs.name} ({theirs.measured_by}, {path}): {'; '.join(told)}")
+        elif changes := list(differences(mine, theirs)):
+            conflicts.append(f"{theirs.name} ({theirs.measured_by}, {path}): {'; '.join(changes)}")
             if replacing:
                 taken[theirs.name] = replace(theirs, disputed=tuple(dict.fromkeys((*mine.disputed, *theirs.disputed))))
         elif doubts := [d for d in theirs.disputed if d not in mine.disputed]:
@@ -89,13 +89,13 @@ def diff(old: Path, new: Path) -> list[str]:
         elif key not in after:
             lines.append(f"{board}: - {name}, score {_number(_score(before[key]))}")
         else:
-            told = list(differences(before[key], after[key]))
+            changes = list(differences(before[key], after[key]))
             a, b = before[key], after[key]
             if a.disputed != b.disputed:
-                told.append(f"disputes {len(a.disputed)} → {len(b.disputed)}")
+                changes.append(f"disputes {len(a.disputed)} → {len(b.disputed)}")
             if a.measured_by != b.measured_by:
-                told.append(f"measured by {b.measured_by}, before {a.measured_by}")
-            lines += [f"{board}: {name}: {'; '.join(told)}"] if told else []
+                changes.append(f"measured by {b.measured_by}, before {a.measured_by}")
+            lines += [f"{board}: {name}: {'; '.join(changes)}"] if changes else []
     return lines
 
 

@@ -35,11 +35,11 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     files: dict[Path, str] = {}
     faults: list[str] = []
     views: list[View] = []
-    found: dict[str, tuple[Board, list[Entry]]] = {}
+    audited: dict[str, tuple[Board, list[Entry]]] = {}
     for board in boards_below(folder):
         entries, wrong = audit(board)
         faults += wrong
-        found[board.name] = board, entries
+        audited[board.name] = board, entries
         files[board.folder / "README.md"] = readme(board, entries)
         lines = table(board, entries).to_csv(index=False, float_format="%.6g", lineterminator="\n")
         files[board.folder / "table.csv"] = lines
@@ -49,7 +49,7 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
         files[folder / SITE] = render(views, TITLE)
     for path in (folder / "README.md", folder.resolve().parent / "README.md"):
         if path.is_file() and path not in files:
-            files[path] = _with_tables(path.read_text(encoding="utf-8"), found)
+            files[path] = _with_tables(path.read_text(encoding="utf-8"), audited)
     return files, faults
 
 
@@ -73,14 +73,14 @@ def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_bytes() == text.encode()
 
 
-def _with_tables(text: str, found: Mapping[str, tuple[Board, list[Entry]]]) -> str:
+def _with_tables(text: str, boards: Mapping[str, tuple[Board, list[Entry]]]) -> str:
     """``text`` with the ranking of each board between its markers."""
 
     def fill(match: re.Match[str]) -> str:
         start, name, _, end = match.groups()
-        if name not in found:
+        if name not in boards:
             return match[0]
-        board, entries = found[name]
+        board, entries = boards[name]
         return f"{start}{short(board, entries, board.threat)}{end}"
 
     return _BLOCK.sub(fill, text)

@@ -50,7 +50,7 @@ def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str
     robust = interval(of_worst["adv_psnr"])
     by_sample = rows.groupby("sample")
     names = Counter(of_worst["attack"] + ", " + of_worst["objective"])
-    brought = pairs(contributed(rows))
+    extra = pairs(contributed(rows))
     return {
         "score": attacked.percent,
         "score_low": attacked.low,
@@ -70,7 +70,7 @@ def standing(rows: pd.DataFrame, anchor: pd.DataFrame, worst: Worst) -> dict[str
         "samples": len(samples),
         "decode_failures": int(rows["decode_failed"].sum()),
         "beyond": "yes" if attacked.beyond or clean.beyond else "no",
-        **{name: float(of_worst[name].mean()) for name in brought},
+        **{name: float(of_worst[name].mean()) for name in extra},
     }
 
 
@@ -87,12 +87,12 @@ def premium(bpp: ArrayLike, psnr: ArrayLike, anchor: pd.DataFrame, samples: list
     curve_bpp, curve_psnr = (table.loc[samples, order].to_numpy(dtype=float) for table in (rates, qualities))
     if len(order) < 2 or not (np.diff(curve_psnr.mean(0)) > 0).all():
         raise BadData("the anchor's mean PSNR does not rise with its rate; give it other qualities, at least two")
-    of = np.asarray(bpp, dtype=float), np.asarray(psnr, dtype=float)
+    rate, quality = np.asarray(bpp, dtype=float), np.asarray(psnr, dtype=float)
     rng = np.random.default_rng(0)
     draws = rng.integers(0, len(samples), (RESAMPLES, len(samples)))
-    drawn = np.array([_ratio(of[0][d], of[1][d], curve_bpp[d], curve_psnr[d]) for d in draws])
+    drawn = np.array([_ratio(rate[d], quality[d], curve_bpp[d], curve_psnr[d]) for d in draws])
     low, high = np.quantile(drawn, [0.025, 0.975])
-    value, mean = _ratio(*of, curve_bpp, curve_psnr), of[1].mean()
+    value, mean = _ratio(rate, quality, curve_bpp, curve_psnr), quality.mean()
     beyond = not curve_psnr.mean(0)[0] <= mean <= curve_psnr.mean(0)[-1]
     return Score(100 * (value - 1), 100 * (float(low) - 1), 100 * (float(high) - 1), bool(beyond))
 

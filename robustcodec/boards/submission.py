@@ -22,7 +22,7 @@ from robustcodec.page.images import data_uris
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result, Store
 from robustcodec.scores.robustness import worst_rows
-from robustcodec.studies import check as conformance
+from robustcodec.studies.check import check
 
 WHOLE = 1e-3  # of a byte: how far a size may be from a whole number of bytes
 
@@ -38,20 +38,20 @@ class Refusal:
 
 def check_data(board: Board) -> None:
     """Raises :class:`BoardError` unless the board's data are at hand, sample by sample with the same bytes."""
-    found = {s.id: fingerprint(s) for s in samples_of(board.data, board.limit)}
+    here = {s.id: fingerprint(s) for s in samples_of(board.data, board.limit)}
     wanted = dict(board.samples)
-    if found == wanted:
+    if here == wanted:
         return
-    wrong = sorted(s for s in found.keys() & wanted.keys() if found[s] != wanted[s])
-    lacking, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    told = [
+    wrong = sorted(s for s in here.keys() & wanted.keys() if here[s] != wanted[s])
+    lacking, extra = sorted(wanted.keys() - here.keys()), sorted(here.keys() - wanted.keys())
+    differences = [
         f"{what} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
         for what, names in (("other bytes:", wrong), ("missing:", lacking), ("not on the board:", extra))
         if names
     ]
     raise BoardError(
-        f"the data {board.data} here are not those of {board.name} ({'; '.join(told)}); expected {len(wanted)} samples "
-        "with the checksums in its board.toml"
+        f"the data {board.data} here are not those of {board.name} ({'; '.join(differences)}); expected {len(wanted)} "
+        "samples with the checksums in its board.toml"
     )
 
 
@@ -83,15 +83,15 @@ def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: s
     if reasons:
         return Refusal(codec, defense, tuple(reasons))
     try:
-        made = _entry(store, board, (codec, defense, kind), wanted, results, rows, checks, by, date)
-        return _pictured(made, store, rows, board) if board.pictures else made
+        bare = _entry(store, board, (codec, defense, kind), wanted, results, rows, checks, by, date)
+        return _pictured(bare, store, rows, board) if board.pictures else bare
     except UserError as error:
         return Refusal(codec, defense, (str(error),))
 
 
 def _results(store: Store, board: Board, wanted: Sequence[Cell]) -> tuple[list[Result], list[str]]:
     """What the run holds of the cells that the board asks for, and what it lacks."""
-    found: list[Result] = []
+    results: list[Result] = []
     missing: list[Cell] = []
     reasons: list[str] = []
     for cell in wanted:
@@ -101,14 +101,14 @@ def _results(store: Store, board: Board, wanted: Sequence[Cell]) -> tuple[list[R
         elif result.error is not None:
             reasons.append(f"{cell} failed: {result.error.strip().splitlines()[-1]}")
         else:
-            found.append(result)
+            results.append(result)
     if missing:
         named = "; ".join(str(cell) for cell in missing[:3]) + (" …" if len(missing) > 3 else "")
         reasons.append(
             f"{len(missing)} of {len(wanted)} cells of the board are missing ({named}): other attacks, another version "
             f"of a suite, other weights or other data do not count; run them with {_run_command(board, wanted[0])}"
         )
-    return found, reasons
+    return results, reasons
 
 
 def _dishonest(rows: pd.DataFrame, board: Board) -> Iterator[str]:
@@ -132,14 +132,14 @@ def _dishonest(rows: pd.DataFrame, board: Board) -> Iterator[str]:
 
 def _checks(codec: str, defense: str) -> list[dict[str, Any]]:
     built = defended(codec, defense)
-    found = conformance.check(built, rebuild=lambda: defended(codec, defense))
-    return [{"name": c.name, "passed": c.passed, "measured": c.measured, "expected": c.expected} for c in found]
+    checks = check(built, rebuild=lambda: defended(codec, defense))
+    return [{"name": c.name, "passed": c.passed, "measured": c.measured, "expected": c.expected} for c in checks]
 
 
 def _entry(
     store: Store,
     board: Board,
-    of: tuple[str, str, Kind],
+    contender: tuple[str, str, Kind],
     wanted: Sequence[Cell],
     results: Sequence[Result],
     rows: pd.DataFrame,
@@ -147,12 +147,12 @@ def _entry(
     by: str,
     date: str,
 ) -> Entry:
-    codec, defense, kind = of
+    codec, defense, kind = contender
     seconds = _seconds(store)
     shared, own = _identities(results)
     clean = [c for c in CLEAN if c in rows and rows[c].notna().any()]
     first = rows[rows["cell"] == wanted[0].id].set_index("sample")
-    made = Entry(
+    unscored = Entry(
         board=board.name,
         codec=codec,
         defense=defense,
@@ -179,15 +179,15 @@ def _entry(
             for cell, result, identity in zip(wanted, results, own, strict=True)
         ),
     )
-    return scored(made, board)
+    return scored(unscored, board)
 
 
-def scored(made: Entry, board: Board) -> Entry:
+def scored(entry: Entry, board: Board) -> Entry:
     """With the scores that its own rows give."""
-    rows = made.frame(board.data)
+    rows = entry.frame(board.data)
     standings = {str(t): standing(group, board.points, board.worst) for t, group in rows.groupby("threat")}
     tidy = {t: {k: rounded(v) if isinstance(v, float) else v for k, v in s.items()} for t, s in standings.items()}
-    return replace(made, scores=tidy)
+    return replace(entry, scores=tidy)
 
 
 def _numbers(rows: pd.DataFrame, clean: Sequence[str]) -> pd.DataFrame:
@@ -206,11 +206,11 @@ def _identities(results: Sequence[Result]) -> tuple[dict[str, Any], list[dict[st
 
 def _provenance(results: Sequence[Result]) -> dict[str, str]:
     """Of all cells: what differs between them is listed."""
-    found: dict[str, set[str]] = defaultdict(set)
+    values: dict[str, set[str]] = defaultdict(set)
     for result in results:
         for key, value in (result.provenance or {}).items():
-            found[key].add(value)
-    return {key: ", ".join(sorted(values)) for key, values in found.items()}
+            values[key].add(value)
+    return {key: ", ".join(sorted(several)) for key, several in values.items()}
 
 
 def _seconds(store: Store) -> dict[str, float]:
@@ -229,13 +229,13 @@ def _run_command(board: Board, cell: Cell) -> str:
     return shlex.join(words)
 
 
-def _pictured(made: Entry, store: Store, rows: pd.DataFrame, board: Board) -> Entry:
+def _pictured(entry: Entry, store: Store, rows: pd.DataFrame, board: Board) -> Entry:
     """With pictures of each sample under its worst attack at the threat that ranks; raises :class:`UserError` if the
     run keeps none of one.
     """
-    hit = worst_rows(rows[rows["threat"] == board.threat], ["sample"], board.worst)
+    worst = worst_rows(rows[rows["threat"] == board.threat], ["sample"], board.worst)
     pictures = {}
-    for row in hit.to_dict("records"):
+    for row in worst.to_dict("records"):
         sample = str(row["sample"])
         clips = store.decoded(str(row["cell"])).get(sample)
         if clips is None:
@@ -244,4 +244,4 @@ def _pictured(made: Entry, store: Store, rows: pd.DataFrame, board: Board) -> En
             )
         shown = {name: list(data_uris(clip)) for name, clip in clips.items()}
         pictures[sample] = {"attack": f"{row['attack']}, {row['objective']}", **shown}
-    return replace(made, pictures=pictures)
+    return replace(entry, pictures=pictures)

@@ -11,7 +11,7 @@ from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import WORST_IS
 from robustcodec.reporting.export import best_of
 from robustcodec.reporting.text import escape, to_markdown
-from robustcodec.scores.columns import ENTRIES, pairs, select, worst
+from robustcodec.scores.columns import ENTRIES, contributed, pairs, select, worst
 
 COLUMNS = select(
     ENTRIES,
@@ -47,13 +47,18 @@ def table(board: Board, entries: Sequence[Entry]) -> pd.DataFrame:
         for entry in entries
         for threat, standing in entry.scores.items()
     ]
-    brought = pairs(dict.fromkeys(n for entry in entries for scores in entry.scores.values() for n in scores))
-    columns = ["data", "threat", *COLUMNS, *(name for name in brought if name not in COLUMNS)]
+    extra = pairs(dict.fromkeys(n for entry in entries for scores in entry.scores.values() for n in scores))
+    columns = ["data", "threat", *COLUMNS, *(name for name in extra if name not in COLUMNS)]
     frame = pd.DataFrame(lines, columns=[name for name in columns if name != "rank"])
     frame["rank"] = frame.groupby("threat")["score"].rank(method="min").astype(int)
     frame["first"] = frame["threat"] != board.threat
     ranked = frame.sort_values(["first", "threat", "rank", "entry"], ignore_index=True)
     return ranked[columns]
+
+
+def main_columns(ranking: pd.DataFrame) -> list[str]:
+    """What of a :func:`table` fits onto a page: its main columns, and the scores of metrics that were asked for."""
+    return ["data", "threat", *SHORT, *contributed(ranking)]
 
 
 def explanation(board: Board) -> str:

@@ -99,10 +99,10 @@ def verify(
         if tally.failed or result is None:
             faults.append(f"{cell} fails here: {next(iter(tally.errors.values()), 'no result')}")
             continue
-        found = {row["sample"]: row for row in result.rows}
+        here = {row["sample"]: row for row in result.rows}
         frame = known.table.frame()
-        told = {sample: _numbers((clean, frame), sample) for sample in samples}
-        wrong, mean = _compare(found, told)
+        there = {sample: _numbers((clean, frame), sample) for sample in samples}
+        wrong, mean = _compare(here, there)
         apart = max(apart, mean)
         faults += [f"{cell}: {fault}" for fault in wrong]
     return Verdict(entry.name, tuple(samples), len(cells), tuple(faults), apart)
@@ -110,8 +110,8 @@ def verify(
 
 def run_folder(root: Path, entry: Entry, samples: Sequence[str]) -> Path:
     """Where such a verification keeps its cells, so that it can be resumed."""
-    of = hashlib.sha256("\n".join((entry.board, entry.name, *samples)).encode()).hexdigest()[:12]
-    return root / f"{Path(entry.file).stem[:60]}-{of}"
+    digest = hashlib.sha256("\n".join((entry.board, entry.name, *samples)).encode()).hexdigest()[:12]
+    return root / f"{Path(entry.file).stem[:60]}-{digest}"
 
 
 def _data_faults(board: Board, samples: Sequence[str]) -> list[str]:
@@ -132,20 +132,20 @@ def _maker_faults(entry: Entry) -> list[str]:
     return faults
 
 
-def _compare(found: dict[str, Row], told: dict[str, dict[str, float]]) -> tuple[list[str], float]:
+def _compare(here: dict[str, Row], there: dict[str, dict[str, float]]) -> tuple[list[str], float]:
     """What differs too much, and by how many dB the mean attacked PSNR does."""
     faults: list[str] = []
     gaps: dict[str, list[float]] = {"adv_psnr": [], "adv_bpp": []}
-    for sample, row in found.items():
-        said = told[sample]
+    for sample, row in here.items():
+        stated = there[sample]
         for name, allowed, relative in (("psnr", CLEAN_DB, False), ("bpp", CLEAN_RATE, True)):
-            if abs(_gap(row[name], said[name], relative)) > allowed:
-                faults.append(f"{name} of {sample} is {row[name]:.4f} here, {said[name]:.4f} in the entry")
+            if abs(_gap(row[name], stated[name], relative)) > allowed:
+                faults.append(f"{name} of {sample} is {row[name]:.4f} here, {stated[name]:.4f} in the entry")
         for name, allowed, relative in (("adv_psnr", ATTACKED_DB, False), ("adv_bpp", ATTACKED_RATE, True)):
-            gap = _gap(row[name], said[name], relative)
+            gap = _gap(row[name], stated[name], relative)
             gaps[name].append(gap)
             if abs(gap) > SINGLE * allowed:
-                faults.append(f"{name} of {sample} is {_shown(row[name])} here, {_shown(said[name])} in the entry")
+                faults.append(f"{name} of {sample} is {_shown(row[name])} here, {_shown(stated[name])} in the entry")
     means = {name: abs(sum(values)) / len(values) for name, values in gaps.items()}
     for name, allowed in (("adv_psnr", ATTACKED_DB), ("adv_bpp", ATTACKED_RATE)):
         if means[name] > allowed:

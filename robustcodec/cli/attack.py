@@ -67,14 +67,14 @@ def command(
         from robustcodec import registry
         from robustcodec.cli._display import choose_device
         from robustcodec.spec import Spec
-        from robustcodec.studies import attack as single
+        from robustcodec.studies.attack import attack as run
 
         registry.codecs.get(Spec.parse(codec).name)  # imports all codecs, which takes seconds
         folder = out or Path("attacked") / file.stem
         where = choose_device(device)
     try:
         with _display(console) if console.is_terminal else nullcontext() as display:
-            outcome = single.attack(
+            outcome = run(
                 file,
                 codec,
                 attack,
@@ -152,9 +152,9 @@ def _damage(outcome: Outcome) -> Table:
     for key, value in scores.items():
         if key in both or key.removeprefix("adv_") in both or not _known(value):
             continue
-        of = column(key)
-        text = ("yes" if value else "no") if of.unit == YES_NO else shown(value, of.digits)
-        table.add_row(of.title, text)
+        head = column(key)
+        text = ("yes" if value else "no") if head.unit == YES_NO else shown(value, head.digits)
+        table.add_row(head.title, text)
     table.add_row("queries", str(outcome.queries))
     return table
 

@@ -51,7 +51,7 @@ def command(
         from robustcodec import registry
         from robustcodec.cli._display import choose_device
         from robustcodec.coding import defended
-        from robustcodec.studies import check as conformance
+        from robustcodec.studies import check as check_codec
         from robustcodec.studies import check_attack
 
         specs = [*(codec or ()), *(_bundled() if all_bundled else ())]
@@ -68,7 +68,7 @@ def command(
 
     def of_codec(spec: str) -> tuple[str, list[Check]]:
         built = defended(spec, defense).to(where)
-        return built.card.name, conformance.check(built, rebuild=lambda: defended(spec, defense))
+        return built.card.name, check_codec.check(built, rebuild=lambda: defended(spec, defense))
 
     def of_attack(spec: str) -> tuple[str, list[Check]]:
         return spec, check_attack.check(registry.attacks.build(spec))

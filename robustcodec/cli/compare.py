@@ -68,8 +68,7 @@ def command(
         from robustcodec import registry
         from robustcodec.scores.metrics import of_every_run
         from robustcodec.spec import expand
-        from robustcodec.studies import compare_closeups as closeups
-        from robustcodec.studies import compare_report
+        from robustcodec.studies import compare_closeups, compare_report
         from robustcodec.studies.compare import compare
         from robustcodec.studies.ladders import ladders
 
@@ -78,7 +77,7 @@ def command(
         samples: list[Sample] = registry.data.build(source).samples()
         samples = samples[:limit] if limit else samples
         shown = [_frame(text, [sample.id for sample in samples]) for text in closeup or ()]
-        region = closeups.Box.parse(box) if box else None
+        region = compare_closeups.Box.parse(box) if box else None
         where = choose_device(device)
         metrics = of_every_run(metric or (), where)
     total = len({spec for line in lines for spec in line.codecs}) * len(samples)
@@ -92,7 +91,7 @@ def command(
         for clip, frame in shown if len(rows) else ():
             sample = next(s for s in samples if s.id == clip)
             with console.status(f"close-up of {clip} …"):
-                paths.append(closeups.of_clip(rows, sample, frame, at_bpp or 0, metrics, out, region, where))
+                paths.append(compare_closeups.of_clip(rows, sample, frame, at_bpp or 0, metrics, out, region, where))
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept; the same command goes on from here")
         raise typer.Exit(130) from None

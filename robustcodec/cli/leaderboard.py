@@ -79,9 +79,9 @@ def init(
         }
     console = Console()
     with console.status("measuring the anchor …") as status:
-        made = founding.found(table, board, lambda note: status.update(f"anchor: {note}"))
+        new = founding.found(table, board, lambda note: status.update(f"anchor: {note}"))
     console.print(
-        f"{path}: {len(made.samples)} samples; next: robustcodec run --board {board} --codec …",
+        f"{path}: {len(new.samples)} samples; next: robustcodec run --board {board} --codec …",
         markup=False,
         soft_wrap=True,
     )
@@ -125,15 +125,15 @@ def add(
     refused = 0
     for name, defense in pairs:
         with console.status(f"looking at {name}, {defense} …"):
-            made = submission.entry(store, to, name, defense, by, date.today().isoformat())
-        if isinstance(made, Entry):
-            console.print(f"added: {made.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
+            result = submission.entry(store, to, name, defense, by, date.today().isoformat())
+        if isinstance(result, Entry):
+            console.print(f"added: {result.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
             continue
         refused += 1
         console.print(
             f"refused: {name}, defense {defense}", style="bold", markup=False, highlight=False, soft_wrap=True
         )
-        for reason in made.reasons:
+        for reason in result.reasons:
             console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
     if tables:
         _build(_shelf(board))
@@ -225,7 +225,7 @@ def verify(
             with console.status(f"{entry.name} …") as status:
                 verdict = verification.verify(board, entry, samples, folder, status.update)
             verdicts.append(verdict)
-            console.print(_told(verdict), markup=False, highlight=False, soft_wrap=True)
+            console.print(_in_words(verdict), markup=False, highlight=False, soft_wrap=True)
     if json:
         from json import dumps
 
@@ -252,14 +252,14 @@ def merge(
     from robustcodec.boards.board import RESULTS, Board
 
     console = Console()
-    found = merging.merge(Board.read(board), others, replace)
-    for entry in found.taken:
+    union = merging.merge(Board.read(board), others, replace)
+    for entry in union.taken:
         console.print(f"taken: {entry.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(found.known)} entries were there already", markup=False)
-    for conflict in found.conflicts:
+    console.print(f"{len(union.known)} entries were there already", markup=False)
+    for conflict in union.conflicts:
         console.print(f"conflict: {conflict}", style="bold", markup=False, highlight=False, soft_wrap=True)
     _build(_shelf(board))
-    if found.conflicts:
+    if union.conflicts:
         raise typer.Exit(1)
 
 
@@ -313,13 +313,13 @@ def export(
     lines = whole if threat is None else whole[whole["threat"] == threat]
     written = []
     for file in files or []:
-        shown = lines[["data", "threat", *tables.SHORT]] if file.suffix.lower() in (".tex", ".md") else lines
+        shown = lines[tables.main_columns(lines)] if file.suffix.lower() in (".tex", ".md") else lines
         written.append(
             exporting.write(shown, file, caption=Board.read(board).title, label=f"tab:{board.name}", best=tables.BEST)
         )
     if figures is not None:
-        of = Board.read(board)
-        view = publication.view(of, audit(of)[0])
+        whole_board = Board.read(board)
+        view = publication.view(whole_board, audit(whole_board)[0])
         written += exporting.figures(view.rows, view.curves, figures)
     for path in written:
         Console().print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
@@ -370,7 +370,7 @@ def _build(boards: Path) -> list[str]:
     return faults
 
 
-def _told(verdict: Verdict) -> str:
+def _in_words(verdict: Verdict) -> str:
     what = f"{len(verdict.samples)} samples ({', '.join(verdict.samples)}) in {verdict.cells} cells"
     if verdict.faults:
         return "\n".join([f"NOT CONFIRMED {verdict.entry}: {what}", *(f"  {fault}" for fault in verdict.faults)])

@@ -55,15 +55,15 @@ def command(
         raise UserError(f"there is no list of {kind!r}{hint} Expected one of {', '.join(KINDS)}, or nothing for all")
     console = Console(stderr=json)
     with console.status("loading …"):
-        found = {k: entries(k) for k in ([kind] if kind else KINDS)}
+        lists = {k: entries(k) for k in ([kind] if kind else KINDS)}
     if json:
         from dataclasses import asdict
         from json import dumps
 
-        table = {k: [asdict(entry) for entry in listed] for k, listed in found.items()}
+        table = {k: [asdict(entry) for entry in listed] for k, listed in lists.items()}
         sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
         return
-    for k, listed in found.items():
+    for k, listed in lists.items():
         console.print(_table(k, listed))
     console.print("robustcodec show NAME says more about one of them", style="dim", highlight=False)
 

@@ -78,7 +78,7 @@ def command(
         from robustcodec.running.store import Store
         from robustcodec.scores.metrics import of_every_run
         from robustcodec.spec import expand
-        from robustcodec.studies import recompress as recompression
+        from robustcodec.studies import recompress as chains
         from robustcodec.studies import recompress_report as tables
 
         codecs = [spec for text in codec for spec in expand(text)]
@@ -103,14 +103,14 @@ def command(
             cells = grid.check()
             if not (store.root / "grid.toml").is_file():
                 store.put_grid(grid)
-        lines = recompression.lines(codecs, defenses, cells)
+        lines = chains.lines(codecs, defenses, cells)
         metrics = of_every_run(metric or (), where)
         runner = Runner(store, where)
     try:
         with progress_bar(console) as progress:
             total = len(lines) * len(betweens) * len(samples)
             task = progress.add_task("chains", total=total, completed=-1, note="")
-            rows, failures = recompression.study(
+            rows, failures = chains.study(
                 lines,
                 betweens,
                 samples,

@@ -37,8 +37,8 @@ def command(
     console = Console(stderr=json)
     spec = Spec.parse(name)
     with console.status("loading …"):
-        found = _find(spec.name, kind)
-        facts = _describe(found, spec)
+        plugin = _find(spec.name, kind)
+        facts = _describe(plugin, spec)
     if json:
         from json import dumps
 

@@ -65,8 +65,8 @@ class Aim:
         return self._once("picture", x, make)
 
     def x_hat(self, x: Tensor) -> Tensor:
-        made: Tensor = self._once("x_hat", x, lambda: self.codec(self.picture(x)).x_hat)
-        return made
+        x_hat: Tensor = self._once("x_hat", x, lambda: self.codec(self.picture(x)).x_hat)
+        return x_hat
 
     def latents(self, x: Tensor) -> list[Tensor]:
         return self._once("latents", x, lambda: self.codec(self.picture(x)).latents)

@@ -177,15 +177,15 @@ def _figure(drawing: Drawing) -> dict[str, Any]:
 
 
 def _entry(view: View, entry: str, tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    found = view.details.get(entry)
+    detail = view.details.get(entry)
     beside = tables.get(entry, {})
-    if found is None:
+    if detail is None:
         return beside
     return beside | {
-        "facts": list(found.facts.items()),
-        "command": found.command,
-        "warnings": found.warnings,
-        "disputed": found.disputed,
+        "facts": list(detail.facts.items()),
+        "command": detail.command,
+        "warnings": detail.warnings,
+        "disputed": detail.disputed,
     }
 
 

@@ -16,7 +16,7 @@ from robustcodec.page.images import data_uris
 from robustcodec.page.view import Detail, Shot, View
 from robustcodec.reporting.points import worst_of_samples
 from robustcodec.reporting.tables import CONTENDER, label_of, leaderboard
-from robustcodec.running.grid import Cell
+from robustcodec.running.grid import AXES, Cell
 from robustcodec.running.store import Result, Store
 from robustcodec.scores.columns import RANKED, contributed, worst
 
@@ -31,20 +31,10 @@ OWN = {
 }
 RANKING = (  # those of them that the leaderboard of the run has
     *("rank", "entry", "data", "threat", "robust_psnr", INTERVAL, "psnr", "drop", "bpp", "rate_ratio", "vi_db"),
-    *(
-        "break_db",
-        "unbroken",
-        "worst_attack",
-        "precision",
-        "attacks",
-        "not_run",
-        "samples",
-        "decode_failures",
-        "warnings",
-    ),
+    *("break_db", "unbroken", "worst_attack", "precision", "attacks", "not_run", "samples", "decode_failures"),
+    "warnings",
 )
 MACHINE = ("robustcodec", "commit", "python", "device")  # of the provenance; the rest are libraries
-_AXES = ("codec", "defense", "access", "data", "threat", "attack", "objective", "precision", "seed")
 _Contender = tuple[str, str, str]
 
 
@@ -105,14 +95,14 @@ def _ranking(board: pd.DataFrame) -> pd.DataFrame:
 
 def _detail(store: Store, cells: Sequence[Cell], warnings: Iterable[str]) -> Detail:
     results = [result for cell in cells if (result := store.result(cell.id)) is not None]
-    found = dict.fromkeys(w for text in warnings for w in text.split("; ") if w)
+    signs = dict.fromkeys(w for text in warnings for w in text.split("; ") if w)
     failed = [f"failed: {r.cell}: {_last(r.error)}" for r in results if r.status != "ok"]
     missing = len(cells) - len(results)
     unfinished = [f"{missing} of {len(cells)} cells have no result yet"] if missing else []
     return Detail(
         facts=_facts(cells, [r for r in results if r.status == "ok"]),
         command="\n".join(map(_command, _products(list(cells)))),
-        warnings=(*found, *failed, *unfinished),
+        warnings=(*signs, *failed, *unfinished),
     )
 
 
@@ -144,7 +134,7 @@ def _joined(values: Iterable[str]) -> str:
 
 def _products(cells: list[Cell]) -> Iterator[list[Cell]]:
     """``cells`` in groups that are each the product of their axes, as one command line measures them."""
-    axes = ("limit", *_AXES)
+    axes = ("limit", *AXES)
     values = {axis: list(dict.fromkeys(getattr(c, axis) for c in cells)) for axis in axes}
     product = set(itertools.product(*values.values()))
     if len(values["limit"]) == 1 and product == {tuple(getattr(c, axis) for axis in axes) for c in cells}:
@@ -157,7 +147,7 @@ def _products(cells: list[Cell]) -> Iterator[list[Cell]]:
 
 def _command(cells: Sequence[Cell]) -> str:
     words = ["robustcodec", "run"]
-    for axis in _AXES:
+    for axis in AXES:
         for value in dict.fromkeys(str(getattr(c, axis)) for c in cells):
             words += [f"--{axis}", shlex.quote(value)]
     return " ".join([*words, *(["--limit", str(cells[0].limit)] if cells[0].limit else [])])

@@ -71,7 +71,7 @@ _BARE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <style>body {{ font-family: system-ui, sans-serif; margin: 0 }} main {{ margin: 1rem; max-width: 45rem }}</style></head>
-<body><main><h1>{title}</h1><p>{said}</p>{failures}</main></body></html>
+<body><main><h1>{title}</h1><p>{message}</p>{failures}</main></body></html>
 """
 
 
@@ -109,7 +109,7 @@ class Pages:
         self._grid: tuple[int, int] | None = None
         self._cells: list[Cell] = []
         self._seen: dict[str, tuple[int, int]] = {}  # by cell id: time and size of its file
-        self._found: dict[str, str | None] = {}  # by cell id: its error; None: it succeeded
+        self._errors: dict[str, str | None] = {}  # by cell id: its error; None: it succeeded
         self._shown: dict[str, tuple[int, int]] | None = None
         self._next = 0.0
         self._page: Page | None = None
@@ -119,9 +119,9 @@ class Pages:
     @property
     def progress(self) -> RunProgress:
         """As of when :meth:`current` was last asked."""
-        found = dict(self._found)
-        failed = tuple(f"{cell}: {why}" for cell in self._cells if (why := found.get(cell.id)) is not None)
-        return RunProgress(len(self._cells), len(found) - len(failed), failed, len(self._seen) - len(found))
+        errors = dict(self._errors)
+        failed = tuple(f"{cell}: {why}" for cell in self._cells if (why := errors.get(cell.id)) is not None)
+        return RunProgress(len(self._cells), len(errors) - len(failed), failed, len(self._seen) - len(errors))
 
     @property
     def status(self) -> str:
@@ -146,7 +146,7 @@ class Pages:
             self._look()
             if self._seen != self._shown:
                 shown = dict(self._seen)
-                self._page = self._made()
+                self._page = self._newest()
                 self._shown = shown
             self._trouble = ""
         except Exception as error:  # half a file of who copies the folder, or any other: a server goes on, and says so
@@ -163,10 +163,10 @@ class Pages:
             for cell in self._cells
             if (stamp := _stamp(self.store.root / "cells" / f"{cell.id}.json")) is not None
         }
-        found: dict[str, str | None] = {}
+        errors: dict[str, str | None] = {}
         for cell_id, stamp in seen.items():
-            if self._seen.get(cell_id) == stamp and cell_id in self._found:
-                found[cell_id] = self._found[cell_id]
+            if self._seen.get(cell_id) == stamp and cell_id in self._errors:
+                errors[cell_id] = self._errors[cell_id]
                 continue
             try:
                 result = self.store.result(cell_id)
@@ -174,21 +174,21 @@ class Pages:
                 continue
             if result is not None:
                 failed = result.status != "ok"
-                found[cell_id] = (
+                errors[cell_id] = (
                     ((result.error or "").strip().splitlines() or ["no reason given"])[-1] if failed else None
                 )
-        self._seen, self._found = seen, found
+        self._seen, self._errors = seen, errors
 
-    def _made(self) -> Page:
-        if None not in self._found.values():
+    def _newest(self) -> Page:
+        if None not in self._errors.values():
             return self._bare("No cell has finished yet.")
-        readable = [cell for cell in self._cells if cell.id in self._found or cell.id not in self._seen]
+        readable = [cell for cell in self._cells if cell.id in self._errors or cell.id not in self._seen]
         return _version(page.render([page.of_run(self.store, readable)], self._title))
 
-    def _bare(self, said: str) -> Page:
+    def _bare(self, message: str) -> Page:
         failures = "".join(f"<li>{html.escape(line)}</li>" for line in self.progress.failed)
         failures = f"<h2>Failed</h2><ul>{failures}</ul>" if failures else ""
-        return _version(_BARE.format(title=html.escape(self._title), said=html.escape(said), failures=failures))
+        return _version(_BARE.format(title=html.escape(self._title), message=html.escape(message), failures=failures))
 
     @property
     def _title(self) -> str:
@@ -208,28 +208,28 @@ def _version(text: str) -> Page:
     return Page(data, hashlib.sha256(data).hexdigest()[:16])
 
 
-def served(made: Page, status: str) -> bytes:
+def served(whole: Page, status: str) -> bytes:
     """A page as it is served: with the line about progress and the script that follows it, which its content security
     policy then allows to run and to ask this server.
     """
-    text = made.data.decode()
-    bar = _BAR.format(version=made.version, status=html.escape(status), script=_SCRIPT)
+    text = whole.data.decode()
+    bar = _BAR.format(version=whole.version, status=html.escape(status), script=_SCRIPT)
     head, end, tail = text.rpartition("</body>")
     return (_allowing(head) + bar + end + tail).encode()
 
 
 def _allowing(head: str) -> str:
     """``head`` with a content security policy, if it has one, that also allows the script and connections to us."""
-    found = re.search(r'(<meta http-equiv="Content-Security-Policy" content=")([^"]*)(">)', head)
-    if found is None:
+    policy_tag = re.search(r'(<meta http-equiv="Content-Security-Policy" content=")([^"]*)(">)', head)
+    if policy_tag is None:
         return head
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = dict((part.split(None, 1) + [""])[:2] for part in html.unescape(found[2]).split(";") if part.strip())
+    policy = dict((part.split(None, 1) + [""])[:2] for part in html.unescape(policy_tag[2]).split(";") if part.strip())
     policy["connect-src"] = "'self'"
     if "'unsafe-inline'" not in policy.get("script-src", ""):
         policy["script-src"] = f"{policy.get('script-src', '')} 'sha256-{digest}'".strip()
     allowed = html.escape("; ".join(f"{name} {sources}".strip() for name, sources in policy.items()), quote=True)
-    return head[: found.start(2)] + allowed + head[found.end(2) :]
+    return head[: policy_tag.start(2)] + allowed + head[policy_tag.end(2) :]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -242,8 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not re.fullmatch(_NAMES, self.headers.get("Host", "")):  # a foreign name that was made to point here
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"only for this machine: use http://127.0.0.1\n")
         elif self.path == "/":
-            made = self.server.pages.current()
-            self._answer(HTTPStatus.OK, "text/html", served(made, self.server.pages.status))
+            whole = self.server.pages.current()
+            self._answer(HTTPStatus.OK, "text/html", served(whole, self.server.pages.status))
         elif self.path == "/version":
             version = self.server.pages.current().version
             state = {"version": version, "status": self.server.pages.status}

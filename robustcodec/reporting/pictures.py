@@ -266,7 +266,7 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) ->
 
 
 def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
-    """:func:`.points.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each cell.
+    """:func:`~robustcodec.reporting.points.vi_matrix`: attack and threat down, codec across, mean ``vi_db`` in each.
 
     Raises :class:`StoreError` for rows that are not results, or if ``path`` cannot be written.
     """

@@ -31,16 +31,16 @@ def attempts(rows: pd.DataFrame, axes: Sequence[str] = ("objective", "precision"
 
 def worst_of_samples(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr") -> pd.DataFrame:
     """The row of the worst attack on each sample of each ``by``, data set and threat, and its ``loss`` in dB."""
-    found = worst_rows(rows, [*by, *BOARD, "sample"], worst)
-    return found.assign(loss=found["psnr"] - found["adv_psnr"])
+    points = worst_rows(rows, [*by, *BOARD, "sample"], worst)
+    return points.assign(loss=points["psnr"] - points["adv_psnr"])
 
 
 def arrows(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr") -> pd.DataFrame:
     """Where an arrow of rate and distortion starts and ends: of each data set, threat and ``by`` the clean mean
     (``bpp``, ``psnr`` in dB) and the mean under the worst attack on each sample (``adv_bpp``, ``adv_psnr``).
     """
-    found = worst_of_samples(rows, by, worst)
-    return found.groupby([*BOARD, *by], as_index=False)[["bpp", "psnr", "adv_bpp", "adv_psnr"]].mean()
+    points = worst_of_samples(rows, by, worst)
+    return points.groupby([*BOARD, *by], as_index=False)[["bpp", "psnr", "adv_bpp", "adv_psnr"]].mean()
 
 
 def ends(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -91,8 +91,8 @@ def _per_sample(group: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def _warnings(group: pd.DataFrame) -> str:
     """``"masked gradient ×2; …"``: each warning with the number of cells that have it."""
     cells = group.drop_duplicates("cell")["warnings"].fillna("")
-    found = Counter(w for text in cells for w in {part.strip() for part in text.split(";")} if w)
-    return "; ".join(f"{w} ×{n}" for w, n in sorted(found.items()))
+    counts = Counter(w for text in cells for w in {part.strip() for part in text.split(";")} if w)
+    return "; ".join(f"{w} ×{n}" for w, n in sorted(counts.items()))
 
 
 def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:

@@ -51,19 +51,19 @@ def sample_findings(
     sample: str, scores: dict[str, float], pixels: int, info: dict[str, Any], failure: str | None
 ) -> list[Finding]:
     """What is suspicious about one sample's crafting and coding."""
-    found = list(info["findings"])
+    signs = list(info["findings"])
     if failure is not None:
-        found.append(f"decode failed under attack ({failure})")
+        signs.append(f"decode failed under attack ({failure})")
     if info["blind"]:
-        found.append("zero gradient: the attack was blind")
-    if info["budget"] < UNUSED and not any("not finite" in f for f in found):
-        found.append("budget not used")
+        signs.append("zero gradient: the attack was blind")
+    if info["budget"] < UNUSED and not any("not finite" in sign for sign in signs):
+        signs.append("budget not used")
     for prefix, when in (("", "clean"), ("adv_", "attacked")):
         real, estimate = scores[f"{prefix}bpp"], scores[f"{prefix}bpp_est"]
         apart = abs(estimate - real)
         if math.isfinite(apart) and apart > ESTIMATE_APART * real + ESTIMATE_BITS / pixels:
-            found.append(f"estimated and real rate part ways ({when})")
-    return [Finding(sample, what) for what in found]
+            signs.append(f"estimated and real rate part ways ({when})")
+    return [Finding(sample, what) for what in signs]
 
 
 def summarise(findings: list[Finding], samples: int) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class Suspicion:
         return f"{codec} + {defense} ({access}, {threat}, {data}): {self.what} ({self.numbers})"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class _Attempt:
     """An attack in a precision; the usual one is not said."""
 

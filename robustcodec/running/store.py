@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from robustcodec.errors import StoreError
 from robustcodec.files import on_disk, remove_leftovers, write_whole
-from robustcodec.running.grid import Cell, Grid
+from robustcodec.running.grid import AXES, Cell, Grid
 
 if TYPE_CHECKING:
     import pandas
@@ -129,11 +129,11 @@ class Store:
         if not path.is_file():
             return {}
         with safe_open(path, "pt") as file:
-            found: dict[str, dict[str, Tensor]] = {name: {} for name in json.loads(file.metadata()["samples"])}
+            clips: dict[str, dict[str, Tensor]] = {name: {} for name in json.loads(file.metadata()["samples"])}
             for name in file.keys():
                 what, _, sample = name.partition("/")
-                found[sample][what] = file.get_tensor(name)
-        return found
+                clips[sample][what] = file.get_tensor(name)
+        return clips
 
     def put_grid(self, grid: Grid) -> None:
         """Keep the grid that was asked for last."""
@@ -159,8 +159,8 @@ class Store:
             shared = {"cell": result.id, **_axes(cell), "warnings": "; ".join(result.warnings)}
             rows += [{**shared, **row} for row in result.rows]
         frame = pandas.DataFrame(rows)
-        scores = [c for c in frame.columns if c not in ("cell", *_TEXT)]
-        return frame.astype({c: float for c in scores if c not in ("seed", "queries")}) if len(frame) else frame
+        scores = [c for c in frame.columns if c not in ("cell", "sample", "warnings", "queries", *AXES)]
+        return frame.astype(dict.fromkeys(scores, float)) if len(frame) else frame
 
     def curves(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """One row per finished cell, sample and frame of clips of more than one frame: the axes, ``sample``,
@@ -192,7 +192,4 @@ def with_precision(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 def _axes(cell: Cell) -> dict[str, Any]:
     """As columns; of how many samples a cell is, its rows say."""
-    return {axis: value for axis, value in asdict(cell).items() if axis != "limit"}
-
-
-_TEXT = ("codec", "attack", "objective", "threat", "defense", "access", "data", "precision", "sample", "warnings")
+    return {axis: getattr(cell, axis) for axis in AXES}

@@ -34,8 +34,8 @@ class Suite:
 def bundled() -> tuple[Suite, ...]:
     """All that ship, by name and version."""
     folder = files("robustcodec.attacks") / "suites"
-    found = [_parse(f.name, f.read_text(encoding="utf-8")) for f in folder.iterdir() if f.name.endswith(".toml")]
-    return tuple(sorted(found, key=lambda s: (s.name, s.version)))
+    suites = [_parse(f.name, f.read_text(encoding="utf-8")) for f in folder.iterdir() if f.name.endswith(".toml")]
+    return tuple(sorted(suites, key=lambda s: (s.name, s.version)))
 
 
 def find(text: str) -> Suite:
@@ -57,9 +57,9 @@ def find(text: str) -> Suite:
     return known[-1]
 
 
-def complete(met: Iterable[tuple[str, str]]) -> list[str]:
-    """The bundled suites of which every (attack, objective) is among ``met``."""
-    pairs = set(met)
+def complete(attempts: Iterable[tuple[str, str]]) -> list[str]:
+    """The bundled suites of which every (attack, objective) is among ``attempts``."""
+    pairs = set(attempts)
     return [str(suite) for suite in bundled() if pairs.issuperset(suite.members)]
 
 

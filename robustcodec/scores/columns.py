@@ -354,10 +354,10 @@ def worst(name: str, table: Columns) -> Column:
     """A column of a ``table`` of worst cases: what a metric brought of attacked reconstructions is the score under the
     attack that is worst for each sample.
     """
-    found = column(name, table)
+    one = column(name, table)
     if name in _ALL or not name.startswith("adv_"):
-        return found
-    return replace(found, meaning=f"{found.meaning}, under the attack that is worst for each sample, then the mean")
+        return one
+    return replace(one, meaning=f"{one.meaning}, under the attack that is worst for each sample, then the mean")
 
 
 def _contributed() -> Columns:
@@ -367,17 +367,17 @@ def _contributed() -> Columns:
 
 @cache
 def _of_plugins(metric_names: tuple[str, ...], objective_names: tuple[str, ...]) -> Columns:
-    found: list[Column] = []
+    columns: list[Column] = []
     for name in metric_names:
         builder = registry.metrics.get(name)
         for choice in _choices(builder):
             try:
-                found += builder(**choice).columns
+                columns += builder(**choice).columns
             except (TypeError, ValueError, RobustCodecError):  # it needs more than it says: shown by its name
                 continue
     for name in objective_names:
-        found += getattr(registry.objectives.get(name), "columns", ())
-    return _table(*found)
+        columns += getattr(registry.objectives.get(name), "columns", ())
+    return _table(*columns)
 
 
 def _choices(builder: Callable[..., Any]) -> Iterator[dict[str, Any]]:

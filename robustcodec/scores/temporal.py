@@ -58,8 +58,8 @@ def recovery(drift: Tensor, perturbed: Tensor, threshold: float = RECOVERED) -> 
         raise ValueError(f"shapes {tuple(drift.shape)} and {tuple(perturbed.shape)} were given; expected twice (N, T)")
     lengths = []
     for loss, touched in zip(drift, perturbed, strict=True):
-        hit = touched.nonzero()
-        hurt = ~(loss[int(hit[-1]) + 1 :] < threshold) if len(hit) else loss.new_ones(0).bool()
+        frames = touched.nonzero()
+        hurt = ~(loss[int(frames[-1]) + 1 :] < threshold) if len(frames) else loss.new_ones(0).bool()
         last = hurt.nonzero()
         lasts = not len(hurt) or bool(hurt[-1])
         lengths.append(NAN if lasts else float(last[-1]) + 1 if len(last) else 0.0)

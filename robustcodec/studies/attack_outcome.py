@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from robustcodec.data._lossless import lossless_path, write_lossless
 from robustcodec.files import on_disk, write_whole
 from robustcodec.reporting._drawing import GAP, font_of, wrap
 from robustcodec.reporting.side_by_side import frames
-from robustcodec.running.grid import Cell
+from robustcodec.running.grid import AXES, Cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Outcome:
     def table(self) -> dict[str, Any]:
         """Everything but clips and bytes, ready for JSON: NaN is None."""
         scores = {key: value if math.isfinite(value) else None for key, value in self.scores.items()}
-        axes = {axis: value for axis, value in asdict(self.cell).items() if axis != "limit"}
+        axes = {axis: getattr(self.cell, axis) for axis in AXES}
         return {**axes, "scores": scores, "queries": self.queries, "warnings": list(self.warnings)}
 
     def write(self, folder: Path) -> list[Path]:

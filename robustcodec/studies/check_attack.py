@@ -36,7 +36,7 @@ def check(attack: Attack, threats: Sequence[str] = tuple(THREATS)) -> list[Check
 
     ``threats``: some of :data:`THREATS`.
     """
-    return [made for threat in threats for made in (_inside(attack, threat), _alone(attack, threat))]
+    return [each for threat in threats for each in (_inside(attack, threat), _alone(attack, threat))]
 
 
 def _inside(attack: Attack, name: str) -> Check:

@@ -107,8 +107,8 @@ def of_clip(
         frame = code(judged(row["codec"], device=device), clip, device).decoded()[number]
         x_hat = to_float(frame)[None, None].to(device)
         scores = [(metric, metric.fn(x, x_hat).item()) for metric in metrics]
-        said = [f"{m.column.label} {shown(v, m.digits)} {m.unit}".strip() for m, v in scores if not math.isnan(v)]
-        pictures.append(Picture(frame, [row["codec"], f"{row['bpp']:.4f} bpp", *said]))
+        captions = [f"{m.column.label} {shown(v, m.digits)} {m.unit}".strip() for m, v in scores if not math.isnan(v)]
+        pictures.append(Picture(frame, [row["codec"], f"{row['bpp']:.4f} bpp", *captions]))
     title = f"{sample.id}, frame {number}, near {bpp:g} bpp (rates of the clip, scores of the frame)"
     path = folder / f"closeup-{re.sub(r'[^A-Za-z0-9.+=-]+', '_', sample.id)}-{number}.png"
     return closeup(Picture(clip[number], ["original"]), pictures, title, path, box)

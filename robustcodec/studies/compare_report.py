@@ -34,9 +34,9 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     clips = rows["clip"].nunique()
     scores = list(rows.columns[rows.columns.get_loc("bpp") :])
     groups = rows.groupby(["ladder", "codec"], sort=False)
-    found = groups[scores].mean().assign(clips=groups["clip"].nunique()).reset_index()
+    table = groups[scores].mean().assign(clips=groups["clip"].nunique()).reset_index()
     order = {ladder: i for i, ladder in enumerate(rows["ladder"].unique())}
-    whole = found[found["clips"] == clips]
+    whole = table[table["clips"] == clips]
     return whole.sort_values(
         ["ladder", "bpp"], key=lambda column: column.map(order) if column.name == "ladder" else column
     ).reset_index(drop=True)
@@ -71,7 +71,7 @@ def write(
     part is named. Raises :class:`StoreError` if the folder cannot be written.
     """
     points = means(rows)
-    data = re.sub(r"[^:,=]*/(?=[^/,])", "", data)  # folder:/where/it/is/clips,crop=256 → folder:clips,crop=256
+    data = without_folders(data)
     tables = {
         "rd.csv": rows.drop(columns=SECONDS).to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "times.csv": rows[["codec", "clip", *SECONDS]]
@@ -84,6 +84,11 @@ def write(
     drawn = [metric for metric in metrics if points[metric.name].notna().any()]
     plots = [path for metric in drawn for path in plot(points, metric, data, folder / f"rd-{metric.name}.png")]
     return [*(folder / file for file in tables), *plots]
+
+
+def without_folders(data: str) -> str:
+    """``folder:/where/it/is/clips,crop=256`` as ``folder:clips,crop=256``."""
+    return re.sub(r"[^:,=]*/(?=[^/,])", "", data)
 
 
 def percent(value: float) -> str:
@@ -155,8 +160,8 @@ def plot(points: pd.DataFrame, metric: Metric, data: str, path: Path) -> list[Pa
         axis = figure.subplots()
         axis.set(xscale="log", xlabel="bits per pixel (real bytes)")
         axis.set_ylabel(metric.column.title + ("" if metric.higher_is_better else ", lower is better"))
-        said = [*textwrap.wrap(data, 60), "one clip" if clips == 1 else f"mean over {clips} clips at each point"]
-        axis.set_title("\n".join(said), fontsize="medium")
+        title = [*textwrap.wrap(data, 60), "one clip" if clips == 1 else f"mean over {clips} clips at each point"]
+        axis.set_title("\n".join(title), fontsize="medium")
         axis.grid(color="0.9")
         axis.set_axisbelow(True)
         for i, (ladder, line) in enumerate(points.groupby("ladder", sort=False)):

@@ -30,7 +30,7 @@ from robustcodec.studies.ladders import ladders
 DEFENSES = select(
     GAINS,
     [*BOARD, "ladder", "defense", "codecs", "samples", "bd_rate", "delta_bpp", "delta_psnr"]
-    + [f"{knowledge}{of}" for knowledge in ("oblivious", "adaptive") for of in ("", "_low", "_high", "_attacks")]
+    + [f"{knowledge}{end}" for knowledge in ("oblivious", "adaptive") for end in ("", "_low", "_high", "_attacks")]
     + ["encode_factor", "decode_factor", "verdict"],
 )
 CONTENDERS = select(DEFENDED, ["codec", "defense", "bpp", "psnr", "oblivious", "adaptive"])
@@ -69,7 +69,7 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
                 line[f"{knowledge}_attacks"] = gain.attacks
             line |= _factors(group["codec"].unique(), defense, times)
             lines.append(line | {"verdict": _verdict(gains["adaptive"].interval)})
-    return pd.DataFrame(lines, columns=list(DEFENSES)), [f"{what} ({', '.join(of)})" for what, of in notes.items()]
+    return pd.DataFrame(lines, columns=list(DEFENSES)), [f"{what} ({', '.join(who)})" for what, who in notes.items()]
 
 
 def contenders(rows: pd.DataFrame) -> pd.DataFrame:
@@ -79,8 +79,8 @@ def contenders(rows: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     rows = _known(rows)
-    met_by = rows.groupby([*BOARD, "codec"])["run"].transform("nunique")
-    rows = rows[met_by == met_by.groupby([rows[column] for column in BOARD]).transform("max")]
+    runs = rows.groupby([*BOARD, "codec"])["run"].transform("nunique")
+    rows = rows[runs == runs.groupby([rows[column] for column in BOARD]).transform("max")]
     for (data, threat, codec, defense), group in rows.groupby([*BOARD, "codec", "defense"]):
         line: dict[str, Any] = {"data": data, "threat": threat, "codec": codec, "defense": defense}
         clean = group.groupby("sample")[["bpp", "psnr"]].mean().mean()
@@ -108,7 +108,7 @@ class _Gain:
 def _known(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with what the attacker knew (``knowledge``): ``bare`` of a codec without defense, ``oblivious``,
     ``adaptive``; those of a transfer are left out. ``run`` is what makes two attacks different; ``robust`` is the PSNR
-    in dB that each leaves, of which the least is :func:`robustness.worst_case`'s.
+    in dB that each leaves, of which the least is :func:`~robustcodec.scores.robustness.worst_case`'s.
     """
     rows = checked(rows)
     rows = rows[[not str(access).startswith("transfer:") for access in rows["access"]]]
@@ -129,8 +129,8 @@ def _cost(group: pd.DataFrame, defense: str) -> tuple[dict[str, Any], list[str]]
     """Clean cost of a defense of one ladder, over the codecs and samples met with and without it; and why there is
     no BD-rate where one could be.
     """
-    of = ["codec", "sample"]
-    bare, defended = (group[group["defense"] == d].groupby(of)[["bpp", "psnr"]].mean() for d in ("none", defense))
+    point = ["codec", "sample"]
+    bare, defended = (group[group["defense"] == d].groupby(point)[["bpp", "psnr"]].mean() for d in ("none", defense))
     both = bare.join(defended, how="inner", lsuffix="_bare")
     samples = both.unstack("codec").dropna().index
     points = both[both.index.isin(samples, level="sample")].groupby("codec").mean()
@@ -149,7 +149,7 @@ def _gain(group: pd.DataFrame, defense: str, knowledge: str) -> _Gain:
     """How much more robust a ladder is with a defense, under the attacks that met it and the bare codec; the mean over
     the codecs that met most of them, for others may be there for the clean curve alone.
     """
-    found: dict[str, tuple[int, pd.Series[float]]] = {}
+    by_codec: dict[str, tuple[int, pd.Series[float]]] = {}
     for codec, one in group.groupby("codec"):
         bare = one[one["knowledge"] == "bare"]
         defended = one[(one["defense"] == defense) & (one["knowledge"] == knowledge)]
@@ -158,9 +158,9 @@ def _gain(group: pd.DataFrame, defense: str, knowledge: str) -> _Gain:
             known = [knowledge, "oblivious"]  # who knows the defense may also ignore it
             defended = one[(one["defense"] == defense) & one["knowledge"].isin(known)]
             worst = [_worst(side[side["run"].isin(common)]) for side in (defended, bare)]
-            found[str(codec)] = len(common), worst[0] - worst[1]
-    attacks = max((count for count, _ in found.values()), default=0)
-    gains = {codec: gain for codec, (count, gain) in found.items() if count == attacks}
+            by_codec[str(codec)] = len(common), worst[0] - worst[1]
+    attacks = max((count for count, _ in by_codec.values()), default=0)
+    gains = {codec: gain for codec, (count, gain) in by_codec.items() if count == attacks}
     return _Gain(interval(pd.DataFrame(gains).dropna().mean(axis=1)), len(gains), attacks)
 
 
@@ -177,8 +177,8 @@ def _factors(codecs: Iterable[str], defense: str, times: pd.DataFrame | None) ->
         raise StoreError(
             f"{TIMES} has no column {', '.join(sorted(missing))}; make it again with benchmarks/defense_times.py"
         )
-    found = times[times["codec"].isin(list(codecs)) & (times["defense"] == defense)]
-    return {factor: float(found[factor].mean()) for factor in FACTORS}
+    mine = times[times["codec"].isin(list(codecs)) & (times["defense"] == defense)]
+    return {factor: float(mine[factor].mean()) for factor in FACTORS}
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

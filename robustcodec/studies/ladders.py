@@ -28,12 +28,12 @@ def ladders(codecs: Iterable[str], named: Mapping[str, Iterable[str]] | None = N
 
     Raises :class:`UserError` for a codec that cannot be, for two ladders of one name, and for none at all.
     """
-    found: dict[str, Ladder] = {}
+    by_key: dict[str, Ladder] = {}
     for codec in dict.fromkeys(codecs):
         key, name = _key_and_name(codec)
-        old = found.get(key, Ladder(name, ()))
-        found[key] = Ladder(old.name, (*old.codecs, codec))
-    out = [*found.values(), *(Ladder(name, tuple(dict.fromkeys(members))) for name, members in (named or {}).items())]
+        old = by_key.get(key, Ladder(name, ()))
+        by_key[key] = Ladder(old.name, (*old.codecs, codec))
+    out = [*by_key.values(), *(Ladder(name, tuple(dict.fromkeys(members))) for name, members in (named or {}).items())]
     for codec in {codec for ladder in out for codec in ladder.codecs}:
         registry.codecs.resolve(codec)
     names = [ladder.name for ladder in out]

@@ -218,8 +218,8 @@ def study(
                 source = sample.load()
                 first = source if line.cell is None else _crafted(line.cell, sample, runner)
                 seed = sample_seed(sample, EVALUATION)  # that of the runner: the first generation is the grid's
-                of = [VERSION, identities[line.codec, line.defense], steps[text].identity(), seed]
-                path = folder / "points" / f"{digest([*of, checksum(source), checksum(first)])}.json"
+                facts = [VERSION, identities[line.codec, line.defense], steps[text].identity(), seed]
+                path = folder / "points" / f"{digest([*facts, checksum(source), checksum(first)])}.json"
                 known = read_point(path)
                 if not _covers(known, generations, names):
                     wanted = max(generations, len(known.get("generations", ())))
@@ -263,9 +263,9 @@ def _crafted(cell: Cell, sample: Sample, runner: Runner) -> Tensor:
 
 def _covers(known: dict[str, Any], generations: int, names: Iterable[str]) -> bool:
     """True if a stored chain holds so many generations, or all there are, with every score."""
-    found = known.get("generations", ())
-    long = len(found) >= generations or known.get("failure")
-    return bool(found and long and all(set(names) <= set(point) for point in found))
+    points = known.get("generations", ())
+    long = len(points) >= generations or known.get("failure")
+    return bool(points and long and all(set(names) <= set(point) for point in points))
 
 
 def _joined(known: dict[str, Any], chain: Sequence[Generation], input_psnr: float) -> dict[str, Any]:

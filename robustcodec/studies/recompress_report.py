@@ -6,7 +6,6 @@ give the same bytes.
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from robustcodec.reporting import pictures, text
 from robustcodec.reporting.text import escape
 from robustcodec.scores.columns import column
 from robustcodec.studies.compare import Failure
-from robustcodec.studies.compare_report import markdown_rows
+from robustcodec.studies.compare_report import markdown_rows, without_folders
 from robustcodec.studies.recompress import words
 
 LINE = ["between", "codec", "defense", "first"]
@@ -27,8 +26,9 @@ STROKES = ("-", "--", ":", "-.")  # clean comes first
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each line of :func:`recompression.study` and generation the means over samples: :data:`LINE`,
-    ``generation``, ``bpp`` and the scores. NaN where a sample has no value, such as one that could not be decoded.
+    """Of each line of :func:`~robustcodec.studies.recompress.study` and generation the means over samples:
+    :data:`LINE`, ``generation``, ``bpp`` and the scores. NaN where a sample has no value, such as one that could not be
+    decoded.
     """
     scores = list(rows.columns[rows.columns.get_loc("bpp") :])
     groups = rows.groupby([*LINE, "generation"], sort=False)
@@ -116,10 +116,8 @@ def plot(points: pd.DataFrame, metrics: Sequence[Metric], data: str, path: Path)
                 axis.grid(color="0.9")
                 axis.set_axisbelow(True)
                 axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            said = "" if between == "none" else f"between: {between}"
-            axes[0, across].set_title(
-                "\n".join([*textwrap.wrap(data, 50), *([said] if said else [])]), fontsize="medium"
-            )
+            step = [] if between == "none" else [f"between: {between}"]
+            axes[0, across].set_title("\n".join([*textwrap.wrap(data, 50), *step]), fontsize="medium")
             axes[-1, across].set_xlabel("generation")
         for axis, title in zip(axes[:, 0], drawn.values(), strict=True):
             axis.set_ylabel(title)
@@ -138,10 +136,10 @@ def write(
     """Write ``recompression.csv`` (a row per line, sample and generation), ``recompression.md`` (means) and, if there
     is anything to draw, ``recompression.png``.
 
-    ``rows``, ``failures``: of :func:`recompression.study`; ``data``: the data set, of whose path the last part is
-    named. Raises :class:`StoreError` if the folder cannot be written.
+    ``rows``, ``failures``: of :func:`~robustcodec.studies.recompress.study`; ``data``: the data set, of whose path the
+    last part is named. Raises :class:`StoreError` if the folder cannot be written.
     """
-    data = re.sub(r"[^:,=]*/(?=[^/,])", "", data)  # folder:/where/it/is/clips,crop=256 → folder:clips,crop=256
+    data = without_folders(data)
     table, summary = folder / "recompression.csv", folder / "recompression.md"
     write_whole(table, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     write_whole(summary, markdown(rows, failures, metrics, data).encode())

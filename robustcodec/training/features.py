@@ -52,9 +52,9 @@ class Published:
         file = path or self.cached
         if path and not file.is_file():
             raise WeightsError(f"no weights at {file}; expected {self.cached.name}, from {self.url}")
-        if file.is_file() and not (found := sha256(file)).startswith(self.digest):
+        if file.is_file() and not (actual := sha256(file)).startswith(self.digest):
             raise WeightsError(
-                f"{file} is damaged or another file: its sha256 starts with {found[:16]}, expected {self.digest}; "
+                f"{file} is damaged or another file: its sha256 starts with {actual[:16]}, expected {self.digest}; "
                 f"get it again from {self.url}"
             )
         try:

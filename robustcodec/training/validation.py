@@ -15,6 +15,7 @@ from robustcodec.errors import AttackError, UserError
 from robustcodec.interfaces import Attack, Codec, Draws, Objective, Precision, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, data, metrics, objectives, threats
+from robustcodec.scores.metrics import EVERY_RUN
 from robustcodec.scores.robustness import clean_scores, sample_scores
 from robustcodec.training.codec import distortion
 from robustcodec.training.finetune_recipe import FinetuneRecipe
@@ -53,14 +54,14 @@ class Validator:
         ``balance``. Raises :class:`StreamError` if the codec does not decode what it wrote.
         """
         r = self.recipe
-        named = {name: metrics.build(name) for name in ("psnr", "ms_ssim")}
+        named = {name: metrics.build(name) for name in EVERY_RUN}
         rows: list[dict[str, float]] = []
         for index, x in enumerate(self.clips):
             x_hat, bits = _through_bytes(codec, x)
             row = clean_scores(x, x_hat, bits, math.nan, named) | {"loss": self._loss(codec, x, x_hat, bits)}
             if index < r.attacked:
-                found = craft(codec, self.attack, self.objective, self.threat, x, (r.seed, index))
-                x_adv = self.threat.quantise(found, x)
+                x_adv = craft(codec, self.attack, self.objective, self.threat, x, (r.seed, index))
+                x_adv = self.threat.quantise(x_adv, x)
                 adv_hat, adv_bits = _through_bytes(codec, x_adv)
                 row = sample_scores(x, x_hat, x_adv, adv_hat, bits, adv_bits, math.nan, math.nan, named, clean=row)
                 row["adv_loss"] = self._loss(codec, x, adv_hat, adv_bits)
@@ -94,10 +95,10 @@ def craft(
     oracle = Oracle(codec, objective, x, attack.access, precision=precision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(own[0])  # for whoever draws from the global state
-        found = attack.run(oracle, x.clone(), threat, Draws(own))
-    if found.shape != x.shape:
-        raise AttackError(f"{attack} returned shape {tuple(found.shape)}; expected {tuple(x.shape)}")
-    return threat.project(found.detach(), x).to(x.dtype)
+        x_adv = attack.run(oracle, x.clone(), threat, Draws(own))
+    if x_adv.shape != x.shape:
+        raise AttackError(f"{attack} returned shape {tuple(x_adv.shape)}; expected {tuple(x.shape)}")
+    return threat.project(x_adv.detach(), x).to(x.dtype)
 
 
 def seeds(count: int, *entropy: int) -> list[int]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from robustcodec.boards.score import premium, standing
+from robustcodec.boards.tables import SHORT, main_columns
 from robustcodec.errors import BadData
 from robustcodec.scores.rate import bd_rate
 from robustcodec.scores.robustness import worst_rows
@@ -114,3 +115,10 @@ def test_a_metric_that_was_asked_for_is_on_the_board() -> None:
     expected = worst_rows(asked, ["sample"], "rate")["adv_lpips"].mean()
     assert list(stands) == [*plain, "lpips", "adv_lpips"] and len(worst) == 2
     assert stands["lpips"] == 0.5 and stands["adv_lpips"] == pytest.approx(expected)
+
+
+def test_a_page_has_the_main_columns_and_the_scores_that_were_asked_for() -> None:
+    frame = pd.DataFrame(
+        {name: [0.0] for name in ("data", "threat", *SHORT, "drop", "lpips_squeeze", "adv_lpips_squeeze")}
+    )
+    assert main_columns(frame) == ["data", "threat", *SHORT, "lpips_squeeze", "adv_lpips_squeeze"]

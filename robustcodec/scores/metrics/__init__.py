@@ -23,7 +23,6 @@ __all__ = [
 ]  # fmt: skip
 
 EVERY_RUN = ("psnr", "ms_ssim")  # whatever else is asked for
-# whatever else is asked for
 
 
 def of_every_run(names: Iterable[str] = (), device: str | torch.device = "cpu") -> list[Metric]:
