@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec.reporting.tables import BOARD, attack_table, leaderboard
+from robustcodec.reporting.tables import attack_table, leaderboard
 from robustcodec.reporting.text import to_markdown
 from robustcodec.running.store import Store
+from robustcodec.scores.robustness import BOARD
 from robustcodec.studies.defenses_report import HOLDS, TIMES, contenders
 from robustcodec.studies.defenses_report import table as table_of_defenses
 

@@ -15,10 +15,11 @@ import pandas as pd
 from robustcodec.page.images import data_uris
 from robustcodec.page.view import Detail, Shot, View
 from robustcodec.reporting.points import worst_of_samples
-from robustcodec.reporting.tables import CONTENDER, label_of, leaderboard
+from robustcodec.reporting.tables import label_of, leaderboard
 from robustcodec.running.grid import AXES, Cell
 from robustcodec.running.store import Result, Store
 from robustcodec.scores.columns import RANKED, contributed, worst
+from robustcodec.scores.robustness import CONTENDER
 
 ABOUT = (
     "Rates are real bytes, and reconstructions are decoded from those bytes alone. Budgets are as reached after the "

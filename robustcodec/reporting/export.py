@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from robustcodec.errors import MissingDependency, StoreError, UserError
+from robustcodec.errors import StoreError, UserError
 from robustcodec.files import write_whole
 from robustcodec.reporting import pictures, security
 from robustcodec.reporting.pictures import Look
-from robustcodec.reporting.tables import BOARD, CONTENDER, attack_table, checked, leaderboard
+from robustcodec.reporting.tables import attack_table, checked, leaderboard, parquet
 from robustcodec.reporting.text import shown, to_markdown
 from robustcodec.scores.columns import column, contributed
+from robustcodec.scores.robustness import BOARD, CONTENDER
 
 SUFFIXES = (".csv", ".parquet", ".tex", ".md", ".json")
 FORMATS = ("png", "pdf")
@@ -114,7 +114,7 @@ def write(frame: pd.DataFrame, path: Path, caption: str = "", label: str = "", b
     if suffix == ".csv":
         data = frame.to_csv(index=False, lineterminator="\n").encode()
     elif suffix == ".parquet":
-        data = _parquet(frame)
+        data = parquet(frame, "export to .csv instead")
     elif suffix == ".tex":
         data = latex(frame, caption, label, best).encode()
     elif suffix == ".md":
@@ -131,18 +131,6 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.reset_index()
     names = [", ".join(str(p) for p in (c if isinstance(c, tuple) else (c,)) if p != "") for c in frame.columns]
     return frame.set_axis(names, axis="columns")
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = BytesIO()
-    try:
-        frame.to_parquet(buffer, engine="pyarrow", index=False)
-    except ImportError as error:
-        raise MissingDependency(
-            f"Parquet needs pyarrow, which cannot be imported here ({error}): pip install 'pyarrow>=15,<26', or "
-            "export to .csv"
-        ) from error
-    return buffer.getvalue()
 
 
 def latex(frame: pd.DataFrame, caption: str = "", label: str = "", best: Better | None = None) -> str:

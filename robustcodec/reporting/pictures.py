@@ -29,9 +29,10 @@ from robustcodec.files import write_whole
 from robustcodec.reporting._drawing import GAIN, GAP, GREY, PANEL_WIDTH, font_of, wrap
 from robustcodec.reporting.points import arrows, drift, ends, labels, vi_matrix
 from robustcodec.reporting.side_by_side import side_by_side
-from robustcodec.reporting.tables import BOARD, checked
+from robustcodec.reporting.tables import checked
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Store
+from robustcodec.scores.robustness import BOARD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported where used: a panel does not need it, and it takes a second

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from robustcodec.reporting.tables import BOARD, CONTENDER, checked, label_of
-from robustcodec.scores.robustness import Worst, worst_rows
+from robustcodec.reporting.tables import checked, label_of
+from robustcodec.scores.robustness import BOARD, CONTENDER, Worst, worst_rows
 
 WORST = "worst attack on each sample"  # the name of that line among those of single attacks
 

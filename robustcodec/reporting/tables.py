@@ -27,10 +27,8 @@ from robustcodec.running.findings import Suspicion, masking
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import with_precision
 from robustcodec.scores.columns import RANKED, RESULTS, Columns, column, contributed, pairs, select, worst
-from robustcodec.scores.robustness import WORST_OF, WORST_TOO, interval, worst_case, worst_rows
+from robustcodec.scores.robustness import BOARD, CONTENDER, WORST_OF, WORST_TOO, interval, worst_case, worst_rows
 
-BOARD = ["data", "threat"]  # contenders are ranked against each other inside these
-CONTENDER = ["codec", "defense", "access"]
 RUN = ["attack", "objective", "precision", "seed"]  # what makes two attempts on the same contender different
 EMPTY = "No results yet: no cell of this run has finished. Start or resume it with `robustcodec run`."
 
@@ -223,16 +221,16 @@ def markdown(board: pd.DataFrame, attacks: pd.DataFrame, suspicions: Iterable[Su
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
-def _parquet(rows: pd.DataFrame) -> bytes:
+def parquet(frame: pd.DataFrame, otherwise: str) -> bytes:
+    """``frame`` as a Parquet file; raises :class:`MissingDependency`, which says what is there ``otherwise``."""
+    buffer = BytesIO()
     try:
-        import pyarrow  # noqa: F401
+        frame.to_parquet(buffer, engine="pyarrow", index=False)
     except ImportError as error:
         raise MissingDependency(
-            f"results.parquet needs pyarrow, which cannot be imported here ({error}); the tables are written. "
-            "pyarrow 26 and later need NumPy 2: pip install 'pyarrow>=15,<26'"
+            f"Parquet needs pyarrow, which cannot be imported here ({error}); {otherwise}. pyarrow 26 and later need "
+            "NumPy 2: pip install 'pyarrow>=15,<26'"
         ) from error
-    buffer = BytesIO()
-    rows.to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
 
 
@@ -252,7 +250,7 @@ def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
     }
     for name, text in texts.items():
         write_whole(folder / name, text.encode())
-    write_whole(folder / "results.parquet", _parquet(rows))
+    write_whole(folder / "results.parquet", parquet(rows, "the tables are written"))
     return [folder / name for name in (*texts, "results.parquet")]
 
 
@@ -262,9 +260,11 @@ def terminal_table(board: pd.DataFrame) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("codec + defense", overflow="fold")
-    for name in ("bpp", "PSNR", "robust", "95 %", "drop", "VI dB", "rate×"):
+    labels = {name: column(name).label for name in ("bpp", "psnr", "drop", "vi_db", "rate_ratio", "worst_attack")}
+    *numbers, worst = labels.values()
+    for name in (*numbers[:2], "robust", "95 %", *numbers[2:]):
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "robust" else None)
-    table.add_column("worst attack", overflow="fold", max_width=12)
+    table.add_column(worst, overflow="fold", max_width=12)
     for name in ("met", "n", "!"):
         table.add_column(name, justify="right", no_wrap=True)
     for (data, threat), group in board.groupby(BOARD):

@@ -42,15 +42,18 @@ class Codecs:
 
     def evaluated(self, cell: Resolved) -> Codec:
         """What the cell measures."""
-        return self.get(cell.cell.codec, cell.defense)
+        codec = self.get(cell.cell.codec, cell.defense)
+        cell.check_codecs()  # only now: they were read after the cell was identified
+        return codec
 
     def victim(self, cell: Resolved) -> Codec:
         """What the cell's attack is crafted on."""
         victim = cell.victim
         codec = self.get(victim.codec, cell.victim_defense)
-        if victim.guide is None:
-            return codec
-        return ready(Guided(codec, self.get(victim.guide, Part("defense", "none"))), self.device)
+        if victim.guide is not None:
+            codec = ready(Guided(codec, self.get(victim.guide, Part("defense", "none"))), self.device)
+        cell.check_codecs()
+        return codec
 
     def forget(self) -> None:
         """Build all codecs anew when they are next asked for."""

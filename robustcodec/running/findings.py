@@ -20,6 +20,7 @@ from robustcodec.oracle import Oracle
 from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part
 from robustcodec.running.store import with_precision
+from robustcodec.scores.robustness import BOARD, CONTENDER
 
 if TYPE_CHECKING:
     import pandas
@@ -190,7 +191,7 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
     return suspicions
 
 
-_CONTENDER = ["data", "threat", "codec", "defense", "access"]
+_CONTENDER = [*BOARD, *CONTENDER]
 
 
 def _more(value: float) -> float:

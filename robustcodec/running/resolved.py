@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from robustcodec.clips import fingerprint
+from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
 from robustcodec.registry import Registry, attacks, codecs, data, defenses, objectives, threats
 from robustcodec.running.access import DRAWS
@@ -122,7 +123,7 @@ class Resolved:
         """Every axis with its defaults filled in, weights and data by their checksums."""
         kind, _, codec = self.cell.access.partition(":")
         borrowed = kind in ("transfer", "bpda")
-        access = f"{kind}:{_canonical(Part('codec', codec).identity)}" if borrowed else self.cell.access
+        access = f"{kind}:{_canonical(self._codecs[codec])}" if borrowed else self.cell.access
         samples = [[sample.id, self._fingerprint(sample)] for sample in self.cell.samples()]
         named = {kind: part.identity for kind, part in self.parts.items()}
         return self._common | named | {"access": access, "samples": samples}
@@ -140,10 +141,23 @@ class Resolved:
 
     @cached_property
     def _victim_identity(self) -> list[dict[str, Any]]:
-        facts = [Part("codec", self.victim.codec).identity, self.victim_defense.identity]
+        facts = [self._codecs[self.victim.codec], self.victim_defense.identity]
         if self.victim.guide is not None:
-            facts.append(Part("codec", self.victim.guide).identity)
+            facts.append(self._codecs[self.victim.guide])
         return facts if self.victim.draws == DRAWS else [*facts, {"draws": self.victim.draws}]
+
+    @cached_property
+    def _codecs(self) -> dict[str, dict[str, Any]]:
+        """Identities of what the cell measures, crafts on and borrows gradients from, by name."""
+        others = {self.victim.codec, self.victim.guide} - {self.cell.codec, None}
+        named = {name: Part("codec", name).identity for name in others if name is not None}
+        return named | {self.cell.codec: self.parts["codec"].identity}
+
+    def check_codecs(self) -> None:
+        """Raises :class:`RobustCodecError` if weights are not what they were when the cell was identified."""
+        for name, identity in self._codecs.items():
+            if identity_of("codec", name) != identity:
+                raise RobustCodecError(f"the weights of {name} changed while the run went on; run it again")
 
     @property
     def _common(self) -> dict[str, Any]:

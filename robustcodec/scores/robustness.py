@@ -159,7 +159,9 @@ def interval(values: Iterable[float | None], level: float = 0.95, resamples: int
 
 
 WORST_TOO = ("vi_db", "rate_ratio", "break_db")  # scores whose worst case is their largest value
-WORST_OF = ["codec", "defense", "access", "threat", "data", "sample"]
+BOARD = ["data", "threat"]  # contenders are ranked against each other inside these
+CONTENDER = ["codec", "defense", "access"]
+WORST_OF = [*CONTENDER, "threat", "data", "sample"]
 
 
 def worst_case(rows: pd.DataFrame) -> pd.DataFrame:

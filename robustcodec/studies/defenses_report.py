@@ -20,11 +20,11 @@ import pandas as pd
 from robustcodec.errors import BadData, StoreError
 from robustcodec.files import write_whole
 from robustcodec.reporting.pictures import COLOURS, MARKERS, figure_of
-from robustcodec.reporting.tables import BOARD, RUN, checked
+from robustcodec.reporting.tables import RUN, checked
 from robustcodec.reporting.text import escape, to_markdown
 from robustcodec.scores import rate
 from robustcodec.scores.columns import DEFENDED, GAINS, select
-from robustcodec.scores.robustness import FAILED_PSNR, NAN, Interval, interval
+from robustcodec.scores.robustness import BOARD, FAILED_PSNR, NAN, Interval, interval
 from robustcodec.studies.ladders import ladders
 
 DEFENSES = select(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from toys import clips
 
 from robustcodec.errors import RobustCodecError
+from robustcodec.files import dump_toml
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import defenses
 from robustcodec.running.codecs import KEPT, Codecs
+from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part
+from robustcodec.running.runner import Runner
+from robustcodec.running.store import Store
+from robustcodec.weights import find, read_card
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 NONE = Part("defense", "none")
@@ -80,3 +86,24 @@ def test_the_last_few_codecs_are_kept() -> None:
     assert kept.get("jpeg:quality=10", NONE) is first
     kept.get("jpeg:quality=90", NONE)
     assert kept.get("jpeg:quality=10", NONE) is not first
+
+
+def test_weights_that_change_while_a_run_goes_on_fail_the_cell(tmp_path: Path) -> None:
+    """Its id says other weights than its numbers would be of."""
+    family, path = CODEC.partition(".")[0], tmp_path / "mine.safetensors"
+
+    def put(tag: str) -> None:
+        source = find(family, tag)
+        path.write_bytes(source.read_bytes())
+        path.with_suffix(".toml").write_text(dump_toml(read_card(source)))
+
+    put("tiny-q1")
+    cell = Cell(f"{family}:weights={path}", "noise", data="photos:size=32", limit=1)
+    same = Cell(CODEC, "noise", data="photos:size=32", limit=1, access=f"transfer:{family}:weights={path}")
+    _ = cell.id, same.id
+    put("tiny-q2")
+    errors = Runner(Store(tmp_path / "run")).run([cell, same]).errors
+    assert len(errors) == 2 and all("changed while the run went on" in error for error in errors.values())
+    assert not list((tmp_path / "run").glob("crafted/*/*"))
+    again = [Cell(c.codec, "noise", data=c.data, limit=1, access=c.access) for c in (cell, same)]
+    assert not Runner(Store(tmp_path / "run")).run(again).errors
