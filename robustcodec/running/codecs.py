@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from robustcodec.coding import ready
-from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs
 from robustcodec.running.guided import Guided
@@ -19,25 +17,24 @@ KEPT = 4  # bare codecs, each with what was wrapped around it
 
 
 class Codecs:
-    """Codecs by name, frozen and in eval mode; what is wrapped around one shares it."""
+    """Codecs by name, frozen and in eval mode. What is wrapped around one shares it, but for a defense that changes the
+    codec that it wraps: nobody else meets that one.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._by_name: dict[str, dict[str, Codec]] = {}
 
     def get(self, codec: str, defense: Part) -> Codec:
-        """``codec`` behind ``defense``; raises :class:`UserError` as the registries do, and :class:`RobustCodecError`
-        for a defense that changes the codec that it wraps.
-        """
-        around = self._by_name.get(codec)
-        if around is None:
-            around = {"none": ready(codecs.build(codec), self.device)}
-            while len(self._by_name) >= KEPT:
-                self._by_name.pop(next(iter(self._by_name)))
-            self._by_name[codec] = around
+        """``codec`` behind ``defense``; raises :class:`UserError` as the registries do."""
+        around = self._around(codec)
         if defense.text not in around:
-            with self._shared(codec, defense):
-                around[defense.text] = ready(defense.built.wrap(around["none"]), self.device)
+            bare = around["none"]
+            before = _contents(bare)
+            wrapped = ready(defense.built.wrap(bare), self.device)
+            if not _same(before, _contents(bare)):  # it is this defense's own from now on
+                around = self._by_name[codec] = {}
+            around[defense.text] = wrapped
         return around[defense.text]
 
     def evaluated(self, cell: Resolved) -> Codec:
@@ -59,32 +56,31 @@ class Codecs:
         """Build all codecs anew when they are next asked for."""
         self._by_name.clear()
 
-    @contextmanager
-    def _shared(self, codec: str, defense: Part) -> Iterator[None]:
-        """Inside, the bare codec must stay as it is: numbers of others that share it would be wrong, and look right."""
-        bare = self._by_name[codec]["none"]
-        before, weights = _attached(bare), {name: tensor.clone() for name, tensor in bare.state_dict().items()}
-        yield
-        after = bare.state_dict()
-        same = after.keys() == weights.keys() and all(torch.equal(after[name], weights[name]) for name in weights)
-        if not same or _attached(bare) != before:
-            del self._by_name[codec]
-            raise RobustCodecError(
-                f"{defense.text} changed the codec that it wraps (its weights, hooks, methods or card), which others "
-                "share; a defense gives another codec around it (robustcodec.defenses.wrapping)"
-            )
+    def _around(self, codec: str) -> dict[str, Codec]:
+        """By defense, what is kept around ``codec``; the bare one among it, built if it is not there."""
+        around = self._by_name.setdefault(codec, {})
+        if "none" not in around:
+            around["none"] = ready(codecs.build(codec), self.device)
+        while len(self._by_name) > KEPT:
+            self._by_name.pop(next(iter(self._by_name)))
+        return around
 
 
-def _attached(codec: Codec) -> list[Any]:
-    """What can be hung onto a codec from outside: its card, and hooks and methods of each of its modules."""
-    return [
-        codec.card,
-        *(
-            (
-                len(module._forward_hooks),
-                len(module._forward_pre_hooks),
-                {name: value for name, value in vars(module).items() if callable(getattr(type(module), name, None))},
-            )
-            for module in codec.modules()
-        ),
+def _contents(codec: Codec) -> tuple[list[Any], dict[str, Tensor]]:
+    """What would make another codec of it: its card, hooks and methods hung onto its modules, and its weights."""
+    attached = [
+        (
+            len(module._forward_hooks),
+            len(module._forward_pre_hooks),
+            {name: value for name, value in vars(module).items() if callable(getattr(type(module), name, None))},
+        )
+        for module in codec.modules()
     ]
+    return [codec.card, *attached], {name: tensor.clone() for name, tensor in codec.state_dict().items()}
+
+
+def _same(one: tuple[list[Any], dict[str, Tensor]], other: tuple[list[Any], dict[str, Tensor]]) -> bool:
+    (attached, weights), (attached_too, weights_too) = one, other
+    if attached != attached_too or weights.keys() != weights_too.keys():
+        return False
+    return all(torch.equal(weights[name], weights_too[name]) for name in weights)

@@ -190,7 +190,7 @@ def test_a_codec_that_breaks_its_promises_is_refused(made: Path, monkeypatch: py
     from robustcodec.studies.check import Check
 
     bad = Check("forward = decoded bytes", False, "0.5", "≤ 0.0001")
-    monkeypatch.setattr("robustcodec.studies.check.check", lambda codec, rebuild: [bad])
+    monkeypatch.setattr("robustcodec.boards.submission.check", lambda codec, rebuild: [bad])
     refused = submission.entry(
         Store(made / "run"), Board.read(made / "boards" / "small"), LEARNED, "none", "A", "2026-01-02"
     )

@@ -28,7 +28,7 @@ NAMES = {
     "objectives": "brightness",
     "metrics": "max_error",
     "threats": "levels",
-    "data": "ramps",
+    "data": "slopes",
 }
 SHOWN = "(?:<!-- (?:file \\S+|codec|attack|defense) -->\n```python\n)(.*?)```"
 FOLDERS = {kind: kind for kind in NAMES} | {"codecs": "zoo", "metrics": "scores/metrics"}
@@ -101,7 +101,7 @@ def test_every_kind_of_plugin_is_shown() -> None:
 @pytest.mark.parametrize("place", [package, checkout])
 def test_one_file_is_all_that_a_plugin_needs(place: Callable[[Path], Path], tmp_path: Path) -> None:
     words = "--codec block-means --defense drop-bits --access adaptive --attack smooth-pgd:steps=2"
-    words += " --objective brightness --data ramps:size=16 --threat levels:3 --metric max_error"
+    words += " --objective brightness --data slopes:size=16 --threat levels:3 --metric max_error"
     listed, results = used(place(tmp_path), tmp_path, *words.split())
     assert all(NAMES[kind] in listed[kind] for kind in NAMES)
     assert sorted(results["sample"]) == ["across", "down"]
