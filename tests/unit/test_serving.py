@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -261,7 +262,10 @@ def started(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
     """A command in a process of its own, which is gone at the end."""
     command = [sys.executable, "-u", "-m", "robustcodec", *map(str, words)]
     wide = os.environ | {"COLUMNS": "200"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=wide) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts what is in its background deaf to it
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=wide, preexec_fn=heard
+    ) as process:
         try:
             yield process
         finally:
