@@ -42,7 +42,7 @@ class Classifier(nn.Module):
         threat: Threat,
         near: Tensor,
         access: Literal["white", "black"] = "white",
-        surrogate: Crafting = "none",
+        surrogate: Crafting = "annealed",
         scale: float = 1.0,
         classes: int = 2,
     ) -> None:

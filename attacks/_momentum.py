@@ -27,7 +27,7 @@ class Momentum(Attack):
     momentum: float = 0.3
     start: float = 0.5
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
     constants: Literal["threat", "published"] = "threat"
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ class APGD(Attack):
     steps: int = 100
     restarts: int = 1
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.restarts, self.judge) < 1:

@@ -6,8 +6,11 @@ A subclass of :class:`Ascent` changes where the climb starts or which gradient i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +46,15 @@ class Best:
         return damage
 
 
+Decay = Literal["cosine", "constant"]
+LAST_STEP = 0.02  # share of the first step that a cosine ends with
+
+
+def share(decay: Decay, progress: float) -> float:
+    """What is left of the first step when ``progress``, in [0, 1], of the steps are done."""
+    return 1.0 if decay == "constant" else LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * progress)) / 2
+
+
 def due(step: int, steps: int, every: int) -> bool:
     """True after every ``every``-th of ``steps`` steps, counted from 0, and after the last: when to judge."""
     return (step + 1) % every == 0 or step == steps - 1
@@ -70,23 +82,25 @@ def ascend(
     momentum: float,
     judge: int,
     gradient: Callable[[Tensor], Tensor],
+    decay: Decay = "constant",
     look_ahead: bool = False,
 ) -> Best:
-    """The best judged of ``steps`` projected steepest steps of ``step_size`` radii from ``start``.
+    """The best judged of ``steps`` projected steepest steps from ``start``, the first of ``step_size`` radii.
 
-    ``gradient``: of the damage at an input, both ``(N, T, 3, H, W)``. ``momentum``: decay of the sum of past
-    gradients, each of mean absolute value 1; without it a step follows the gradient alone. ``look_ahead``: gradients
-    are taken where that sum alone would lead (Nesterov), inside or not.
+    ``decay``: of the steps that follow. ``gradient``: of the damage at an input, both ``(N, T, 3, H, W)``.
+    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1; without it a step follows the
+    gradient alone. ``look_ahead``: gradients are taken where that sum alone would lead (Nesterov), inside or not.
     """
     best, x_adv, total = Best(x), start, torch.zeros_like(x)
     for step in range(steps):
-        where = x_adv
+        oracle.progress = step / steps
+        size, where = step_size * share(decay, oracle.progress), x_adv
         if look_ahead:  # for L∞ the published x + α·μ·g: the mean step is α
             length = per_sample(threat.steepest(total, x).abs().flatten(1).mean(1))
-            where = x_adv + step_size * momentum * length * total
+            where = x_adv + size * momentum * length * total
         grad = gradient(where)
         total = momentum * total + normalised(threat.confine(grad, x)) if momentum else grad
-        x_adv = threat.project(x_adv + step_size * threat.steepest(total, x), x)
+        x_adv = threat.project(x_adv + size * threat.steepest(total, x), x)
         if due(step, steps, judge):
             best.judge(x_adv, x, oracle, threat)
     return best
@@ -105,18 +119,23 @@ def best_of(oracle: Oracle, runs: list[Best]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent(Attack):
-    """``steps`` steps of ``step_size`` radii from a random start; the best of those judged is returned.
+    """``steps`` steps from a random start, the first of ``step_size`` radii; the best of those judged is returned.
 
-    Every ``judge``-th iterate and the last are judged by what the codec really does with their 8-bit version.
-    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1. ``surrogate``: how the gradient
-    passes the rounding of latents. These fields follow those of a subclass, and are given by name.
+    ``decay``: steps shrink along a cosine to 2 % of the first, or are ``constant``. Every ``judge``-th iterate and the
+    last are judged by what the codec really does with their 8-bit version. ``momentum``: decay of the sum of past
+    gradients, each of mean absolute value 1. ``surrogate``: how the gradient passes the rounding of latents; the
+    default sharpens it in stages. These fields follow those of a subclass, and are given by name.
     """
 
+    neutral = MappingProxyType({"decay": "constant"})
+    superseded = MappingProxyType({**Attack.superseded, "step_size": 0.3, "decay": "constant"})
+
     steps: int = 20
-    step_size: float = 0.3
+    step_size: float = 1.0
+    decay: Decay = "cosine"
     momentum: float = 0.0
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1:
@@ -148,6 +167,7 @@ class Ascent(Attack):
             momentum=self.momentum,
             judge=self.judge,
             gradient=lambda x_adv: self.gradient(oracle, x_adv, x, threat, rng),
+            decay=self.decay,
         )
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:

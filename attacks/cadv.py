@@ -42,7 +42,7 @@ class CAdv(Attack):
     lr: float = 0.5
     cell: int = 4
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.cell, self.judge) < 1 or not self.lr > 0:
@@ -67,6 +67,7 @@ class CAdv(Attack):
         scale = 1 / length(1e-2 * grid).clamp(min=1e-6) * 1e-2  # what is small enough changes colours linearly
         grid, adam = START * scale * grid, Adam(grid, SOFT)
         for step in range(self.steps):
+            oracle.progress = step / self.steps
             leaf = grid.detach().requires_grad_(True)
             with torch.enable_grad():
                 coloured = _recolour(x, lab, leaf)

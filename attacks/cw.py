@@ -47,7 +47,7 @@ class CW(Attack):
     binary_search: int = 5
     start: float = 0.5
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.binary_search, self.judge) < 1:
@@ -71,6 +71,7 @@ class CW(Attack):
             n = (here - x) / unit
             adam = torch.optim.Adam([n], lr=self.lr, eps=DAMPING)
             for step in range(self.steps):
+                oracle.progress = step / self.steps
                 _, grad = oracle.gradient(here, self.surrogate)
                 grad = unit * threat.confine(grad, x)
                 c = _balance(grad) if c is None else c

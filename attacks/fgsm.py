@@ -22,7 +22,7 @@ class FGSM(Attack):
     """
 
     start: float = 0.5
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1:

@@ -103,7 +103,7 @@ class Foolbox(Foreign):
     aliases: ClassVar[dict[str, str]] = ALIASES
     name: str
     options: str = ""
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
     scale: float = 1.0
     start: float = 0.5
 

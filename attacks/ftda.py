@@ -75,7 +75,7 @@ class FTDA(Attack):
     lr_distance: float = 0.8
     constants: Literal["threat", Published] = "threat"
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1 or not (self.lr > 0 and self.lr_distance > 0):
@@ -102,6 +102,7 @@ class FTDA(Attack):
         eps = SOFT if bound else published_eps(x)
         attack, retreat = Adam(p, eps), Adam(p, eps)
         for step in range(steps):
+            oracle.progress = step / steps
             outside, slope = _distance(p, tau, linf)
             grad = torch.zeros_like(p)
             if not outside.all():

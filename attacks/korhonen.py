@@ -47,7 +47,7 @@ class Korhonen(Attack):
     lr: float = 1.0
     constants: Literal["threat", "published-0", "published-1"] = "threat"
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1 or not self.lr > 0:
@@ -64,6 +64,7 @@ class Korhonen(Attack):
         lr = rate * mask * unit(threat, x) if bound else x.new_tensor(rate)
         x_adv = x + threat.confine(mask * (near(x, threat, rng, START) - x), x)
         for step in range(steps):
+            oracle.progress = step / steps
             _, grad = oracle.gradient(x_adv, self.surrogate)
             grad = threat.confine(grad, x)
             x_adv = x_adv + lr * adam.step(-levelled(grad) if bound else -mask * grad)

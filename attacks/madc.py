@@ -77,7 +77,7 @@ class MADC(Attack):
         "threat", "published-0", "published-1", "published-2", "published-3", "published-linf-0", "published-linf-1"
     ] = "threat"
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1 or not self.lr > 0:
@@ -95,6 +95,7 @@ class MADC(Attack):
         linf = preset.linf if preset else threat.norm == "linf"
         x_adv = self._start(x, threat, rng, preset)
         for step in range(steps):
+            oracle.progress = step / steps
             _, grad = oracle.gradient(x_adv, self.surrogate)
             grad = threat.confine(grad, x)
             alive = grad.flatten(1).ne(0).any(1)

@@ -18,13 +18,15 @@ from robustcodec.registry import attacks
 @attacks.register("pgd")
 @dataclass(frozen=True)
 class PGD(Ascent):
-    """``steps`` steps of ``step_size`` radii from each of ``restarts`` starts; the best of those judged is returned.
+    """``steps`` steps from each of ``restarts`` starts, the first of ``step_size`` radii; the best of those judged is
+    returned.
 
-    Every ``judge``-th iterate and the last are judged by what the codec really does with their 8-bit version; with
-    ``judge=1`` a longer run begins with the shorter one and does at least as much damage. More restarts never do less.
-    ``surrogate``: how the gradient passes the rounding of latents. ``momentum``: decay of the sum of past
-    gradients, each of mean absolute value 1. ``random_start=False`` starts at the clean clip, where
-    ``distortion`` has next to no gradient.
+    ``decay``: steps shrink along a cosine to 2 % of the first, or are ``constant``. ``surrogate``: how the gradient
+    passes the rounding of latents; ``annealed`` sharpens it in stages (:mod:`robustcodec.rounding`). Every ``judge``-th
+    iterate and the last are judged by what the codec really does with their 8-bit version. More restarts never do less;
+    with ``judge=1``, ``decay=constant`` and another surrogate a longer run begins with the shorter one.
+    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1. ``random_start=False`` starts at
+    the clean clip, where ``distortion`` has next to no gradient. The published attack has ``decay=constant``.
     """
 
     steps: int = 20  # once more, so that it is the first: ``pgd:50``

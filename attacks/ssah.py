@@ -68,7 +68,7 @@ class SSAH(Attack):
     weight: float = 0.5
     constants: Literal["threat", Published] = "threat"
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1 or not (self.lr > 0 and self.weight >= 0):
@@ -85,6 +85,7 @@ class SSAH(Attack):
         preset = _Preset(self.lr, self.weight, self.steps) if self.constants == "threat" else PRESETS[self.constants]
         x_adv = near(x, threat, rng, START) if bound else (x + offset(x, threat)).clamp(0, 1)
         for step in range(preset.steps):
+            oracle.progress = step / preset.steps
             _, grad = oracle.gradient(x_adv, self.surrogate)
             grad = threat.confine(grad, x)
             low = threat.confine(low_band(x_adv - x), x) / scale

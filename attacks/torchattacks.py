@@ -66,7 +66,7 @@ class Torchattacks(Foreign):
     catalogue: ClassVar[dict[str, LibraryAttack]] = CATALOGUE
     name: str
     options: str = ""
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
     scale: float = 1.0
     start: float = 0.5
 

@@ -47,7 +47,7 @@ class Universal(Attack):
     step_size: float = 0.1
     momentum: float = 0.9
     seed: int = 0
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.size, self.period, self.clips) < 1:
@@ -100,6 +100,7 @@ class Universal(Attack):
                     leaf = tile.clone().requires_grad_()
                     repeated = _repeat(leaf, phase, x.shape)
                 direction = threat.steepest(repeated.detach(), x)
+                oracles[which].progress = step / self.steps
                 _, grad = oracles[which].gradient(threat.project(x + direction, x), self.surrogate)
                 (slope,) = torch.autograd.grad(repeated, leaf, threat.confine(grad, x))
                 uphill = self.momentum * uphill + _unit(slope)

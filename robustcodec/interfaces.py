@@ -57,10 +57,12 @@ class Plugin:
     """What attacks, objectives, threats and defenses have in common: their parameters are their identity.
 
     ``neutral``: parameters that are younger than published results, with the value at which they change nothing. At
-    that value an identity leaves them out, so that results keep their names.
+    that value an identity leaves them out, so that results keep their names. ``superseded``: parameters whose default
+    has changed, with the default that the first published suites mean where they leave them out.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    superseded: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def made_on(self) -> list[Sample]:
         """Clips that this plugin is made on; their checksums are part of its identity, in the place of a ``path``."""
@@ -289,6 +291,7 @@ class Attack(Plugin, ABC):
     """
 
     access: ClassVar[Literal["white", "black"]] = "white"
+    superseded = MappingProxyType({"surrogate": "none"})
     effort: ClassVar[tuple[str, ...]] = ("steps", "restarts", "queries")
     baseline: ClassVar[bool] = False
 

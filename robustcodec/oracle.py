@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustcodec.interfaces import Codec, Objective, Output, Precision
-from robustcodec.rounding import Surrogate, rounding
+from robustcodec.rounding import MIDWAY, Surrogate, rounding
 
 Made = TypeVar("Made")
 
@@ -31,7 +31,11 @@ class Oracle:
     ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
     ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
     ``precision``: of the victim's arithmetic where a gradient is asked for; damage alone is always float32.
+
+    ``progress``: how much of an attack is done, in [0, 1], set by its loop; annealed roundings sharpen with it.
     """
+
+    progress: float = MIDWAY
 
     def __init__(
         self,
@@ -87,17 +91,18 @@ class Oracle:
         """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
         return sum((self._ask(x_adv) for _ in range(self._draws - 1)), self._ask(x_adv)) / self._draws
 
-    def gradient(self, x_adv: Tensor, surrogate: Surrogate = "none") -> tuple[Tensor, Tensor]:
+    def gradient(self, x_adv: Tensor, surrogate: Surrogate = "annealed") -> tuple[Tensor, Tensor]:
         """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
 
-        ``surrogate``: how latents are rounded for this query. The default skips the rounding: a perturbation too
-        small to flip a latent still has a gradient that points the right way (measured in ARCHITECTURE.md).
+        ``surrogate``: how latents are rounded for this query. The default follows :attr:`progress`, from no rounding,
+        where a perturbation too small to flip a latent has a gradient, to nearly what the codec does (measured in
+        ARCHITECTURE.md).
         """
         leaf = x_adv.detach().requires_grad_(True)
         damage, grad = torch.zeros(len(leaf), device=leaf.device), torch.zeros_like(leaf)
         for _ in range(self._draws):
             with torch.enable_grad():
-                with rounding(surrogate), self._arithmetic():
+                with rounding(surrogate, self.progress), self._arithmetic():
                     one = self._ask(leaf)
                 (slope,) = torch.autograd.grad(one.sum(), leaf)
             damage += one.detach() / self._draws

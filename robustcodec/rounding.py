@@ -9,6 +9,7 @@ straight-through    round(y)                 1
 noise               y + U(-1/2, 1/2)         1
 none                y                        1
 soft                soft round               its own
+annealed            soft round, by stages    its own
 frozen              y + (round(y0) - y0)     1, residual kept from the first call
 ==================  =======================  ==========================
 
@@ -16,6 +17,9 @@ frozen              y + (round(y0) - y0)     1, residual kept from the first cal
 differences can check it. (Theis et al., 2017, https://arxiv.org/abs/1703.00395; Ballé et al., 2017,
 https://arxiv.org/abs/1611.01704.) ``soft`` is the soft round of Agustsson & Theis, 2020
 (https://arxiv.org/abs/2006.09952), between the identity and rounding: the value moves with a small perturbation.
+``annealed`` follows the progress of an attack: first no rounding, then a soft round that sharpens stage by stage, for
+codebooks a sharper assignment (soft-to-hard annealing, Agustsson et al., 2017, https://arxiv.org/abs/1704.00648).
+Without rounding an attack finds the direction; the later stages push latents over boundaries, where the damage is.
 """
 
 from __future__ import annotations
@@ -30,14 +34,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Surrogate = Literal["straight-through", "noise", "none", "soft", "frozen"]
-Crafting = Literal["none", "noise", "straight-through", "soft"]  # those an attack may choose
+Surrogate = Literal["straight-through", "noise", "none", "soft", "annealed", "frozen"]
+Crafting = Literal["annealed", "none", "noise", "straight-through", "soft"]  # those an attack may choose
 SHARPNESS = 4.0  # alpha of the soft round: about half way between identity and rounding
+STAGES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # sharpness of ``annealed``, each for an equal share of an attack
+MIDWAY = 0.5  # progress of who does not know it
 
 
 @dataclass
 class _State:
     surrogate: Surrogate
+    sharpness: float = 0.0  # of ``soft`` and ``annealed``
     residuals: list[Tensor] = field(default_factory=list)
     calls: int = 0
 
@@ -59,14 +66,22 @@ _state: ContextVar[_State | None] = ContextVar("rounding", default=None)
 
 
 @contextmanager
-def rounding(surrogate: Surrogate) -> Iterator[_State]:
-    """Choose the surrogate for all latents rounded inside the block."""
-    state = _State(surrogate)
+def rounding(surrogate: Surrogate, progress: float = MIDWAY) -> Iterator[_State]:
+    """Choose the surrogate for all latents rounded inside the block.
+
+    ``progress``: how much of an attack is done, in [0, 1]; it chooses the stage of ``annealed``.
+    """
+    state = _State(surrogate, stage(progress) if surrogate == "annealed" else SHARPNESS)
     token = _state.set(state)
     try:
         yield state
     finally:
         _state.reset(token)
+
+
+def stage(progress: float) -> float:
+    """The sharpness of ``annealed`` when so much of an attack is done, of which 0 is the beginning and 1 the end."""
+    return STAGES[min(int(progress * len(STAGES)), len(STAGES) - 1)]
 
 
 def is_frozen() -> bool:
@@ -89,15 +104,17 @@ def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
         return y
     if state.surrogate == "noise":
         return y + torch.empty_like(y).uniform_(-0.5, 0.5)
-    if state.surrogate == "soft":
-        rounded = soft_round(centred)
+    if state.surrogate in ("soft", "annealed"):
+        rounded = soft_round(centred, state.sharpness)
     else:
         rounded = centred + state.residual(centred, centred.round())
     return rounded if mean is None else rounded + mean
 
 
 def soft_round(y: Tensor, sharpness: float = SHARPNESS) -> Tensor:
-    """``floor(y) + 1/2 + tanh(a r) / (2 tanh(a/2))`` with ``r = y - floor(y) - 1/2`` and ``a = sharpness``."""
+    """``floor(y) + 1/2 + tanh(a r) / (2 tanh(a/2))`` with ``r = y - floor(y) - 1/2``, ``a = sharpness``; ``y`` at 0."""
+    if sharpness == 0:
+        return y
     middle = y.floor().detach() + 0.5
     return middle + torch.tanh(sharpness * (y - middle)) / (2 * math.tanh(sharpness / 2))
 
@@ -106,10 +123,14 @@ def choose_level(soft: Tensor) -> Tensor:
     """The most probable level of soft assignments ``(…, levels)`` as one-hot, gradient by the chosen surrogate.
 
     For a codebook ``none`` and ``soft`` are the soft assignment itself and ``noise`` draws a level from it.
+    ``annealed`` multiplies its logits by the sharpness, where that is above 1: between two centres one apart, whose
+    logits are negative squared distances, that is the soft round of the same sharpness, but for its scale.
     """
     state = _state.get() or _State("straight-through")
-    if state.surrogate in ("none", "soft"):
+    if state.surrogate in ("none", "soft") or (state.surrogate == "annealed" and state.sharpness <= 1):
         return soft
+    if state.surrogate == "annealed":
+        return torch.softmax(state.sharpness * soft.clamp(min=torch.finfo(soft.dtype).tiny).log(), -1)
     if state.surrogate == "noise":
         level = torch.multinomial(soft.detach().flatten(0, -2), 1).view(soft.shape[:-1])
     else:

@@ -87,7 +87,7 @@ def gradient_health(oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> li
     """
     here = threat.random_start(x, rng)
     there = here + NEIGHBOUR * (2 * rng.uniform(x.shape).to(x.device) - 1)
-    one, other = (threat.confine(oracle.gradient(at)[1], x).flatten(1).double() for at in (here, there))
+    one, other = (threat.confine(oracle.gradient(at, "none")[1], x).flatten(1).double() for at in (here, there))
     alive = one.ne(0).any(1) & other.ne(0).any(1)
     cosine = torch.nn.functional.cosine_similarity(one, other, dim=1)
     turns = (alive & (cosine < SHATTERED)).tolist()

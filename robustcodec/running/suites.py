@@ -1,7 +1,8 @@
 """Suites: named, versioned lists of attacks without a parameter, whose worst case per sample is *the* number.
 
 As AutoAttack's are for classifiers (Croce & Hein, 2020, https://arxiv.org/abs/2003.01690). A suite is a TOML file in
-``attacks/suites`` (or anywhere, given by path) called ``NAME.vVERSION.toml``; a published version never changes.
+``attacks/suites`` (or anywhere, given by path) called ``NAME.vVERSION.toml``; a published version never changes. What
+its members leave out is what it was when it was published: version 1 of those that ship means the defaults of then.
 """
 
 from __future__ import annotations
@@ -9,22 +10,32 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
+from robustcodec import registry
 from robustcodec.errors import GridError, UnknownName
+from robustcodec.interfaces import Attack
+from robustcodec.spec import Spec
 
 
 @dataclass(frozen=True)
 class Suite:
-    """``members``: (attack, objective), as they are written in a grid."""
+    """``written``: (attack, objective), as in its file; ``former``: with the defaults of the first release."""
 
     name: str
     version: int
     about: str
-    members: tuple[tuple[str, str], ...]
+    written: tuple[tuple[str, str], ...]
+    former: bool = False
+
+    @cached_property
+    def members(self) -> tuple[tuple[str, str], ...]:
+        """(attack, objective), as a grid would have to name them today."""
+        return tuple((_explicit(attack) if self.former else attack, objective) for attack, objective in self.written)
 
     def __str__(self) -> str:
         return f"{self.name}.v{self.version}"
@@ -35,7 +46,8 @@ def bundled() -> tuple[Suite, ...]:
     """All that ship, by name and version."""
     folder = files("robustcodec.attacks") / "suites"
     suites = [_parse(f.name, f.read_text(encoding="utf-8")) for f in folder.iterdir() if f.name.endswith(".toml")]
-    return tuple(sorted(suites, key=lambda s: (s.name, s.version)))
+    published = [replace(suite, former=suite.version == 1) for suite in suites]
+    return tuple(sorted(published, key=lambda s: (s.name, s.version)))
 
 
 def find(text: str) -> Suite:
@@ -61,6 +73,15 @@ def complete(attempts: Iterable[tuple[str, str]]) -> list[str]:
     """The bundled suites of which every (attack, objective) is among ``attempts``."""
     pairs = set(attempts)
     return [str(suite) for suite in bundled() if pairs.issuperset(suite.members)]
+
+
+def _explicit(attack: str) -> str:
+    """``attack`` with the former defaults of what it leaves out: :attr:`robustcodec.interfaces.Plugin.superseded`."""
+    spec = Spec.parse(attack)
+    former = cast("type[Attack]", registry.attacks.get(spec.name)).superseded
+    known, given = registry.attacks.resolve(spec), dict(spec.params)
+    added = [(name, str(value)) for name, value in former.items() if name in known and name not in given]
+    return str(replace(spec, params=(*spec.params, *added)))
 
 
 def _parse(file: str, text: str) -> Suite:
