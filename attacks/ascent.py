@@ -55,6 +55,16 @@ def share(decay: Decay, progress: float) -> float:
     return 1.0 if decay == "constant" else LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * progress)) / 2
 
 
+ARRIVAL = 0.9  # share of the steps after which a widened set has shrunk to the threat
+
+
+def widened(threat: Threat, x_adv: Tensor, x: Tensor, factor: float) -> Tensor:
+    """``x_adv`` projected onto the threat with every perturbation ``factor`` times as large, inside the box."""
+    if factor == 1:
+        return threat.project(x_adv, x)
+    return (x + factor * (threat.project(x + (x_adv - x) / factor, x) - x)).clamp(0, 1)
+
+
 def due(step: int, steps: int, every: int) -> bool:
     """True after every ``every``-th of ``steps`` steps, counted from 0, and after the last: when to judge."""
     return (step + 1) % every == 0 or step == steps - 1
@@ -83,24 +93,27 @@ def ascend(
     judge: int,
     gradient: Callable[[Tensor], Tensor],
     decay: Decay = "constant",
+    widening: float = 1.0,
     look_ahead: bool = False,
 ) -> Best:
     """The best judged of ``steps`` projected steepest steps from ``start``, the first of ``step_size`` radii.
 
-    ``decay``: of the steps that follow. ``gradient``: of the damage at an input, both ``(N, T, 3, H, W)``.
+    ``decay``: of the steps that follow. ``widening``: the climb begins in a set so many times as wide as the threat.
+    ``gradient``: of the damage at an input, both ``(N, T, 3, H, W)``.
     ``momentum``: decay of the sum of past gradients, each of mean absolute value 1; without it a step follows the
     gradient alone. ``look_ahead``: gradients are taken where that sum alone would lead (Nesterov), inside or not.
     """
     best, x_adv, total = Best(x), start, torch.zeros_like(x)
     for step in range(steps):
         oracle.progress = step / steps
-        size, where = step_size * share(decay, oracle.progress), x_adv
+        factor = widening ** max(0.0, 1 - (step + 1) / steps / ARRIVAL)
+        size, where = factor * step_size * share(decay, oracle.progress), x_adv
         if look_ahead:  # for L∞ the published x + α·μ·g: the mean step is α
             length = per_sample(threat.steepest(total, x).abs().flatten(1).mean(1))
             where = x_adv + size * momentum * length * total
         grad = gradient(where)
         total = momentum * total + normalised(threat.confine(grad, x)) if momentum else grad
-        x_adv = threat.project(x_adv + size * threat.steepest(total, x), x)
+        x_adv = widened(threat, x_adv + size * threat.steepest(total, x), x, factor)
         if due(step, steps, judge):
             best.judge(x_adv, x, oracle, threat)
     return best
@@ -121,18 +134,22 @@ def best_of(oracle: Oracle, runs: list[Best]) -> Tensor:
 class Ascent(Attack):
     """``steps`` steps from a random start, the first of ``step_size`` radii; the best of those judged is returned.
 
-    ``decay``: steps shrink along a cosine to 2 % of the first, or are ``constant``. Every ``judge``-th iterate and the
-    last are judged by what the codec really does with their 8-bit version. ``momentum``: decay of the sum of past
-    gradients, each of mean absolute value 1. ``surrogate``: how the gradient passes the rounding of latents; the
-    default sharpens it in stages. These fields follow those of a subclass, and are given by name.
+    ``surrogate``: how the gradient passes the rounding of latents; the default sharpens it in stages. ``widening``: the
+    climb begins in a set so many times as wide as the threat, which shrinks to it until 90 % of the steps are done:
+    latents that were pushed over a boundary stay there while what the push does not need is given back. ``decay``:
+    steps shrink along a cosine to 2 % of the first, or are ``constant``. ``momentum``: decay of the sum of past
+    gradients, each of mean absolute value 1. Every ``judge``-th iterate and the last are judged by what the codec
+    really does with their 8-bit version inside the threat. These fields follow those of a subclass, and are given by
+    name.
     """
 
-    neutral = MappingProxyType({"decay": "constant"})
-    superseded = MappingProxyType({**Attack.superseded, "step_size": 0.3, "decay": "constant"})
+    neutral = MappingProxyType({"decay": "constant", "widening": 1.0})
+    superseded = MappingProxyType({**Attack.superseded, "step_size": 0.3, "decay": "constant", "widening": 1.0})
 
     steps: int = 20
     step_size: float = 1.0
     decay: Decay = "cosine"
+    widening: float = 2.0
     momentum: float = 0.0
     judge: int = 10
     surrogate: Crafting = "annealed"
@@ -140,10 +157,10 @@ class Ascent(Attack):
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1:
             raise ValueError(f"steps={self.steps}, judge={self.judge}; expected at least 1 of each")
-        if not self.step_size > 0 or not self.momentum >= 0:
+        if not self.step_size > 0 or not self.momentum >= 0 or not 1 <= self.widening < math.inf:
             raise ValueError(
-                f"step_size={self.step_size}, momentum={self.momentum}; expected a positive fraction of the radius "
-                "and a decay of at least 0"
+                f"step_size={self.step_size}, momentum={self.momentum}, widening={self.widening}; expected a positive "
+                "fraction of the radius, a decay of at least 0 and a factor of at least 1"
             )
 
     def start(self, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
@@ -168,6 +185,7 @@ class Ascent(Attack):
             judge=self.judge,
             gradient=lambda x_adv: self.gradient(oracle, x_adv, x, threat, rng),
             decay=self.decay,
+            widening=self.widening,
         )
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:

@@ -29,5 +29,6 @@ class FGSM(Attack):
             raise ValueError(f"start={self.start} is not in [0, 1]; expected a fraction of the budget")
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        oracle.progress = 0.0  # no later step could use a sharper rounding
         _, grad = oracle.gradient(x + self.start * (threat.random_start(x, rng) - x), self.surrogate)
         return threat.project(x + threat.steepest(grad, x), x)

@@ -21,12 +21,15 @@ class PGD(Ascent):
     """``steps`` steps from each of ``restarts`` starts, the first of ``step_size`` radii; the best of those judged is
     returned.
 
-    ``decay``: steps shrink along a cosine to 2 % of the first, or are ``constant``. ``surrogate``: how the gradient
-    passes the rounding of latents; ``annealed`` sharpens it in stages (:mod:`robustcodec.rounding`). Every ``judge``-th
+    ``surrogate``: how the gradient passes the rounding of latents; ``annealed`` sharpens it in stages
+    (:mod:`robustcodec.rounding`). ``widening``: the climb begins in a set so many times as wide as the threat, which
+    shrinks to it until 90 % of the steps are done. ``decay``: steps shrink along a cosine to 2 % of the first, or are
+    ``constant``. Every ``judge``-th
     iterate and the last are judged by what the codec really does with their 8-bit version. More restarts never do less;
-    with ``judge=1``, ``decay=constant`` and another surrogate a longer run begins with the shorter one.
+    with ``judge=1``, ``decay=constant,widening=1`` and another surrogate a longer run begins with the shorter one.
     ``momentum``: decay of the sum of past gradients, each of mean absolute value 1. ``random_start=False`` starts at
-    the clean clip, where ``distortion`` has next to no gradient. The published attack has ``decay=constant``.
+    the clean clip, where ``distortion`` has next to no gradient. The published attack has
+    ``decay=constant,widening=1``.
     """
 
     steps: int = 20  # once more, so that it is the first: ``pgd:50``

@@ -94,8 +94,8 @@ class Oracle:
     def gradient(self, x_adv: Tensor, surrogate: Surrogate = "annealed") -> tuple[Tensor, Tensor]:
         """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
 
-        ``surrogate``: how latents are rounded for this query. The default follows :attr:`progress`, from no rounding,
-        where a perturbation too small to flip a latent has a gradient, to nearly what the codec does (measured in
+        ``surrogate``: how latents are rounded for this query. The default follows :attr:`progress`, from hardly at all,
+        so that a perturbation too small to flip a latent has a gradient, to nearly what the codec does (measured in
         ARCHITECTURE.md).
         """
         leaf = x_adv.detach().requires_grad_(True)

@@ -17,9 +17,9 @@ frozen              y + (round(y0) - y0)     1, residual kept from the first cal
 differences can check it. (Theis et al., 2017, https://arxiv.org/abs/1703.00395; Ballé et al., 2017,
 https://arxiv.org/abs/1611.01704.) ``soft`` is the soft round of Agustsson & Theis, 2020
 (https://arxiv.org/abs/2006.09952), between the identity and rounding: the value moves with a small perturbation.
-``annealed`` follows the progress of an attack: first no rounding, then a soft round that sharpens stage by stage, for
-codebooks a sharper assignment (soft-to-hard annealing, Agustsson et al., 2017, https://arxiv.org/abs/1704.00648).
-Without rounding an attack finds the direction; the later stages push latents over boundaries, where the damage is.
+``annealed`` follows the progress of an attack: a soft round that sharpens stage by stage, from nearly the identity to
+nearly rounding, for codebooks a sharper assignment (soft-to-hard annealing, Agustsson et al., 2017,
+https://arxiv.org/abs/1704.00648). The first stages find the direction, the later ones push latents over boundaries.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from torch import Tensor
 Surrogate = Literal["straight-through", "noise", "none", "soft", "annealed", "frozen"]
 Crafting = Literal["annealed", "none", "noise", "straight-through", "soft"]  # those an attack may choose
 SHARPNESS = 4.0  # alpha of the soft round: about half way between identity and rounding
-STAGES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # sharpness of ``annealed``, each for an equal share of an attack
-MIDWAY = 0.5  # progress of who does not know it
+STAGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # sharpness of ``annealed``, each for an equal share of an attack
+MIDWAY = 0.4  # progress of who does not know it: the stage that does most damage if there is only one
 
 
 @dataclass
