@@ -38,8 +38,8 @@ class Part:
 
     @cached_property
     def layers(self) -> list[Part]:
-        """The defenses of a stack, the outermost first; of anything else, itself."""
-        specs = defenses.layers(self.text) if self.kind == "defense" else []
+        """What plus signs join, in the order typed (defenses from the outermost); of anything else, itself."""
+        specs = REGISTRIES[self.kind].layers(self.text)
         return [Part(self.kind, str(spec)) for spec in specs] if len(specs) > 1 else [self]
 
     @cached_property
@@ -55,7 +55,8 @@ class Part:
     def built(self) -> Any:
         """The plugin, which checks its values by itself; raises :class:`UserError`."""
         if len(self.layers) > 1:
-            return defenses.stack([layer.spec for layer in self.layers], [layer.built for layer in self.layers])
+            specs, plugins = [layer.spec for layer in self.layers], [layer.built for layer in self.layers]
+            return REGISTRIES[self.kind].joined(specs, plugins)
         return REGISTRIES[self.kind].build(self.spec)
 
     @cached_property
@@ -65,7 +66,7 @@ class Part:
             name = "+".join(layer.spec.name for layer in self.layers)
             return {"name": name, "layers": [layer.identity for layer in self.layers]}
         facts: dict[str, Any] = {"name": self.spec.name}
-        left_out: set[str] = set()  # of the parameters: what is said in another way, or changes nothing
+        params, left_out = self.params, set[str]()  # left out: what is said in another way, or changes nothing
         if self.kind == "codec":
             facts["fingerprint"] = codecs.fingerprint(self.spec.name, **self.params)
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
@@ -73,14 +74,15 @@ class Part:
             left_out.add("path")  # samples are identified by their bytes
         else:
             plugin: Plugin = self.built
-            left_out |= {k for k, v in self.params.items() if (k, v) in plugin.neutral.items()}
+            params = {k: getattr(plugin, k, v) for k, v in params.items()}  # 16 levels are 16/255 to it
+            left_out |= {k for k, v in params.items() if (k, v) in plugin.neutral.items()}
             if clips := plugin.made_on():
                 facts["made_on"] = [[clip.id, fingerprint(clip)] for clip in clips]
                 left_out.add("path")
             if prints := plugin.fingerprint():
                 facts["fingerprint"] = prints
                 left_out.add("weights")
-        return facts | {"params": {k: v for k, v in self.params.items() if k not in left_out}}
+        return facts | {"params": {k: v for k, v in params.items() if k not in left_out}}
 
 
 class Resolved:
