@@ -123,9 +123,11 @@ class Resolved:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Every axis with its defaults filled in, weights and data by their checksums."""
-        kind, _, codec = self.cell.access.partition(":")
-        borrowed = kind in ("transfer", "bpda")
-        access = f"{kind}:{_canonical(self._codecs[codec])}" if borrowed else self.cell.access
+        kind = self.cell.access.partition(":")[0]
+        borrowed = {"transfer": self.victim.codecs, "bpda": (self.victim.guide or "",)}.get(kind)
+        access = self.cell.access
+        if borrowed:
+            access = f"{kind}:{'|'.join(_canonical(self._codecs[codec]) for codec in borrowed)}"
         samples = [[sample.id, self._fingerprint(sample)] for sample in self.cell.samples()]
         named = {kind: part.identity for kind, part in self.parts.items()}
         return self._common | named | {"access": access, "samples": samples}
@@ -143,7 +145,7 @@ class Resolved:
 
     @cached_property
     def _victim_identity(self) -> list[dict[str, Any]]:
-        facts = [self._codecs[self.victim.codec], self.victim_defense.identity]
+        facts = [*(self._codecs[codec] for codec in self.victim.codecs), self.victim_defense.identity]
         if self.victim.guide is not None:
             facts.append(self._codecs[self.victim.guide])
         return facts if self.victim.draws == DRAWS else [*facts, {"draws": self.victim.draws}]
@@ -151,7 +153,7 @@ class Resolved:
     @cached_property
     def _codecs(self) -> dict[str, dict[str, Any]]:
         """Identities of what the cell measures, crafts on and borrows gradients from, by name."""
-        others = {self.victim.codec, self.victim.guide} - {self.cell.codec, None}
+        others = {*self.victim.codecs, self.victim.guide} - {self.cell.codec, None}
         named = {name: Part("codec", name).identity for name in others if name is not None}
         return named | {self.cell.codec: self.parts["codec"].identity}
 
