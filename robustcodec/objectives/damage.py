@@ -101,6 +101,41 @@ class AddedNoise(Distortion):
         return self.error(attacked.x_hat - clean.x_hat, x_adv - x)
 
 
+@objectives.register("pointwise-added-noise")
+@dataclass(frozen=True)
+class PointwiseAddedNoise(AddedNoise):
+    """``added-noise`` around one pixel: a mean weighted by a Gaussian of ``sigma`` pixels, cut at three of them.
+
+    ``row``, ``column``: where it is, as shares of height and width; by default in the middle. The experimental
+    ``pointwise_added_noises_loss`` of NIC-RobustBench.
+    """
+
+    row: float = 0.5
+    column: float = 0.5
+    sigma: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.row <= 1 and 0 <= self.column <= 1 and 0 < self.sigma < math.inf):
+            raise ValueError(
+                f"row={self.row}, column={self.column}, sigma={self.sigma}; expected shares of the frame in [0, 1] and "
+                "a positive number of pixels"
+            )
+
+    def seen(self, clip: Tensor) -> Tensor:
+        down, across = (
+            self._weights(side, share).to(clip)
+            for side, share in zip(clip.shape[-2:], (self.row, self.column), strict=True)
+        )
+        return super().seen(clip) * (down[:, None] * across).sqrt()
+
+    def _weights(self, side: int, share: float) -> Tensor:
+        """``(side,)`` of mean 1."""
+        distance = (torch.arange(side) - round(share * (side - 1))).abs()
+        weights = torch.exp(-distance.square() / (2 * self.sigma**2)) * (distance <= 3 * self.sigma)
+        return weights / weights.mean()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Perceptual(_InSpace):
     """A perceptual distance of x̂* from x̂ (``against=clean``), x (``source``) or x* (``own``); luma is repeated to 3

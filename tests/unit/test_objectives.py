@@ -144,7 +144,8 @@ def test_perceptual_distances_are_the_metrics(name: str, space: str, backbone: N
 
 
 SMOOTH = ["distortion", "distortion:luma", "distortion:ycbcr", "source-distortion", "own-distortion", "added-noise",
-          "rate", "rate-down", "rate-distortion", "rate-constrained-distortion", "frame:0", "drift"]  # fmt: skip
+          "pointwise-added-noise", "rate", "rate-down", "rate-distortion", "rate-constrained-distortion", "frame:0",
+          "drift"]  # fmt: skip
 
 
 def damage_of(objective: Objective, x: Tensor) -> Any:
@@ -176,6 +177,18 @@ def test_ms_ssim_has_its_derivative(name: str) -> None:
     step = 1e-5
     slope = (damage(start + step * direction) - damage(start - step * direction)) / (2 * step)
     assert float((grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
+
+
+def test_pointwise_noise_is_weighed_by_a_gaussian_window() -> None:
+    """NIC-RobustBench's window: 19 x 19 pixels, sigma 3, here around row 10 and column 19 of a frame of 21 x 39."""
+    x, clean, attacked, x_adv = clips(4, 1, 1, 3, 21, 39)
+    row, column = np.mgrid[:21, :39]
+    window = np.exp(-((row - 10) ** 2 + (column - 19) ** 2) / 18) * (abs(row - 10) <= 9) * (abs(column - 19) <= 9)
+    a, b, c, d = (t.double().numpy() for t in (x, clean, attacked, x_adv))
+    expected = (((c - b) - (d - a)) ** 2 * window).sum() / window.sum() / 3
+    objective = objectives.build("pointwise-added-noise")
+    damage = objective(x, *outputs("distortion", clean, attacked), x_adv)
+    assert float(damage) == pytest.approx(expected, rel=1e-5)
 
 
 def test_own_distortion_has_a_gradient_where_the_codec_has_none() -> None:
