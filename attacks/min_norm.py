@@ -4,9 +4,9 @@ As in DDN, direction and norm are decoupled (Rony et al., 2019, https://arxiv.or
 perturbation towards the gradient and then gives it the norm that is wanted, which shrinks where the codec is broken
 and grows where it is not. What differs: a codec is damaged by degrees, so the next norm is the one that would just
 break it if damage grew with its square; and whether it is broken is asked of the codec that rounds its latents, with
-the 8-bit input. A classifier's boundary is seen by the gradient's own forward pass, a codec's is not: DDN and FMN
-(Pintor et al., 2021, https://arxiv.org/abs/2102.12827), which trust it, end 3 to 7 dB further from the clean clip on
-bmshj2018-hyperprior.tiny-q2 (``robustcodec run benchmarks/smallest-breaks.toml``).
+the 8-bit input. A classifier's boundary is seen by the gradient's own forward pass, a codec's is not: with the same
+100 gradients through a soft rounding DDN ends 0.4 dB and FMN (Pintor et al., 2021, https://arxiv.org/abs/2102.12827)
+5 dB further from the clean clip (``robustcodec run benchmarks/smallest-breaks.toml``).
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class MinNorm(Attack):
 
 def _norm(delta: Tensor, threat: Threat) -> Tensor:
     """``(N,)`` norms of perturbations, of the kind that the threat bounds."""
-    return torch.linalg.vector_norm(delta.flatten(1), ord=math.inf if threat.norm == "linf" else 2, dim=1)
+    length: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=math.inf if threat.norm == "linf" else 2, dim=1)
+    return length
 
 
 def _sized(delta: Tensor, norm: Tensor, threat: Threat) -> Tensor:

@@ -150,7 +150,7 @@ class Waves:
 def joined_level(bands: list[Tensor]) -> list[Tensor]:
     """All bands of each sample with one root mean square of 1, see :func:`levelled`."""
     flat = torch.cat([band.flatten(1) for band in bands], 1)
-    parts = levelled(flat[:, None, None, None])[:, 0, 0, 0].split([band[0].numel() for band in bands], 1)
+    parts = torch.split(levelled(flat[:, None, None, None])[:, 0, 0, 0], [band[0].numel() for band in bands], 1)
     return [part.view_as(band) for part, band in zip(parts, bands, strict=True)]
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from robustcodec.attacks import tmla
 from robustcodec.attacks._haar import analyse, padded, synthesise
+from robustcodec.attacks.ascent import Best
 from robustcodec.attacks.noise import Noise
 from robustcodec.attacks.tmla import TMLA, Waves
 from robustcodec.errors import BadParameter
@@ -100,7 +101,7 @@ def test_published_constants_follow_the_published_loop(monkeypatch: pytest.Monke
     threat = Psnr(20)  # beyond where 30 steps lead
     oracle = Oracle(toys.Linear(toys.spectrum(SHAPE)), Distortion(), x, "white")
     seen: list[Tensor] = []
-    monkeypatch.setattr(tmla.Best, "judge", lambda self, x_adv, *rest: seen.append(x_adv))
+    monkeypatch.setattr(Best, "judge", lambda self, x_adv, *rest: seen.append(x_adv))
     TMLA(constants="published", judge=100).run(oracle, x, threat, Draws([3]))
     start = analyse(Draws([3]).child().uniform(x.shape) - 0.5, 3)
     theirs = reference(
