@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from robustcodec.interfaces import Codec, Objective, Output, Precision
+from robustcodec.interfaces import Card, Codec, Objective, Output, Precision
 from robustcodec.rounding import MIDWAY, Surrogate, rounding
 
 Made = TypeVar("Made")
@@ -25,31 +26,32 @@ class _Made:
     blind: bool
 
 
-class Oracle:
-    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``.
+class Ensemble(Codec):
+    """Several codecs that are attacked at once; an oracle asks each of its ``members`` for itself."""
 
-    ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
-    ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
-    ``precision``: of the victim's arithmetic where a gradient is asked for; damage alone is always float32.
+    def __init__(self, members: Sequence[Codec]) -> None:
+        super().__init__()
+        self.members: list[Codec] = list(members)
+        self.networks = nn.ModuleList(members)
+        self.card = Card("|".join(codec.card.name for codec in members), "ensemble")
+        self.differentiable = all(codec.differentiable for codec in members)
+        self.randomised = any(codec.randomised for codec in members)
 
-    ``progress``: how much of an attack is done, in [0, 1], set by its loop; annealed roundings sharpen with it.
-    """
+    def forward(self, x: Tensor) -> Output:
+        raise NotImplementedError("several codecs show no picture together")
 
-    progress: float = MIDWAY
+    def compress(self, x: Tensor) -> list[bytes]:
+        raise NotImplementedError("several codecs write no stream together")
 
-    def __init__(
-        self,
-        codec: Codec,
-        objective: Objective,
-        x: Tensor,
-        access: Literal["white", "black"],
-        on_query: Callable[[Tensor], None] = lambda damage: None,
-        memory: dict[str, Any] | None = None,
-        draws: int = 1,
-        precision: Precision = "float32",
-    ) -> None:
-        x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
-        objective = objective.bind(codec)
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        raise NotImplementedError("several codecs read no stream together")
+
+
+class _Member:
+    """One codec of a victim: its damage, and what it makes of the clean clip, coded once for each branch."""
+
+    def __init__(self, codec: Codec, objective: Objective, x: Tensor) -> None:
+        self._codec, self.objective, self._x = codec, objective.bind(codec), x
 
         @contextmanager
         def as_coded() -> Iterator[Output]:
@@ -71,11 +73,61 @@ class Oracle:
 
         self._clean = Output(clean_x_hat, clean_bits, clean_latents)
 
-        def damage(x_adv: Tensor) -> Tensor:
-            return objective(x, self._clean, codec(x_adv), x_adv)
+    def damage(self, x_adv: Tensor) -> Tensor:
+        """``(N,)``, as the objective measures it."""
+        return self.objective(self._x, self._clean, self._codec(x_adv), x_adv)
 
+    @torch.no_grad()
+    def level(self) -> Tensor:
+        return self.objective.level(self._x, self._clean)
+
+    def share(self, x_adv: Tensor) -> Tensor:
+        """``(N,)`` damage as a share of the way from that of the clean clip, 0, to where the codec is broken, 1."""
+        none, level = self._ends
+        return (self.damage(x_adv) - none) / (level - none).clamp(min=torch.finfo(none.dtype).tiny)
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self.objective(self._x, self._clean, self._clean, self._x), self.level()
+
+
+class Oracle:
+    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``.
+
+    Of an :class:`Ensemble` damage is the mean over its members of its share of what breaks each: 0 at the clean clip, 1
+    where all of them are broken evenly. Each member makes a query.
+    ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
+    ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
+    ``precision``: of the victim's arithmetic where a gradient is asked for; damage alone is always float32.
+    ``progress``: how much of an attack is done, in [0, 1], set by its loop; annealed roundings sharpen with it.
+    """
+
+    progress: float = MIDWAY
+
+    def __init__(
+        self,
+        codec: Codec,
+        objective: Objective,
+        x: Tensor,
+        access: Literal["white", "black"],
+        on_query: Callable[[Tensor], None] = lambda damage: None,
+        memory: dict[str, Any] | None = None,
+        draws: int = 1,
+        precision: Precision = "float32",
+    ) -> None:
+        x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
+        members = [_Member(each, objective, x) for each in (codec.members if isinstance(codec, Ensemble) else [codec])]
+
+        def damage(x_adv: Tensor) -> Tensor:
+            if len(members) == 1:
+                return members[0].damage(x_adv)
+            return torch.stack([member.share(x_adv) for member in members]).mean(0)
+
+        self._members = members
+        objective = members[0].objective if len(members) == 1 else objective  # what it has coded for it stays coded
         self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
-        self._objective, self._x, self._reduced = objective, x, precision != "float32"
+        self._x, self._reduced = x, precision != "float32"
         self._draws = draws if codec.randomised else 1
         self._asked = 0
         self._seen_gradient: Tensor | None = None
@@ -113,8 +165,8 @@ class Oracle:
 
     def level(self) -> Tensor:
         """``(N,)`` damage from which the codec counts as broken. Not a query."""
-        with torch.no_grad():
-            return self._objective.level(self._x, self._clean)
+        level = self._members[0].level()
+        return level if len(self._members) == 1 else torch.ones_like(level)
 
     def remark(self, what: str, where: Tensor) -> None:
         """Warn of something about the samples chosen by ``where``, ``(N,)`` bool: it goes into the tables."""
@@ -125,7 +177,7 @@ class Oracle:
     def _ask(self, x_adv: Tensor) -> Tensor:
         if x_adv.shape != self._shape:
             raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
-        self._asked += 1
+        self._asked += len(self._members)
         with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
             out = self._damage(x_adv if self._access == "white" else x_adv.detach())
         self._on_query(out.detach())

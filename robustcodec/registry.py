@@ -69,6 +69,19 @@ class Registry(Generic[T]):
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise UnknownName(f"no {self.kind} is named {name!r}{hint} (robustcodec list shows all)") from None
 
+    def layers(self, text: str) -> list[Spec]:
+        """The plugins that a text names: one, or those that plus signs join, in their order.
+
+        A ``+`` in front of a letter or ``_`` joins two, so no parameter of what can be joined holds that. Raises
+        :class:`BadParameter` for what is no spec, and for ``none`` joined to others.
+        """
+        return [Spec.parse(text)]
+
+    def joined(self, specs: Sequence[Spec], plugins: Sequence[T]) -> T:
+        """``plugins`` as one, see :class:`JoiningRegistry`; of this kind a text names a single one."""
+        (plugin,) = plugins
+        return plugin
+
     def resolve(self, spec: Spec | str) -> dict[str, Value]:
         """All parameters of a spec, defaults filled in, without building it."""
         spec = Spec.parse(spec) if isinstance(spec, str) else spec
@@ -105,40 +118,46 @@ class CodecRegistry(Registry["Codec"]):
         return cast("type[Codec]", self.get(name)).fingerprint(**params)
 
 
-class DefenseRegistry(Registry["Defense"]):
-    """Defenses, which may be stacked: ``a+b:x=1`` is ``a`` around a codec that is behind ``b`` already."""
+class JoiningRegistry(Registry[T]):
+    """Plugins of which several may be joined by plus signs into one: ``a+b:x=1``.
+
+    ``joint``: the module whose ``join(names, plugins)`` makes it. It is imported when it is first needed: it needs
+    torch, and names do not.
+    """
+
+    def __init__(self, kind: str, home: str, group: str, joint: str) -> None:
+        super().__init__(kind, home, group)
+        self.joint = joint
 
     def layers(self, text: str) -> list[Spec]:
-        """The defenses of a stack, the outermost first; of a single one, itself.
-
-        A ``+`` in front of a letter or ``_`` joins two of them, so no parameter can hold that. Raises
-        :class:`BadParameter` for what is no spec, and for ``none`` in a stack.
-        """
         specs = [Spec.parse(part) for part in re.split(r"\+(?=[A-Za-z_])", text)]
         if len(specs) > 1 and any(spec.name == "none" for spec in specs):
             raise BadParameter(f"{self.kind} {text!r}: none does nothing in a stack; drop it")
         return specs
 
-    def build(self, spec: Spec | str) -> Defense:
-        """Build the defense, or the stack of them, that a text names."""
+    def build(self, spec: Spec | str) -> T:
+        """Build the plugin, or the joint one, that a text names."""
         specs = self.layers(spec) if isinstance(spec, str) else [spec]
-        return self.stack(specs, [super(DefenseRegistry, self).build(s) for s in specs])
+        return self.joined(specs, [super(JoiningRegistry, self).build(s) for s in specs])
 
-    def stack(self, specs: Sequence[Spec], layers: Sequence[Defense]) -> Defense:
-        """``layers`` around each other, the outermost first, as ``specs`` name them; a single one as it is."""
-        if len(layers) == 1:
-            return layers[0]
-        from robustcodec.stack import Stack  # needs torch; names do not
-
-        return Stack(tuple(layers), tuple(s.name for s in specs))
+    def joined(self, specs: Sequence[Spec], plugins: Sequence[T]) -> T:
+        """``plugins`` as one, in the order in which ``specs`` name them; a single one as it is."""
+        if len(plugins) == 1:
+            return plugins[0]
+        join = importlib.import_module(self.joint).join
+        return cast(T, join(tuple(spec.name for spec in specs), tuple(plugins)))
 
 
 codecs = CodecRegistry("codec", "robustcodec.zoo", "robustcodec.codecs")
 attacks: Registry[Attack] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
-defenses = DefenseRegistry("defense", "robustcodec.defenses", "robustcodec.defenses")
+defenses: JoiningRegistry[Defense] = JoiningRegistry(
+    "defense", "robustcodec.defenses", "robustcodec.defenses", joint="robustcodec.stack"
+)
 objectives: Registry[Objective] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
 metrics: Registry[Metric] = Registry("metric", "robustcodec.scores.metrics", "robustcodec.metrics")
-threats: Registry[Threat] = Registry("threat", "robustcodec.threats", "robustcodec.threats")
+threats: JoiningRegistry[Threat] = JoiningRegistry(
+    "threat", "robustcodec.threats", "robustcodec.threats", joint="robustcodec.threats.intersection"
+)
 data: Registry[DataSet] = Registry("data set", "robustcodec.data", "robustcodec.data")
 
 KINDS: dict[str, Registry[Any]] = {

@@ -23,3 +23,8 @@ class Stack(Defense):
             codec = layer.wrap(codec)
         codec.card = replace(codec.card, name="+".join((name, *self.names)))  # in the order in which they are typed
         return codec
+
+
+def join(names: tuple[str, ...], layers: tuple[Defense, ...]) -> Defense:
+    """Several defenses as one, for the registry."""
+    return Stack(layers, names)

@@ -27,7 +27,7 @@ def command(
     ] = "40dB",
     defense: Annotated[str, typer.Option(help="Defense, or none.")] = "none",
     access: Annotated[
-        str, typer.Option(help="oblivious, adaptive[:draws=N], transfer:CODEC or bpda:CODEC.")
+        str, typer.Option(help="oblivious, adaptive[:draws=N], transfer:CODEC (or A|B) or bpda:CODEC.")
     ] = "oblivious",
     metric: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -37,7 +37,10 @@ def command(
     ] = None,
     data: Annotated[Axis, typer.Option(help="Data set: photos, kodak, folder:PATH, file:PATH.")] = None,
     access: Annotated[
-        Axis, typer.Option(help="oblivious, adaptive[:draws=N], transfer:CODEC or bpda:CODEC (gradient of another).")
+        Axis,
+        typer.Option(
+            help="oblivious, adaptive[:draws=N], transfer:CODEC (several: A|B) or bpda:CODEC (gradient of another)."
+        ),
     ] = None,
     suite: Annotated[
         Axis, typer.Option(help="Attacks with their objectives: robustcodec-standard, -rate, -black, -video, -quick.")

@@ -19,7 +19,7 @@ from robustcodec.interfaces import Objective, Output
 from robustcodec.registry import objectives
 from robustcodec.scores import metrics
 
-Space = Literal["rgb", "luma"]
+Space = Literal["rgb", "luma", "ycbcr"]
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601-7, section 2.5
 LOSSLESS = 1e-10  # mean squared error, 100 dB: below, the ratio of two errors says nothing
 
@@ -34,14 +34,16 @@ class Levelled(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class _InSpace(Levelled):
-    """``space``: RGB, or luma alone (BT.601, full range, of the RGB in [0, 1])."""
+    """``space``: RGB, luma alone, or luma and both colour differences (BT.601, full range, of the RGB in [0, 1])."""
 
     space: Space = "rgb"
     tau: float = 2.0
 
     def seen(self, clip: Tensor) -> Tensor:
         """What counts of a clip: ``(N, T, 3, H, W)``, or ``(N, T, 1, H, W)`` of luma."""
-        return clip if self.space == "rgb" else luma(clip)
+        if self.space == "rgb":
+            return clip
+        return luma(clip) if self.space == "luma" else ycbcr(clip)
 
     def error(self, a: Tensor, b: Tensor) -> Tensor:
         """``(N,)`` MSE of what counts."""
@@ -73,6 +75,19 @@ class SourceDistortion(_InSpace):
         return self.error(attacked.x_hat, x)
 
 
+@objectives.register("own-distortion")
+@dataclass(frozen=True, kw_only=True)
+class OwnDistortion(_InSpace):
+    """MSE(x̂*, x*): how badly the codec codes what it was given. Broken at tau·MSE(x̂, x).
+
+    ``reconstr_loss`` of NIC-RobustBench, 2025 (https://arxiv.org/abs/2506.19051), whose score ``delta`` is its fall in
+    dB. It has a gradient even where the codec has none.
+    """
+
+    def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+        return self.error(attacked.x_hat, x_adv)
+
+
 @objectives.register("added-noise")
 @dataclass(frozen=True, kw_only=True)
 class AddedNoise(Distortion):
@@ -86,18 +101,55 @@ class AddedNoise(Distortion):
         return self.error(attacked.x_hat - clean.x_hat, x_adv - x)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Perceptual(_InSpace):
-    """A perceptual distance of x̂* from x̂ (``against=clean``) or from x (``source``); luma is repeated to 3 channels.
+@objectives.register("pointwise-added-noise")
+@dataclass(frozen=True)
+class PointwiseAddedNoise(AddedNoise):
+    """``added-noise`` around one pixel: a mean weighted by a Gaussian of ``sigma`` pixels, cut at three of them.
 
-    Against ``clean`` its gradient at the clean clip is zero, as that of ``distortion``, and broken is (tau − 1) times
-    the distance of x̂ from x; against ``source`` tau times. Frames too small for it raise :class:`BadParameter`.
+    ``row``, ``column``: where it is, as shares of height and width; by default in the middle. The experimental
+    ``pointwise_added_noises_loss`` of NIC-RobustBench.
     """
 
-    against: Literal["clean", "source"] = "clean"
+    row: float = 0.5
+    column: float = 0.5
+    sigma: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.row <= 1 and 0 <= self.column <= 1 and 0 < self.sigma < math.inf):
+            raise ValueError(
+                f"row={self.row}, column={self.column}, sigma={self.sigma}; expected shares of the frame in [0, 1] and "
+                "a positive number of pixels"
+            )
+
+    def seen(self, clip: Tensor) -> Tensor:
+        down, across = (
+            self._weights(side, share).to(clip)
+            for side, share in zip(clip.shape[-2:], (self.row, self.column), strict=True)
+        )
+        return super().seen(clip) * (down[:, None] * across).sqrt()
+
+    def _weights(self, side: int, share: float) -> Tensor:
+        """``(side,)`` of mean 1."""
+        distance = (torch.arange(side) - round(share * (side - 1))).abs()
+        weights = torch.exp(-distance.square() / (2 * self.sigma**2)) * (distance <= 3 * self.sigma)
+        return weights / weights.mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Perceptual(_InSpace):
+    """A perceptual distance of x̂* from x̂ (``against=clean``), x (``source``) or x* (``own``); luma is repeated to 3
+    channels.
+
+    Against ``clean`` its gradient at the clean clip is zero, as that of ``distortion``, and broken is (tau − 1) times
+    the distance of x̂ from x; else tau times. Frames too small for it raise :class:`BadParameter`.
+    """
+
+    against: Literal["clean", "source", "own"] = "clean"
 
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
-        return self._distance(clean.x_hat if self.against == "clean" else x, attacked.x_hat)
+        reference = {"clean": lambda: clean.x_hat, "source": lambda: x, "own": lambda: x_adv}[self.against]()
+        return self._distance(reference, attacked.x_hat)
 
     def level(self, x: Tensor, clean: Output) -> Tensor:
         return (self.tau - (self.against == "clean")) * self._distance(x, clean.x_hat)
@@ -275,3 +327,10 @@ def luma(clip: Tensor) -> Tensor:
     """BT.601 luma ``(N, T, 1, H, W)`` of RGB, full range."""
     red, green, blue = clip[:, :, :1], clip[:, :, 1:2], clip[:, :, 2:]
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def ycbcr(clip: Tensor) -> Tensor:
+    """BT.601 luma and both colour differences ``(N, T, 3, H, W)`` of RGB, full range: all of them in [0, 1]."""
+    y = luma(clip)
+    blue, red = ((clip[:, :, [c]] - y) / (2 - 2 * LUMA[c]) + 0.5 for c in (2, 0))
+    return torch.cat((y, blue, red), 2)

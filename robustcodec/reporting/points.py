@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from robustcodec.registry import threats
 from robustcodec.reporting.tables import checked, label_of
 from robustcodec.scores.robustness import BOARD, CONTENDER, Worst, worst_rows
 
@@ -72,8 +73,8 @@ def security(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr") -> pd
 
 
 def family(threat: str) -> str:
-    """What threats of different budgets share: ``psnr:40,frames=first`` → ``psnr,frames=first``."""
-    return re.sub(r":[^,]*", "", threat, count=1)
+    """What threats of different budgets share: ``psnr:40,frames=first+linf:8`` → ``psnr,frames=first+linf``."""
+    return "+".join(re.sub(r":[^,]*", "", str(spec), count=1) for spec in threats.layers(threat))
 
 
 def heat_map(rows: pd.DataFrame, score: str, down: Sequence[str], across: Sequence[str]) -> pd.DataFrame:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from robustcodec.coding import ready
 from robustcodec.interfaces import Codec
+from robustcodec.oracle import Ensemble
 from robustcodec.registry import codecs
 from robustcodec.running.guided import Guided
 from robustcodec.running.resolved import Part, Resolved
 
-KEPT = 4  # bare codecs, each with what was wrapped around it
+KEPT = 4  # bare codecs at least, each with what was wrapped around it
 
 
 class Codecs:
@@ -24,6 +25,7 @@ class Codecs:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._by_name: dict[str, dict[str, Codec]] = {}
+        self._kept = KEPT
 
     def get(self, codec: str, defense: Part) -> Codec:
         """``codec`` behind ``defense``; raises :class:`UserError` as the registries do."""
@@ -46,7 +48,9 @@ class Codecs:
     def victim(self, cell: Resolved) -> Codec:
         """What the cell's attack is crafted on."""
         victim = cell.victim
-        codec = self.get(victim.codec, cell.victim_defense)
+        self._kept = max(self._kept, len(victim.codecs) + 1)  # it is asked for with every batch
+        several = [self.get(codec, cell.victim_defense) for codec in victim.codecs]
+        codec = several[0] if len(several) == 1 else ready(Ensemble(several), self.device)
         if victim.guide is not None:
             codec = ready(Guided(codec, self.get(victim.guide, Part("defense", "none"))), self.device)
         cell.check_codecs()
@@ -61,7 +65,7 @@ class Codecs:
         around = self._by_name.setdefault(codec, {})
         if "none" not in around:
             around["none"] = ready(codecs.build(codec), self.device)
-        while len(self._by_name) > KEPT:
+        while len(self._by_name) > self._kept:
             self._by_name.pop(next(iter(self._by_name)))
         return around
 

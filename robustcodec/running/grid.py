@@ -112,7 +112,7 @@ class Grid:
                 seen[cell] = None
         if not seen:
             raise GridError(f"grid {self.name!r} has no cells; give each block a codec and an attack")
-        return sorted(seen, key=lambda c: (c.data, c.victim.codec, c.victim.defense, c.codec, c.defense, c.access))
+        return sorted(seen, key=lambda c: (c.data, c.victim.codecs, c.victim.defense, c.codec, c.defense, c.access))
 
     def check(self) -> list[Cell]:
         """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set."""

@@ -38,8 +38,8 @@ class Part:
 
     @cached_property
     def layers(self) -> list[Part]:
-        """The defenses of a stack, the outermost first; of anything else, itself."""
-        specs = defenses.layers(self.text) if self.kind == "defense" else []
+        """What plus signs join, in the order typed (defenses from the outermost); of anything else, itself."""
+        specs = REGISTRIES[self.kind].layers(self.text)
         return [Part(self.kind, str(spec)) for spec in specs] if len(specs) > 1 else [self]
 
     @cached_property
@@ -55,7 +55,8 @@ class Part:
     def built(self) -> Any:
         """The plugin, which checks its values by itself; raises :class:`UserError`."""
         if len(self.layers) > 1:
-            return defenses.stack([layer.spec for layer in self.layers], [layer.built for layer in self.layers])
+            specs, plugins = [layer.spec for layer in self.layers], [layer.built for layer in self.layers]
+            return REGISTRIES[self.kind].joined(specs, plugins)
         return REGISTRIES[self.kind].build(self.spec)
 
     @cached_property
@@ -65,7 +66,7 @@ class Part:
             name = "+".join(layer.spec.name for layer in self.layers)
             return {"name": name, "layers": [layer.identity for layer in self.layers]}
         facts: dict[str, Any] = {"name": self.spec.name}
-        left_out: set[str] = set()  # of the parameters: what is said in another way, or changes nothing
+        params, left_out = self.params, set[str]()  # left out: what is said in another way, or changes nothing
         if self.kind == "codec":
             facts["fingerprint"] = codecs.fingerprint(self.spec.name, **self.params)
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
@@ -73,14 +74,15 @@ class Part:
             left_out.add("path")  # samples are identified by their bytes
         else:
             plugin: Plugin = self.built
-            left_out |= {k for k, v in self.params.items() if (k, v) in plugin.neutral.items()}
+            params = {k: getattr(plugin, k, v) for k, v in params.items()}  # 16 levels are 16/255 to it
+            left_out |= {k for k, v in params.items() if (k, v) in plugin.neutral.items()}
             if clips := plugin.made_on():
                 facts["made_on"] = [[clip.id, fingerprint(clip)] for clip in clips]
                 left_out.add("path")
             if prints := plugin.fingerprint():
                 facts["fingerprint"] = prints
                 left_out.add("weights")
-        return facts | {"params": {k: v for k, v in self.params.items() if k not in left_out}}
+        return facts | {"params": {k: v for k, v in params.items() if k not in left_out}}
 
 
 class Resolved:
@@ -121,9 +123,11 @@ class Resolved:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Every axis with its defaults filled in, weights and data by their checksums."""
-        kind, _, codec = self.cell.access.partition(":")
-        borrowed = kind in ("transfer", "bpda")
-        access = f"{kind}:{_canonical(self._codecs[codec])}" if borrowed else self.cell.access
+        kind = self.cell.access.partition(":")[0]
+        borrowed = {"transfer": self.victim.codecs, "bpda": (self.victim.guide or "",)}.get(kind)
+        access = self.cell.access
+        if borrowed:
+            access = f"{kind}:{'|'.join(_canonical(self._codecs[codec]) for codec in borrowed)}"
         samples = [[sample.id, self._fingerprint(sample)] for sample in self.cell.samples()]
         named = {kind: part.identity for kind, part in self.parts.items()}
         return self._common | named | {"access": access, "samples": samples}
@@ -141,7 +145,7 @@ class Resolved:
 
     @cached_property
     def _victim_identity(self) -> list[dict[str, Any]]:
-        facts = [self._codecs[self.victim.codec], self.victim_defense.identity]
+        facts = [*(self._codecs[codec] for codec in self.victim.codecs), self.victim_defense.identity]
         if self.victim.guide is not None:
             facts.append(self._codecs[self.victim.guide])
         return facts if self.victim.draws == DRAWS else [*facts, {"draws": self.victim.draws}]
@@ -149,7 +153,7 @@ class Resolved:
     @cached_property
     def _codecs(self) -> dict[str, dict[str, Any]]:
         """Identities of what the cell measures, crafts on and borrows gradients from, by name."""
-        others = {self.victim.codec, self.victim.guide} - {self.cell.codec, None}
+        others = {*self.victim.codecs, self.victim.guide} - {self.cell.codec, None}
         named = {name: Part("codec", name).identity for name in others if name is not None}
         return named | {self.cell.codec: self.parts["codec"].identity}
 

@@ -98,7 +98,7 @@ def threat_of(budget: str) -> str:
     if text.partition(":")[0] not in registry.threats.names():
         raise BadParameter(
             f"budget {budget!r}; expected 36dB (PSNR of the attacked input), 8/255 (largest change of a value) or a "
-            "threat, such as l2:1.5 or psnr:38,frames=first (robustcodec list threats shows all)"
+            "threat, such as l2:1.5, psnr:38,frames=first or psnr:40+linf:16 (robustcodec list threats shows all)"
         )
     registry.threats.build(text)
     return text

@@ -26,6 +26,7 @@ THREATS: dict[str, Callable[[Tensor], Tensor]] = {
     "psnr:36": lambda d: d.square().mean() <= 255**2 * 10**-3.6,
     "psnr:36,per=frame": lambda d: (d.square().mean((1, 2, 3)) <= 255**2 * 10**-3.6).all(),
     "linf:3/255,frames=first": lambda d: (d.abs().amax() <= 3) & ~d[1:].any(),
+    "psnr:36+linf:5": lambda d: (d.square().mean() <= 255**2 * 10**-3.6) & (d.abs().amax() <= 5),
     "flicker:3/255": lambda d: d.abs().amax() <= 3,
 }
 SEEDS = (1, 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robustcodec.errors import BadParameter
 from robustcodec.interfaces import Threat
+from robustcodec.threats._filling import Bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,14 @@ class OnFrames(Threat):
                 "choose others or use longer clips"
             )
         return inside
+
+    @abstractmethod
+    def bounds(self, x: Tensor) -> Bounds:
+        """What holds a perturbation of ``x``; :meth:`mask` and :meth:`nearest_kind` say the rest of the threat."""
+
+    def nearest_kind(self, delta: Tensor, x: Tensor) -> Tensor:
+        """The perturbation of an allowed kind that brings ``x`` nearest to ``x + delta``, whatever its size."""
+        return self.confine(delta, x)
 
     @abstractmethod
     def _project(self, x_adv: Tensor, x: Tensor) -> Tensor: ...

@@ -29,6 +29,9 @@ class Flicker(Linf):
         mean = delta.mean((3, 4), keepdim=True, dtype=torch.float64).to(delta.dtype)
         return super().confine(mean, x).expand_as(x)
 
+    def nearest_kind(self, delta: Tensor, x: Tensor) -> Tensor:
+        return super().confine(self._offset(x + delta, x).expand_as(x), x)
+
     def random_start(self, x: Tensor, rng: Draws) -> Tensor:
         """Offsets uniform in ±``eps``."""
         noise = 2 * rng.uniform(torch.Size((*x.shape[:3], 1, 1))).to(x.device) - 1

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from robustcodec.interfaces import Draws
 from robustcodec.registry import threats
+from robustcodec.threats._filling import Bounds, largest_scale
 from robustcodec.threats._frames import OnFrames
-
-BISECTIONS = 30  # the scale of an 8-bit perturbation is found to 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,10 @@ class _L2Ball(OnFrames):
     def radius(self, x: Tensor) -> Tensor:
         balls = int(self.mask(x).sum()) if self.per == "frame" else 1
         return torch.full((len(x),), math.sqrt(balls) * self._limit(x), dtype=torch.float64, device=x.device)
+
+    def bounds(self, x: Tensor) -> Bounds:
+        limit = self._limit(x)
+        return Bounds(clip=limit) if self.per == "clip" else Bounds(frame=limit)
 
     def random_start(self, x: Tensor, rng: Draws) -> Tensor:
         """Uniform in the ball; with thousands of values that is on its boundary, but for the box."""
@@ -75,13 +78,8 @@ class _L2Ball(OnFrames):
             flat = squares.flatten(1)[:, None] if self.per == "clip" else squares.flatten(2)
             return flat.sum(2, dtype=torch.float64)[:, :, None, None, None] <= largest
 
-        high = torch.ones_like(self._norm(delta))
-        low = inside(high).double()
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            fits = inside(middle)
-            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-        return (clean + _times(low, delta).round()).clamp(0, 255) / 255
+        scale = largest_scale(inside, self._norm(delta))
+        return (clean + _times(scale, delta).round()).clamp(0, 255) / 255
 
 
 @threats.register("l2")

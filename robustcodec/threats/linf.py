@@ -11,13 +11,15 @@ from torch import Tensor
 
 from robustcodec.interfaces import Draws
 from robustcodec.registry import threats
+from robustcodec.threats._filling import Bounds
 from robustcodec.threats._frames import OnFrames
 
 
 @threats.register("linf")
 @dataclass(frozen=True)
 class Linf(OnFrames):
-    """No value moves by more than ``eps``, in units of the [0, 1] range: ``linf:8/255``.
+    """No value moves by more than ``eps``, in units of the [0, 1] range: ``linf:8/255``. A whole number above 1 counts
+    grey levels: ``linf:8`` is the same, and ``linf:1`` is the whole range.
 
     8-bit inputs move by whole levels, so ``eps`` counts as ``floor(255 eps)`` of them. ``frames``: those that may
     change: ``all``, ``first``, the number of one (from 0; from the end if negative), or a Python slice such as
@@ -29,8 +31,13 @@ class Linf(OnFrames):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if 1 < self.eps <= 255 and float(self.eps).is_integer():
+            object.__setattr__(self, "eps", self.eps / 255)
         if not 0 < self.eps <= 1:
-            raise ValueError(f"eps={self.eps} is not in (0, 1]; values are in [0, 1], so write 8 levels as 8/255")
+            raise ValueError(
+                f"eps={self.eps} is not in (0, 1]; values are in [0, 1], so write 8 levels as 8/255, or as the whole "
+                "number 8 (2 to 255)"
+            )
 
     def allows(self, input_psnr: float, input_linf: float) -> bool:
         return input_linf < whole_levels(self.eps) + 0.5
@@ -42,6 +49,9 @@ class Linf(OnFrames):
         """Uniform in the ball."""
         noise = 2 * rng.uniform(x.shape).to(x.device) - 1
         return self.project(x + self.eps * noise, x)
+
+    def bounds(self, x: Tensor) -> Bounds:
+        return Bounds(linf=self.eps)
 
     def _project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return x_adv.clamp(x - self.eps, x + self.eps).clamp(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from robustcodec.errors import GridError
 from robustcodec.interfaces import Card, Codec, Output
-from robustcodec.objectives.damage import SourceDistortion
-from robustcodec.oracle import Oracle
+from robustcodec.objectives.damage import Rate, SourceDistortion
+from robustcodec.oracle import Ensemble, Oracle
 from robustcodec.registry import codecs
 from robustcodec.running.access import DRAWS, Victim, victim
 from robustcodec.running.grid import Cell
@@ -47,18 +48,21 @@ class Gain(Codec):
 @pytest.mark.parametrize(
     ("access", "expected"),
     [
-        ("oblivious", Victim("c")),
-        ("adaptive", Victim("c", "d", draws=DRAWS)),
-        ("adaptive:draws=3", Victim("c", "d", draws=3)),
-        ("transfer:other:quality=3", Victim("other:quality=3")),
-        ("bpda:other", Victim("c", "d", guide="other")),
+        ("oblivious", Victim(("c",))),
+        ("adaptive", Victim(("c",), "d", draws=DRAWS)),
+        ("adaptive:draws=3", Victim(("c",), "d", draws=3)),
+        ("transfer:other:quality=3", Victim(("other:quality=3",))),
+        ("transfer:jpeg:quality=3,subsampling=2|other", Victim(("jpeg:quality=3,subsampling=2", "other"))),
+        ("bpda:other", Victim(("c",), "d", guide="other")),
     ],
 )
 def test_what_an_attack_is_crafted_on(access: str, expected: Victim) -> None:
     assert victim(access, "c", "d") == expected
 
 
-@pytest.mark.parametrize("access", ["all", "adaptive:draws=0", "adaptive:3", "transfer:", "bpda", "transfer"])
+@pytest.mark.parametrize(
+    "access", ["all", "adaptive:draws=0", "adaptive:3", "transfer:", "transfer:a|", "bpda", "transfer"]
+)
 def test_other_access_is_refused(access: str) -> None:
     with pytest.raises(GridError, match="expected oblivious, adaptive"):
         victim(access, "c", "d")
@@ -99,6 +103,39 @@ def test_damage_and_gradient_of_a_random_victim_are_means() -> None:
     steady = Oracle(Gain(), SourceDistortion(), x, "white", draws=draws)
     steady(x)
     assert steady.queries == 1  # nothing to average
+
+
+def test_several_codecs_are_attacked_each_in_its_own_measure() -> None:
+    """A rate of 1000·gain·mean(x²) bits doubles for both at once; an error is a share of its level."""
+    x = clip()
+    x_adv = (0.8 * x + 0.1).requires_grad_()
+    members = [Gain(gain=0.9), Gain(gain=0.5)]
+    oracle = Oracle(Ensemble(members), Rate(), x, "white")
+    rise = x_adv.square().flatten(1).mean(1) / x.square().flatten(1).mean(1) - 1
+    torch.testing.assert_close(oracle(x_adv), rise)
+    assert oracle.queries == 2 and oracle.level().tolist() == [1, 1]
+    torch.testing.assert_close(oracle(x), torch.zeros(2), rtol=0, atol=1e-5)
+    errors = [(g * x_adv - x).square().flatten(1).mean(1) / (g * x - x).square().flatten(1).mean(1) for g in (0.9, 0.5)]
+    shares = [error - 1 for error in errors]  # tau = 2: from once to twice the clean error
+    damage, grad = Oracle(Ensemble(members), SourceDistortion(), x, "white").gradient(x_adv)
+    torch.testing.assert_close(damage, (shares[0] + shares[1]) / 2)
+    (slope,) = torch.autograd.grad(((shares[0] + shares[1]) / 2).sum(), x_adv)
+    torch.testing.assert_close(grad, slope)
+
+
+def test_an_unknown_rate_is_attacked_on_a_ladder_and_measured_on_a_codec_that_is_not_on_it(tmp_path: Path) -> None:
+    axes: dict[str, Any] = {"data": "photos:size=16", "limit": 1, "objective": "source-distortion", "threat": "psnr:30"}
+    ladder = "transfer:test-gain:gain=0.8,jitter=0.0|test-gain:gain=0.7"
+    several = Cell("test-gain:gain=0.6", "pgd:steps=3", access=ladder, **axes)
+    same = Cell("test-gain:gain=0.5", "pgd:steps=3", access=ladder, **axes)
+    one = Cell("test-gain:gain=0.6", "pgd:steps=3", access="transfer:test-gain:gain=0.8", **axes)
+    assert len({cell.craft_id(cell.samples()[0]) for cell in (several, same, one)}) == 2  # crafted once for both
+    store = Store(tmp_path)
+    Runner(store).run([several, Cell("test-gain:gain=0.6", "noise", **axes)])
+    result, noise = (store.result(cell.id) for cell in (several, Cell("test-gain:gain=0.6", "noise", **axes)))
+    assert result is not None and noise is not None and result.error is None
+    assert result.rows[0]["damage"] > noise.rows[0]["damage"]
+    assert result.rows[0]["queries"] == 2 * 4  # three gradients and a judgement, of two codecs
 
 
 def test_a_guide_opens_a_codec_without_gradient_to_white_box_attacks(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustcodec.errors import BadParameter
 from robustcodec.interfaces import Objective, Output
-from robustcodec.objectives.damage import luma
+from robustcodec.objectives.damage import luma, ycbcr
 from robustcodec.registry import objectives
 from robustcodec.scores import metrics
 
@@ -50,21 +50,32 @@ def numpy_luma(clip: NDArray[np.float64]) -> NDArray[np.float64]:
     return weighted[:, :, None]
 
 
+def numpy_ycbcr(clip: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix of JFIF, to four digits."""
+    matrix = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    values: NDArray[np.float64] = np.einsum("dc,ntchw->ntdhw", matrix, clip) + np.array([0, 0.5, 0.5])[:, None, None]
+    return values
+
+
+SEEN = {"rgb": lambda clip: clip, "luma": numpy_luma, "ycbcr": numpy_ycbcr}
+
+
 def mean(values: NDArray[Any]) -> NDArray[Any]:
     per_sample: NDArray[Any] = values.reshape(len(values), -1).mean(1)
     return per_sample
 
 
-@pytest.mark.parametrize("space", ["rgb", "luma"])
+@pytest.mark.parametrize("space", list(SEEN))
 def test_formulas_and_levels(space: str) -> None:
     x, x_adv, clean, attacked = clips(4, 2, 3, 3, 4, 5)
     a, b, c, d = (t.double().numpy() for t in (x, clean, attacked, x_adv))
-    a, b, c, d = (t if space == "rgb" else numpy_luma(t) for t in (a, b, c, d))
+    a, b, c, d = (SEEN[space](t) for t in (a, b, c, d))
     bits, before = BITS.double().numpy(), CLEAN_BITS.double().numpy()
     error, clean_error, moved = mean((c - a) ** 2), mean((b - a) ** 2), mean((c - b) ** 2)
     wanted: dict[str, tuple[Any, Any]] = {  # damage and level at tau = 3
         "distortion": (moved, 2 * clean_error),
         "source-distortion": (error, 3 * clean_error),
+        "own-distortion": (mean((c - d) ** 2), 3 * clean_error),
         "added-noise": (mean(((c - b) - (d - a)) ** 2), 2 * clean_error),
         "rate": (bits / 60, 3 * before / 60),  # 3 frames of 4x5 pixels
         "rate-down": (-bits / 60, -before / 60 / 3),
@@ -105,6 +116,14 @@ def test_luma_is_that_of_pillow_and_scikit_image() -> None:
     np.testing.assert_allclose(ours, (rgb2ycbcr(rgb / 255.0)[..., 0] - 16) / 219, atol=1e-5)
 
 
+def test_colour_differences_are_those_of_pillow() -> None:
+    pixels = torch.randint(0, 256, (1, 1, 3, 24, 32), generator=torch.Generator().manual_seed(3))
+    ours = ycbcr(pixels / 255)[0, 0].permute(1, 2, 0).numpy()
+    rgb = Image.fromarray(pixels[0, 0].permute(1, 2, 0).numpy().astype(np.uint8))
+    pillow = np.asarray(rgb.convert("YCbCr")) / 255  # which has its zero at 128 of 255
+    assert np.abs(ours - pillow + [0, 0.5 / 255, 0.5 / 255]).max() <= 1.01 / 255
+
+
 @pytest.mark.parametrize("name", ["ms-ssim", "lpips:squeeze"])
 @pytest.mark.parametrize("space", ["rgb", "luma"])
 def test_perceptual_distances_are_the_metrics(name: str, space: str, backbone: None) -> None:
@@ -112,9 +131,9 @@ def test_perceptual_distances_are_the_metrics(name: str, space: str, backbone: N
     clean, attacked = 0.7 * x + 0.3 * clean, 0.5 * x + 0.5 * attacked
     metric = metrics.ms_ssim() if name == "ms-ssim" else metrics.lpips("squeeze")
     sign, offset = (-1, 1) if name == "ms-ssim" else (1, 0)
-    a, b, c = ((luma(t).repeat(1, 1, 3, 1, 1) if space == "luma" else t) for t in (x, clean, attacked))
+    a, b, c, d = ((luma(t).repeat(1, 1, 3, 1, 1) if space == "luma" else t) for t in (x, clean, attacked, x_adv))
     before, after = outputs("distortion", clean, attacked)
-    for against, reference, factor in (("clean", b, 2), ("source", a, 3)):
+    for against, reference, factor in (("clean", b, 2), ("source", a, 3), ("own", d, 3)):
         separator = "," if ":" in name else ":"
         objective = objectives.build(f"{name}{separator}against={against},space={space},tau=3")
         damage = objective(x, before, after, x_adv)
@@ -124,8 +143,9 @@ def test_perceptual_distances_are_the_metrics(name: str, space: str, backbone: N
         )
 
 
-SMOOTH = ["distortion", "distortion:luma", "source-distortion", "added-noise", "rate", "rate-down", "rate-distortion",
-          "rate-constrained-distortion", "frame:0", "drift"]  # fmt: skip
+SMOOTH = ["distortion", "distortion:luma", "distortion:ycbcr", "source-distortion", "own-distortion", "added-noise",
+          "pointwise-added-noise", "rate", "rate-down", "rate-distortion", "rate-constrained-distortion", "frame:0",
+          "drift"]  # fmt: skip
 
 
 def damage_of(objective: Objective, x: Tensor) -> Any:
@@ -147,7 +167,7 @@ def test_damage_is_differentiable(name: str) -> None:
     assert torch.autograd.gradcheck(damage_of(objectives.build(name), x), (start,))
 
 
-@pytest.mark.parametrize("name", ["ms-ssim", "ms-ssim:luma", "ms-ssim:against=source"])
+@pytest.mark.parametrize("name", ["ms-ssim", "ms-ssim:luma", "ms-ssim:ycbcr,against=source", "ms-ssim:against=own"])
 def test_ms_ssim_has_its_derivative(name: str) -> None:
     x, other, direction = (c.double() for c in clips(3, 1, 1, 3, 36, 40))
     start = 0.8 * x + 0.2 * other
@@ -157,6 +177,29 @@ def test_ms_ssim_has_its_derivative(name: str) -> None:
     step = 1e-5
     slope = (damage(start + step * direction) - damage(start - step * direction)) / (2 * step)
     assert float((grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
+
+
+def test_pointwise_noise_is_weighed_by_a_gaussian_window() -> None:
+    """NIC-RobustBench's window: 19 x 19 pixels, sigma 3, here around row 10 and column 19 of a frame of 21 x 39."""
+    x, clean, attacked, x_adv = clips(4, 1, 1, 3, 21, 39)
+    row, column = np.mgrid[:21, :39]
+    window = np.exp(-((row - 10) ** 2 + (column - 19) ** 2) / 18) * (abs(row - 10) <= 9) * (abs(column - 19) <= 9)
+    a, b, c, d = (t.double().numpy() for t in (x, clean, attacked, x_adv))
+    expected = (((c - b) - (d - a)) ** 2 * window).sum() / window.sum() / 3
+    objective = objectives.build("pointwise-added-noise")
+    damage = objective(x, *outputs("distortion", clean, attacked), x_adv)
+    assert float(damage) == pytest.approx(expected, rel=1e-5)
+
+
+def test_own_distortion_has_a_gradient_where_the_codec_has_none() -> None:
+    (x,) = clips(1, 1, 1, 3, 4, 4)
+    shown = torch.zeros_like(x)
+    x_adv = x.clone().requires_grad_()
+    damage = objectives.build("own-distortion")(
+        x, Output(lambda: x, forbidden), Output(lambda: shown, forbidden), x_adv
+    )
+    (grad,) = torch.autograd.grad(damage.sum(), x_adv)
+    torch.testing.assert_close(grad, 2 * x / x.numel())
 
 
 def test_ms_ssim_of_an_inverted_picture_is_the_worst_and_has_no_nan_gradient() -> None:

@@ -193,7 +193,9 @@ def test_names_mean_the_same_budget() -> None:
     assert float(threats.build("linf:8/255").radius(x)[0]) == pytest.approx(8 / 255)
 
 
-@pytest.mark.parametrize("spec", ["linf:8", "linf:0", "l2:-1", "mse:40", "mse:nan", "psnr:-3", "psnr:inf", "l2:inf"])
+@pytest.mark.parametrize(
+    "spec", ["linf:1.5", "linf:256", "linf:0", "l2:-1", "mse:40", "mse:nan", "psnr:-3", "psnr:inf", "l2:inf"]
+)
 def test_impossible_budgets_are_refused(spec: str) -> None:
     with pytest.raises(BadParameter, match="expected|write|so 40 dB"):
         threats.build(spec)
