@@ -23,7 +23,8 @@ from robustcodec.files import write_whole
 from robustcodec.running import grid
 from robustcodec.running.grid import Cell
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # the first one stated its scores too, which follow from its rows
 DIGITS = 6
 CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
 SHARED = ("codec", "defense", "data", "seed")  # axes that are alike in all cells of an entry
@@ -91,8 +92,8 @@ class Dispute:
 @dataclass(frozen=True)
 class Entry:
     """``kind``: which protocol of the board it met; ``identity``: what its cells' identities have in common, samples
-    aside; ``checks``: of `robustcodec check`; ``scores``: by threat, see :func:`robustcodec.boards.score.standing`;
-    ``pictures``: by sample, each ``attack`` and lists of data URIs, a frame each: ``original``, ``clean`` …
+    aside; ``checks``: of `robustcodec check`; ``pictures``: by sample, each ``attack`` and lists of data URIs, a frame
+    each: ``original``, ``clean`` … What it scores follows from its rows, see :mod:`robustcodec.boards.score`.
     """
 
     board: str
@@ -106,7 +107,6 @@ class Entry:
     provenance: Mapping[str, str]
     checks: tuple[Mapping[str, Any], ...]
     identity: Mapping[str, Any]
-    scores: Mapping[str, Mapping[str, float | str | None]]
     clean: Table
     cells: tuple[Measured, ...]
     disputed: tuple[Dispute, ...] = ()
@@ -135,15 +135,15 @@ class Entry:
             claimed, form = table.pop("sha256"), table["format"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BoardError(f"{path} is not an entry of a leaderboard ({error}); leaderboard add makes them") from None
-        if form != FORMAT:
-            raise BoardError(f"{path} has format {form!r}, this release reads {FORMAT}; add its run again")
+        if form not in READABLE:
+            raise BoardError(f"{path} has format {form!r}, this release reads up to {FORMAT}; add its run again")
         if claimed != digest(table):
             raise BoardError(
                 f"{path} was changed after it was made: its content does not have the sha256 that it states; "
                 "take it from the run again with leaderboard add"
             )
         try:
-            del table["format"]
+            table = {key: value for key, value in table.items() if key not in ("format", "scores")}
             return cls(**table | {
                 "checks": tuple(table["checks"]), "clean": _table(table["clean"]),
                 "cells": tuple(_measured(cell) for cell in table["cells"]),

@@ -133,12 +133,17 @@ def _chosen(rows: pd.DataFrame, sample: str, points: pd.DataFrame) -> NDArray[np
 @dataclass(frozen=True)
 class Standing:
     """Where one entry stands in one threat: the logarithm of its score, which differences are taken of, and all numbers
-    of its line by the names of :data:`robustcodec.boards.tables.COLUMNS`, with the scores of metrics that were asked
+    of its line by the names of :data:`robustcodec.boards.ranking.COLUMNS`, with the scores of metrics that were asked
     for, clean and under the attacks that the score chose.
     """
 
     premium: Estimate
     line: dict[str, float | str]
+
+    @property
+    def bound(self) -> bool:
+        """Whether nothing strong attacked it."""
+        return self.line["bound"] == BOUND
 
 
 def standing(rows: pd.DataFrame, points: pd.DataFrame) -> Standing:
@@ -172,7 +177,7 @@ def standing(rows: pd.DataFrame, points: pd.DataFrame) -> Standing:
         "drop": float(least["psnr"].mean()) - robust.mean,
         **own,
         **{name: float(values.mean()) for name, values in worst.items()},
-        **({"unbroken": float(worst["break_db"].isna().mean())} if "break_db" in worst else {}),
+        "unbroken": 1 - float(by_sample["broken"].max().mean()),
         "worst_attack": min(names, key=lambda name: (-names[name], name)),
         "attacks": len(rows.drop_duplicates([axis for axis in ATTEMPT if axis in rows])),
         "samples": len(chosen),

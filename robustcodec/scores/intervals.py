@@ -117,8 +117,10 @@ def interval(values: Iterable[float | None], level: float = LEVEL) -> Interval:
     return mean_of(named).interval(level)
 
 
-def share(hits: int, n: int, level: float = LEVEL) -> Interval:
-    """``hits`` of ``n`` samples and the interval of that share (Wilson, 1927, https://doi.org/10.2307/2276774)."""
+def share(hits: float, n: int, level: float = LEVEL) -> Interval:
+    """``hits`` of ``n`` samples (fractions are means over several runs of one) and the interval of that share (Wilson,
+    1927, https://doi.org/10.2307/2276774).
+    """
     if n == 0:
         return Interval(NAN, NAN, NAN, 0)
     z = float(ndtri((1 + level) / 2))

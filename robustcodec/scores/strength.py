@@ -15,7 +15,7 @@ from robustcodec.errors import UserError
 from robustcodec.registry import attacks
 
 BOUND = "lower bound"  # in tables, of a contender that met no strong attack
-BOUNDED = ("score", "adv_bpp", "robust_psnr", "drop", "vi_db", "rate_ratio")  # what is a bound then
+BOUNDED = ("score", "robust_psnr", "drop", "vi_db", "rate_ratio")  # what is a bound then
 
 
 def is_strong(attack: str, access: str, defense: str) -> bool:
