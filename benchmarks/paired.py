@@ -1,4 +1,4 @@
-"""Which codecs of a run differ in how vulnerable they are? All pairs on the same clips, with 95 % intervals and p-values.
+"""Which codecs of a run differ in how vulnerable they are? All pairs on the same clips: intervals and p-values.
 
     robustcodec run benchmarks/clips.toml && python benchmarks/paired.py runs/clips rdae.tiny-q2 rdae-gan.tiny-q2
 

@@ -1,4 +1,4 @@
-"""Does everything on a board fit together? Entries with their board, rows with each other, tables and page with entries.
+"""Does everything on a board fit together? Entries with their board, rows with each other, tables with entries.
 
 That the numbers are true is for :mod:`robustcodec.boards.verification` to say, which measures again.
 """

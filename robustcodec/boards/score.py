@@ -39,7 +39,7 @@ class Anchor:
 
     @classmethod
     def on(cls, points: pd.DataFrame, samples: Sequence[str]) -> Anchor:
-        """Of ``points`` with columns ``codec``, ``sample``, ``bpp``, ``psnr``, two codecs or more, on those ``samples``.
+        """Of ``points`` (columns ``codec``, ``sample``, ``bpp``, ``psnr``; two codecs or more) on those ``samples``.
 
         Raises :class:`BadData` if it lacks a sample or its mean curve does not rise.
         """

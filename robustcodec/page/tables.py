@@ -79,8 +79,9 @@ def _of_attacks(rows: pd.DataFrame) -> list[str]:
 
 
 def of_entries(rows: pd.DataFrame, worst: WorstRows) -> dict[str, dict[str, Any]]:
-    """By entry, the table of its attacks (means over samples) and that of its samples (under the attack that counts in the
-    ranking)."""
+    """By entry, the table of its attacks (means over samples) and that of its samples (under the attack that counts
+    in the ranking).
+    """
     if rows.empty:
         return {}
     rows = with_precision(rows)

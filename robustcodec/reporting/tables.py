@@ -156,16 +156,13 @@ def _ranked(lines: pd.DataFrame, robust: dict[Any, pd.Series[float]]) -> pd.Data
     keys = [*BOARD, *CONTENDER]
     rising = [True, True, True, False, True, True, True]
     lines = lines.sort_values([*BOARD, "bound", "robust_psnr", *CONTENDER], ascending=rising, ignore_index=True)
-    lines[ranks.RANKS] = pd.array([pd.NA] * len(lines), dtype="Int64")
+    places = [pd.DataFrame(columns=ranks.RANKS)]
     for _, group in lines[lines["bound"] != BOUND].groupby(BOARD):
-        values = {
-            str(place): robust[key]
-            for place, key in zip(group.index, group[keys].itertuples(index=False, name=None), strict=True)
-        }
-        means = {str(place): mean for place, mean in group["robust_psnr"].items()}
-        places = ranks.ranks(means, ranks.pairs(list(values), ranks.paired(values)), "high")
-        lines.loc[group.index, ranks.RANKS] = places.to_numpy()
-    return lines
+        names = dict(zip(map(str, group.index), group[keys].itertuples(index=False, name=None), strict=True))
+        tested = ranks.pairs(list(names), ranks.paired({name: robust[key] for name, key in names.items()}))
+        found = ranks.ranks({name: float(group.loc[int(name), "robust_psnr"]) for name in names}, tested, "high")
+        places.append(found.set_axis(group.index))
+    return lines.join(pd.concat(places).astype("Int64"))
 
 
 def attack_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -340,8 +340,8 @@ PAIRED: Columns = _table(
     Column("other", "an entry that is ranked below it"),
     Column(
         "difference",
-        "how many percent more bits the first needs under attack than the other, each against what the anchor needs for "
-        "its PSNR; paired by sample",
+        "how many percent more bits the first needs under attack than the other, against what the anchor needs for "
+        "the PSNR of each; paired by sample",
         unit="%",
         better="low",
     ),

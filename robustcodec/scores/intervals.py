@@ -1,10 +1,10 @@
 """How sure a number is: estimates over samples, their 95 % intervals, and differences between two of them.
 
 An :class:`Estimate` knows what it would be without each source (an image or a video that one or more samples are of).
-From these the jackknife gives its standard error (Tukey, 1958; Miller, 1974, https://doi.org/10.1093/biomet/61.1.1),
-and Student's t the interval: for a mean over independent samples exactly the textbook's, but with one degree of freedom
-less. Scores are skewed, and with ``n - 1`` degrees the intervals cover 91 to 92 % at five samples where they say 95; the
-percentile bootstrap covers 80. ``python benchmarks/interval_coverage.py`` compares what was tried, on real scores.
+From these the jackknife gives its standard error (Miller, 1974, https://doi.org/10.1093/biomet/61.1.1), and Student's t
+the interval: for a mean over independent samples the textbook's, but with one degree of freedom less. Scores are
+skewed, and with ``n - 1`` degrees some intervals cover 91 % at five samples where they say 95; the percentile bootstrap
+covers 80. ``python benchmarks/interval_coverage.py`` compares what was tried, on real scores.
 
 Means of a skewed score alone (the loss of PSNR, the ratio of rates) reach 85 to 90 % with any of these below twelve
 samples, so tables publish no interval of them, only of differences, which are not skewed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from PIL import Image
 
 from robustcodec.reporting.points import WORST, security
@@ -37,6 +38,19 @@ def test_the_worst_line_is_of_each_sample() -> None:
     assert by_line.loc["pgd", "adv_psnr"] == 30 - 2.5
     assert by_line.loc[WORST, "adv_psnr"] == 30 - (4 + 3) / 2
     assert by_line.loc[WORST, "rate_ratio"] == 1.35 and by_line.loc[WORST, "broken"] == 0.5
+
+
+def test_the_success_rate_has_wilsons_interval() -> None:
+    """Of ten samples pgd breaks the first four: [0.168, 0.687] by Wilson (1927); of two samples nothing is said."""
+    one = rows(40.0, 34.0)
+    many = pd.concat(
+        [one[one["sample"] == "a"].assign(sample=str(i), broken=float(i < 4)) for i in range(10)], ignore_index=True
+    )
+    lines = security(many, ["codec"])
+    point = lines[(lines["line"] == "pgd") & (lines["threat"] == "psnr:40.0")].iloc[0]
+    assert (point["broken"], point["samples"]) == (0.4, 10)
+    assert (point["broken_low"], point["broken_high"]) == pytest.approx((0.1682, 0.6873), abs=1e-4)
+    assert security(one, ["codec"])["broken_low"].isna().all()
 
 
 def test_a_single_budget_is_no_curve(tmp_path: Path) -> None:
