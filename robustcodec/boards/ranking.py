@@ -73,7 +73,7 @@ def ranking(board: Board, entries: Sequence[Entry]) -> Ranking:
 
 def main_columns(lines: pd.DataFrame) -> list[str]:
     """What of a table fits onto a page: its main columns, and the scores of metrics that were asked for."""
-    return ["data", "threat", *SHORT, *contributed(lines)]
+    return ["data", "threat", *SHORT, "bound", *contributed(lines)]
 
 
 def _empty(columns: Iterable[str]) -> pd.DataFrame:

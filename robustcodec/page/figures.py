@@ -173,7 +173,7 @@ def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
     for board, group in _boards(rows.assign(line=attempts(rows))):
         figure = go.Figure()
         lines = 0
-        for score in HEAT:
+        for score in (score for score in HEAT if score in group):
             matrix = heat_map(group, score, ["entry"], ["line"])
             matrix = matrix.reindex([name for name in reversed(names) if name in matrix.index])
             lines = len(matrix)
@@ -196,7 +196,9 @@ def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
             )
         figure.update_layout(xaxis={"side": "top", "type": "category"}, yaxis={"type": "category"})
         alt = f"Heat map of attack and entry on {board[0]} under {board[1]}; the numbers are in the cells"
-        yield Drawing("heat", board, alt, _json(figure), tuple(column(score).title for score in HEAT), lines)
+        yield Drawing(
+            "heat", board, alt, _json(figure), tuple(column(score).title for score in HEAT if score in group), lines
+        )
 
 
 def _drift(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:

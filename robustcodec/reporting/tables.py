@@ -21,7 +21,7 @@ from rich.text import Text
 from robustcodec.errors import MissingDependency, StoreError
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Column
-from robustcodec.reporting.text import bounded, ends, escape, place, shown, to_markdown
+from robustcodec.reporting.text import bounded, ends, escape, place, shown, spread, to_markdown
 from robustcodec.running import suites
 from robustcodec.running.findings import Suspicion, masking
 from robustcodec.running.grid import Cell
@@ -285,7 +285,7 @@ def terminal_table(board: pd.DataFrame) -> Table:
     *numbers, worst = labels.values()
     for name in (*numbers[:2], "robust", "95 %", *numbers[2:]):
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "robust" else None)
-    table.add_column(worst, overflow="fold", max_width=12)
+    table.add_column(worst, overflow="fold", max_width=10)
     for name in ("met", "n", "!"):
         table.add_column(name, justify="right", no_wrap=True)
     for (data, threat), group in board.groupby(BOARD):
@@ -293,7 +293,7 @@ def terminal_table(board: pd.DataFrame) -> Table:
         table.add_row("", Text(f"{data}, {threat}", style="bold"))
         for line, signed in zip(group.to_dict("records"), bounded(group).to_dict("records"), strict=True):
             table.add_row(
-                place(line).replace(" ", "\n"),
+                spread(line),
                 Text(label_of(line["codec"], line["defense"], line["access"]).replace(" + ", "\n+ ")),
                 *(shown(signed[name], column(name).digits) for name in ("bpp", "psnr", "robust_psnr")),
                 ends(line["robust_low"], line["robust_high"], 1).replace(" to ", "–").replace(TOO_FEW, "n < 5"),
@@ -304,7 +304,7 @@ def terminal_table(board: pd.DataFrame) -> Table:
                 str(len(line["warnings"].split("; ")) if line["warnings"] else ""),
             )
     legend = (
-        "#: rank, and what the samples leave open of it; –, ≥, ≤: a lower bound of damage, nothing strong attacked it\n"
+        "#: the ranks that the samples leave open; –, ≥, ≤: a lower bound of damage, nothing strong attacked it\n"
         "met: attacks, of those others met; n: samples; !: kinds of warnings, see leaderboard.md"
     )
     table.caption, table.caption_justify = legend if len(board) else EMPTY, "left"

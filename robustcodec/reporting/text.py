@@ -27,10 +27,16 @@ def ends(low: float, high: float, digits: int = 2, sign: str = "-") -> str:
 
 def place(line: Mapping[Any, Any]) -> str:
     """A rank in print: ``4``, or ``4 (2–9)`` where the samples leave it open; – of a lower bound."""
+    left = spread(line)
+    return f"{line['rank']} ({left})" if "–" in left and left != "–" else left
+
+
+def spread(line: Mapping[Any, Any]) -> str:
+    """The ranks that the samples leave open: ``2–9``, or one; – of a lower bound."""
     if pd.isna(line["rank"]):
         return "–"
-    rank, low, high = (int(line[name]) for name in ("rank", "rank_low", "rank_high"))
-    return f"{rank}" if low == high else f"{rank} ({low}–{high})"
+    low, high = line["rank_low"], line["rank_high"]
+    return f"{low}" if low == high else f"{low}–{high}"
 
 
 def bounded(table: pd.DataFrame) -> pd.DataFrame:

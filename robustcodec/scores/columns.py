@@ -171,11 +171,7 @@ RANKED: Columns = RESULTS | _table(
         "corrected by Holm for all pairs)",
         digits=0,
     ),
-    Column(
-        "rank_high",
-        "the worst rank that they leave open: how many are ranked − how many are significantly worse",
-        digits=0,
-    ),
+    Column("rank_high", "the worst one: how many are ranked − how many are significantly worse"),
     Column(
         "bound",
         "a lower bound of the damage: no attack met it that uses its own gradient or transform (through the "

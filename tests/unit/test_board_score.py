@@ -136,7 +136,7 @@ def rows() -> pd.DataFrame:
 
 
 def test_a_standing_holds_what_the_rows_say() -> None:
-    """Of sample a the score chooses either attack by its bits and its PSNR together; of b the one that shows nothing."""
+    """Of sample a the score chooses an attack by bits and PSNR together; of b the one that shows nothing."""
     of = anchor()
     stands = standing(rows(), of[of["sample"].isin(["a", "b"])])
     line = stands.line
@@ -174,4 +174,4 @@ def test_a_page_has_the_main_columns_and_the_scores_that_were_asked_for() -> Non
     frame = pd.DataFrame(
         {name: [0.0] for name in ("data", "threat", *SHORT, "drop", "lpips_squeeze", "adv_lpips_squeeze")}
     )
-    assert main_columns(frame) == ["data", "threat", *SHORT, "lpips_squeeze", "adv_lpips_squeeze"]
+    assert main_columns(frame) == ["data", "threat", *SHORT, "bound", "lpips_squeeze", "adv_lpips_squeeze"]

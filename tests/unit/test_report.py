@@ -302,7 +302,7 @@ def test_terminal_table_fits(width: int) -> None:
     header = next(line for line in text.splitlines() if "bpp" in line)
     assert header.split()[-3:] == ["met", "n", "!"]
     (first, second) = (line.split() for line in text.splitlines() if "20.9–25.4" in line)
-    assert first[:2] == ["1", "bmshj2018-hyperprior.tiny-q2"] and first[-3:] == ["1", "5", "1"] and second[0] == "1"
+    assert first[:2] == ["1–2", "bmshj2018-hyperprior.tiny-q2"] and first[-3:] == ["1", "5", "1"] and second[0] == "1–2"
     assert "+ jpeg:quality=30 (adaptive)" in text
 
 
