@@ -51,8 +51,8 @@ class Table:
 
     def frame(self) -> pd.DataFrame:
         """Floats, NaN where there is no number; the index is called ``sample``."""
-        table = pd.DataFrame.from_dict(dict(self.rows), orient="index", columns=list(self.columns), dtype=float)
-        return table.assign(**{c: math.nan if v is None else v for c, v in self.constant.items()}).rename_axis("sample")
+        values = dict(zip(self.columns, zip(*self.rows.values(), strict=True), strict=True)) | dict(self.constant)
+        return pd.DataFrame(values, index=pd.Index(list(self.rows), name="sample"), dtype=float)
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,10 @@ class Entry:
 
     def frame(self, data: str) -> pd.DataFrame:
         """One row per cell and sample, columns as in :meth:`robustcodec.running.store.Store.frame` and ``entry``."""
-        clean = self.clean.frame()
-        tables = [
-            cell.table.frame().join(clean).reset_index().assign(
-                cell=cell.id, warnings="; ".join(cell.warnings), **self._axes(cell, data)
-            )
-            for cell in self.cells
-        ]  # fmt: skip
-        rows = pd.concat(tables, ignore_index=True)
+        tables = pd.concat({cell.id: cell.table.frame() for cell in self.cells}, names=["cell"])
+        rows = tables.reset_index().join(self.clean.frame(), on="sample")
+        texts = {cell.id: {"warnings": "; ".join(cell.warnings), **self._axes(cell, data)} for cell in self.cells}
+        rows = rows.join(pd.DataFrame.from_dict(texts, orient="index"), on="cell")
         return rows.assign(
             rate_ratio=rows["adv_bpp"] / rows["bpp"],
             rate_ratio_est=rows["adv_bpp_est"] / rows["bpp_est"],
