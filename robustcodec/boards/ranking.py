@@ -64,7 +64,7 @@ def ranking(board: Board, entries: Sequence[Entry]) -> Ranking:
         ends = {end: tested[end].map(percent) for end in ("difference", "low", "high")}
         pairs.append(tested.assign(threat=threat, **ends)[list(PAIRS)])
     table = pd.concat([each for each in lines if len(each)] or lines, ignore_index=True)
-    extra = [name for name in pairs_of_metrics(map(str, table)) if name not in COLUMNS]
+    extra = [name for name in pairs_of_metrics(list(map(str, table))) if name not in COLUMNS]
     return Ranking(
         table[["data", "threat", *COLUMNS, *extra]],
         pd.concat([each for each in pairs if len(each)] or pairs, ignore_index=True),
