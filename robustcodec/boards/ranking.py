@@ -58,7 +58,7 @@ def ranking(board: Board, entries: Sequence[Entry]) -> Ranking:
             if len(attacked := rows[entry.name][rows[entry.name]["threat"] == threat])
         }
         ranked = sorted((n for n in stands if not stands[n].bound), key=lambda n: (stands[n].premium.value, n))
-        tested = ranks.pairs(ranked, lambda one, other, at=stands: at[one].premium - at[other].premium)  # type: ignore[misc]
+        tested = ranks.pairs(ranked, _difference(stands))
         places = ranks.ranks({name: stands[name].premium.value for name in ranked}, tested, "low")
         lines.append(_lines(board, threat, [e for e in entries if e.name in stands], stands, places))
         ends = {end: tested[end].map(percent) for end in ("difference", "low", "high")}
@@ -74,6 +74,10 @@ def ranking(board: Board, entries: Sequence[Entry]) -> Ranking:
 def main_columns(lines: pd.DataFrame) -> list[str]:
     """What of a table fits onto a page: its main columns, and the scores of metrics that were asked for."""
     return ["data", "threat", *SHORT, "bound", *contributed(lines)]
+
+
+def _difference(stands: Mapping[str, Standing]) -> ranks.Difference:
+    return lambda one, other: stands[one].premium - stands[other].premium
 
 
 def _empty(columns: Iterable[str]) -> pd.DataFrame:

@@ -117,13 +117,13 @@ def _chosen(rows: pd.DataFrame, sample: str, points: pd.DataFrame) -> NDArray[np
     curve = anchor.bpp.mean(0), anchor.psnr.mean(0)
     attempts = [group[["adv_bpp", "adv_psnr"]].to_numpy(dtype=float) for group in by_sample.values()]
     count, choice = len(attempts), [0] * len(attempts)
-    total = np.sum([each[0] for each in attempts], axis=0)
-    score, rises = float(log_ratio(*(total / count), *curve)), True
+    total = np.sum([each[0] for each in attempts], axis=0)  # bits and PSNR
+    score, rises = float(log_ratio(total[0] / count, total[1] / count, *curve)), True
     while rises:
         rises = False
         for place, each in enumerate(attempts):
             totals = total - each[choice[place]] + each
-            scores = log_ratio(*(totals / count).T, *curve)
+            scores = log_ratio(totals[:, 0] / count, totals[:, 1] / count, *curve)
             best = int(np.argmax(scores > scores.max() - GAIN))  # of equal ones the first: the least PSNR, then by name
             if scores[best] > score + GAIN:
                 choice[place], total, score, rises = best, totals[best], float(scores[best]), True

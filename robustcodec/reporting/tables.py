@@ -160,7 +160,7 @@ def _ranked(lines: pd.DataFrame, robust: dict[Any, pd.Series[float]]) -> pd.Data
     for _, group in lines[lines["bound"] != BOUND].groupby(BOARD):
         names = dict(zip(map(str, group.index), group[keys].itertuples(index=False, name=None), strict=True))
         tested = ranks.pairs(list(names), ranks.paired({name: robust[key] for name, key in names.items()}))
-        found = ranks.ranks({name: float(group.loc[int(name), "robust_psnr"]) for name in names}, tested, "high")
+        found = ranks.ranks(dict(zip(names, group["robust_psnr"], strict=True)), tested, "high")
         places.append(found.set_axis(group.index))
     return lines.join(pd.concat(places).astype("Int64"))
 

@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,10 +97,11 @@ def leaving_out(values: Array, samples: Iterable[str]) -> Array:
     left = len(place) - inside.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         sums: Array = values.sum(0) - np.tensordot(inside, values, 1)
-        return sums / left.reshape(-1, *[1] * (values.ndim - 1))
+        means: Array = sums / left.reshape(-1, *[1] * (values.ndim - 1))
+    return means
 
 
-def mean_of(values: pd.Series[float]) -> Estimate:
+def mean_of(values: pd.Series[Any]) -> Estimate:
     """The mean over samples, which the index names; what has no number is left out."""
     known = values.dropna()
     numbers = known.to_numpy(dtype=float)

@@ -146,10 +146,14 @@ def test_intervals_cover_the_truth_of_real_scores(published: dict[str, pd.DataFr
     assert all(0.92 <= rate <= 0.98 for rate in found.values()), found
 
 
+def numbers(entry: pd.DataFrame) -> tuple[Array, Array]:
+    """Bits per pixel and PSNR of each sample."""
+    return entry["adv_bpp"].to_numpy(float), entry["adv_psnr"].to_numpy(float)
+
+
 def drawn_premiums(entry: pd.DataFrame, anchor: Anchor, places: NDArray[np.intp]) -> tuple[Array, Array]:
     """Of many draws of samples at once: logarithms of the score, and what they are without each sample drawn."""
-    numbers = (*entry[["adv_bpp", "adv_psnr"]].to_numpy(float).T, anchor.bpp, anchor.psnr)
-    drawn = [each[places] for each in numbers]
+    drawn = [each[places] for each in (*numbers(entry), anchor.bpp, anchor.psnr)]
     left = [(each.sum(1, keepdims=True) - each) / (places.shape[1] - 1) for each in drawn]
     return log_ratio(*(each.mean(1) for each in drawn)), log_ratio(*left)
 
@@ -169,16 +173,21 @@ def test_the_interval_of_the_score_covers_it(published: dict[str, pd.DataFrame],
     anchor = Anchor.on(Board.read(BOARD).points, samples)
     places = np.random.default_rng(n).integers(0, len(samples), (300, n))
     found = {name: drawn_premiums(entry, anchor, places) for name, entry in published.items()}
-    truths = {name: premium(*e[["adv_bpp", "adv_psnr"]].to_numpy(float).T, anchor) for name, e in published.items()}
+    truths = {name: premium(numbers(e)[0], numbers(e)[1], anchor) for name, e in published.items()}
     single = [covered(*found[name], truths[name].value) for name in found]
     double = [
-        covered(*(a - b for a, b in zip(found[one], found[other], strict=True)), (truths[one] - truths[other]).value)
+        covered(
+            found[one][0] - found[other][0],
+            found[one][1] - found[other][1],
+            truths[one].value - truths[other].value,
+        )
         for one, other in itertools.pairwise(found)
     ]
     assert 0.92 <= np.mean(single) <= 0.98 and 0.92 <= np.mean(double) <= 0.98, (single, double)
     name, (values, without) = next(iter(found.items()))
     drawn = Anchor(tuple(map(str, range(n))), anchor.bpp[places[0]], anchor.psnr[places[0]])
-    one = premium(*published[name][["adv_bpp", "adv_psnr"]].to_numpy(float)[places[0]].T, drawn)
+    bpp, psnr = (each[places[0]] for each in numbers(published[name]))
+    one = premium(bpp, psnr, drawn)
     assert one.value == pytest.approx(values[0]) and sorted(one.without) == pytest.approx(sorted(without[0]))
 
 

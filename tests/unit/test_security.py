@@ -58,7 +58,9 @@ def test_a_single_budget_is_no_curve(tmp_path: Path) -> None:
 
 
 def test_the_picture_is_written(tmp_path: Path) -> None:
-    (path,) = write(rows(40.0, 34.0, 28.0), tmp_path)
-    assert path.name == "security-d.png"
+    path, table = write(rows(40.0, 34.0, 28.0), tmp_path)
+    assert (path.name, table.name) == ("security-d.png", "security-d.csv")
+    points = pd.read_csv(table)
+    assert len(points) == 9 and set(points.loc[points["line"] == WORST, "broken"]) == {0.5}
     with Image.open(path) as image:
         assert min(image.size) > 400
