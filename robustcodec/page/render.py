@@ -120,7 +120,7 @@ def _check(views: Sequence[View]) -> None:
 
 def _shown(index: int, view: View, drawn: Sequence[Drawing]) -> dict[str, Any]:
     """What the template needs of a view."""
-    columns = [c for c in view.ranking.columns]
+    columns = [c for c in view.ranking.columns if c not in ("rank_low", "rank_high")]  # they stand beside the rank
     numeric = {c: bool(pd.api.types.is_numeric_dtype(view.ranking[c])) for c in columns}
     printed = _printed(view.ranking)
     lines = [
