@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 KEYS = ["threat", "codec", "sample"]
-SCORES = ["vi_db", "delta_psnr", "rate_ratio"]
+SCORES = ["vi_db", "delta_psnr", "delta_own_psnr", "rate_ratio"]
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 
 Finetuned are tags that end in ``-at``, and codecs by path. Prints a line per codec, then per threat what each ladder
 gains: BD-rate of its clean curve, and the differences of the worst case per sample over all attacks, means over rates,
-with bootstrap 95 % intervals over samples. With ``--picture FILE`` draws gain against cost.
+with 95 % intervals over samples. With ``--picture FILE`` draws gain against cost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import pandas as pd
 from robustcodec.reporting.pictures import COLOURS, MARKERS, figure_of
 from robustcodec.running.store import Store
 from robustcodec.scores import rate
-from robustcodec.scores.robustness import interval, worst_case
+from robustcodec.scores.intervals import interval
+from robustcodec.scores.robustness import worst_case
 from robustcodec.studies.ladders import ladders
 
 

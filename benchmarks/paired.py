@@ -1,8 +1,9 @@
-"""Is one codec of a run more vulnerable than another? Paired over clips, with bootstrap 95 % intervals.
+"""Which codecs of a run differ in how vulnerable they are? All pairs on the same clips: intervals and p-values.
 
     robustcodec run benchmarks/clips.toml && python benchmarks/paired.py runs/clips rdae.tiny-q2 rdae-gan.tiny-q2
 
-Of each score the worst over the attacks of the run is taken per clip and codec, then the mean difference.
+Of each score the worst over the attacks of the run is taken per clip and codec; the mean difference is of that, for
+rates of their logarithm (so that it reads as a factor). P-values are corrected for all pairs that were asked for.
 """
 
 from __future__ import annotations
@@ -10,29 +11,42 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from robustcodec.running.store import Store
-from robustcodec.scores.robustness import interval
+import numpy as np
+import pandas as pd
 
-SCORES = ("vi_db", "delta_psnr", "rate_ratio")
+from robustcodec.reporting.text import ends
+from robustcodec.running.store import Store
+from robustcodec.scores.ranks import paired, pairs
+
+SCORES = ("vi_db", "delta_psnr", "delta_own_psnr", "rate_ratio")
 
 
 def main() -> None:
-    """Print one line per threat and score."""
+    """Print one line per threat, score and pair."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("codec", nargs=2)
+    parser.add_argument("codec", nargs="+", help="two or more")
     options = parser.parse_args()
     store = Store(options.run)
     rows = store.frame(store.grid().cells())
-    one, other = options.codec
     for threat, group in rows.groupby("threat"):
         for score in SCORES:
             worst = group.groupby(["codec", "sample"])[score].max().unstack(0)
-            found = interval(worst[other] - worst[one])
-            print(
-                f"{threat} {score}: {one} {worst[one].mean():.3f}, {other} {worst[other].mean():.3f}, difference "
-                f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}] over {found.n} clips"
-            )
+            values = {codec: np.log(worst[codec]) if score == "rate_ratio" else worst[codec] for codec in options.codec}
+            for pair in pairs(options.codec, paired(values)).to_dict("records"):
+                print(f"{threat} {score}: {_in_words(pair, worst, score)}")
+
+
+def _in_words(pair: dict[str, object], worst: pd.DataFrame, score: str) -> str:
+    one, other = str(pair["one"]), str(pair["other"])
+    shift, low, high = (float(str(pair[end])) for end in ("difference", "low", "high"))
+    what, sign = "difference", "+"
+    if score == "rate_ratio":
+        (shift, low, high), what, sign = map(float, np.exp([shift, low, high])), "factor", ""
+    return (
+        f"{one} {worst[one].mean():.3f}, {other} {worst[other].mean():.3f}, {what} {shift:{sign}.3f} "
+        f"[{ends(low, high, 3, sign)}], p {pair['p']:.4f}, corrected {pair['p_holm']:.4f}, {pair['samples']} clips"
+    )
 
 
 if __name__ == "__main__":

@@ -86,16 +86,20 @@ def read(folder: str | Path) -> Run:
 
 def leaderboard(folder: str | Path) -> pandas.DataFrame:
     """A board's entries, ranked: ``leaderboard("leaderboards/photos-quick")``; one line per threat and entry, columns:
-    :data:`robustcodec.boards.tables.COLUMNS`.
+    :data:`robustcodec.boards.ranking.COLUMNS`.
 
     Raises :class:`robustcodec.errors.BoardError` for a folder without a board, or an entry changed by hand.
     """
-    from robustcodec.boards import tables
+    from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
-    from robustcodec.boards.entry import Entry
+    from robustcodec.boards.ranking import ranking
+    from robustcodec.errors import BoardError
 
     board = Board.read(Path(folder))
-    return tables.table(board, [Entry.read(path) for path in board.entries()])
+    entries, faults = audit(board)
+    if faults:
+        raise BoardError(f"{folder}: {faults[0]}")
+    return ranking(board, entries).table
 
 
 def __getattr__(name: str) -> Any:

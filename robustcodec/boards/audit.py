@@ -1,28 +1,25 @@
-"""Does everything on a board fit together? Entries with their board, scores with rows, tables and page with entries.
+"""Does everything on a board fit together? Entries with their board, rows with each other, tables with entries.
 
 That the numbers are true is for :mod:`robustcodec.boards.verification` to say, which measures again.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry, axes_of, digest
-from robustcodec.boards.submission import scored
 from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.registry import threats
 from robustcodec.running.resolved import identity_of
 from robustcodec.scores.robustness import FAILED_PSNR
 from robustcodec.spec import expand
 
-CLOSE = 1e-5  # relative: of scores computed on different machines
 ROUNDED = 2e-5  # relative: of a size kept to six digits
 
 
 def audit(board: Board) -> tuple[list[Entry], list[str]]:
-    """The entries of a board, and everything that is wrong with them, each naming its file."""
+    """The entries of a board that have no fault, and everything that is wrong with the others, each naming its file."""
     entries: list[Entry] = []
     faults = [f"{board.folder}: {fault}" for fault in _board_faults(board)]
     for path in board.entries():
@@ -31,10 +28,11 @@ def audit(board: Board) -> tuple[list[Entry], list[str]]:
         except RobustCodecError as error:
             faults.append(str(error))
             continue
-        entries.append(entry)
+        wrong = list(_faults(board, entry))
         if path.name != entry.file:
-            faults.append(f"{path}: the file of {entry.name} should be called {entry.file}")
-        faults += [f"{path}: {fault}" for fault in _faults(board, entry)]
+            wrong.append(f"the file of {entry.name} should be called {entry.file}")
+        faults += [f"{path}: {fault}" for fault in wrong]
+        entries += [] if wrong else [entry]
     return sorted(entries, key=lambda e: e.name), faults
 
 
@@ -72,12 +70,6 @@ def _faults(board: Board, entry: Entry) -> Iterator[str]:
     if failed := [check["name"] for check in entry.checks if not check["passed"]]:
         yield f"robustcodec check failed: {', '.join(failed)}"
     yield from _inconsistent(entry)
-    scores = scored(entry, board).scores
-    for threat in sorted(scores.keys() | entry.scores.keys()):
-        stated, given = entry.scores.get(threat, {}), scores.get(threat, {})
-        for key in sorted(stated.keys() | given.keys()):
-            if not _same(stated.get(key), given.get(key)):
-                yield f"{key} at {threat} is {stated.get(key)}, its rows give {given.get(key)}"
 
 
 def _inconsistent(entry: Entry) -> Iterator[str]:
@@ -96,9 +88,3 @@ def _inconsistent(entry: Entry) -> Iterator[str]:
     shown = rows["adv_psnr"].fillna(FAILED_PSNR)
     if ((shown < 0) | (rows["psnr"] < 0) | (rows["adv_bpp"] <= 0) | (rows["bpp"] <= 0)).any():
         yield "a PSNR below 0 dB or a rate of nothing"
-
-
-def _same(a: object, b: object) -> bool:
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE)
-    return a == b

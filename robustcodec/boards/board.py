@@ -10,7 +10,6 @@
 
     [ranking]
     threat = "psnr:40"                # the input PSNR at which entries are ranked
-    worst = "psnr"                    # or "rate": of each sample, which attack counts
     anchor = ["jpeg:quality={10,50,90}"]
 
     [[protocol]]                      # a block of a grid without codec and defense
@@ -36,12 +35,10 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from robustcodec.boards.score import WORST_IS
 from robustcodec.coding import defended
 from robustcodec.errors import BoardError
 from robustcodec.files import dump_toml
 from robustcodec.running.grid import Cell, Grid
-from robustcodec.scores.robustness import Worst
 
 Kind = Literal["bare", "defended", "no-gradient"]
 FILE, ANCHOR, RESULTS = "board.toml", "anchor.csv", "results"
@@ -59,7 +56,6 @@ class Board:
     limit: int
     pictures: bool
     threat: str
-    worst: Worst
     anchor: tuple[str, ...]
     protocol: Mapping[Kind, tuple[dict[str, Any], ...]]
     samples: Mapping[str, str]
@@ -102,16 +98,14 @@ class Board:
                 blocks[block["of"]].append(rest)
             board = cls(
                 folder, table["title"], table["about"].strip(), data["name"], int(data.get("limit", 0)),
-                bool(data["pictures"]), ranking["threat"], ranking["worst"], tuple(ranking["anchor"]),
+                bool(data["pictures"]), ranking["threat"], tuple(ranking["anchor"]),
                 {kind: tuple(protocol) for kind, protocol in blocks.items()}, table.get("samples", {}),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise BoardError(
-                f"{where}: {error} is missing or unknown; expected data.name and pictures, ranking.threat, worst and "
+                f"{where}: {error} is missing or unknown; expected data.name and pictures, ranking.threat and "
                 f"anchor, and [[protocol]] tables with of = one of {', '.join(get_args(Kind))}"
             ) from None
-        if board.worst not in WORST_IS:
-            raise BoardError(f"{where}: ranking.worst = {board.worst!r}; expected {' or '.join(WORST_IS)}")
         for kind, protocol in blocks.items():
             if protocol and board.threat not in {c.threat for c in board.cells("codec", "none", kind)}:
                 raise BoardError(f"{where}: the protocol of {kind} never attacks at {board.threat}, which ranks")
@@ -121,7 +115,7 @@ class Board:
         """As a file that :meth:`read` reads back."""
         head = dump_toml({"title": self.title, "about": self.about})
         data = {"name": self.data, "limit": self.limit, "pictures": self.pictures}
-        ranking = {"threat": self.threat, "worst": self.worst, "anchor": list(self.anchor)}
+        ranking = {"threat": self.threat, "anchor": list(self.anchor)}
         blocks = [("protocol", {"of": kind, **block}) for kind, of in self.protocol.items() for block in of]
         parts = [f"\n[data]\n{dump_toml(data)}", f"\n[ranking]\n{dump_toml(ranking)}"]
         parts += [f"\n[[{name}]]\n{dump_toml(block)}" for name, block in blocks]

@@ -23,7 +23,8 @@ from robustcodec.files import write_whole
 from robustcodec.running import grid
 from robustcodec.running.grid import Cell
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # the first one stated its scores too, which follow from its rows
 DIGITS = 6
 CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
 SHARED = ("codec", "defense", "data", "seed")  # axes that are alike in all cells of an entry
@@ -50,8 +51,8 @@ class Table:
 
     def frame(self) -> pd.DataFrame:
         """Floats, NaN where there is no number; the index is called ``sample``."""
-        table = pd.DataFrame.from_dict(dict(self.rows), orient="index", columns=list(self.columns), dtype=float)
-        return table.assign(**{c: math.nan if v is None else v for c, v in self.constant.items()}).rename_axis("sample")
+        values = dict(zip(self.columns, zip(*self.rows.values(), strict=True), strict=True)) | dict(self.constant)
+        return pd.DataFrame(values, index=pd.Index(list(self.rows), name="sample"), dtype=float)
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Dispute:
 @dataclass(frozen=True)
 class Entry:
     """``kind``: which protocol of the board it met; ``identity``: what its cells' identities have in common, samples
-    aside; ``checks``: of `robustcodec check`; ``scores``: by threat, see :func:`robustcodec.boards.score.standing`;
-    ``pictures``: by sample, each ``attack`` and lists of data URIs, a frame each: ``original``, ``clean`` …
+    aside; ``checks``: of `robustcodec check`; ``pictures``: by sample, each ``attack`` and lists of data URIs, a frame
+    each: ``original``, ``clean`` … What it scores follows from its rows, see :mod:`robustcodec.boards.score`.
     """
 
     board: str
@@ -106,7 +107,6 @@ class Entry:
     provenance: Mapping[str, str]
     checks: tuple[Mapping[str, Any], ...]
     identity: Mapping[str, Any]
-    scores: Mapping[str, Mapping[str, float | str | None]]
     clean: Table
     cells: tuple[Measured, ...]
     disputed: tuple[Dispute, ...] = ()
@@ -135,15 +135,15 @@ class Entry:
             claimed, form = table.pop("sha256"), table["format"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BoardError(f"{path} is not an entry of a leaderboard ({error}); leaderboard add makes them") from None
-        if form != FORMAT:
-            raise BoardError(f"{path} has format {form!r}, this release reads {FORMAT}; add its run again")
+        if form not in READABLE:
+            raise BoardError(f"{path} has format {form!r}, this release reads up to {FORMAT}; add its run again")
         if claimed != digest(table):
             raise BoardError(
                 f"{path} was changed after it was made: its content does not have the sha256 that it states; "
                 "take it from the run again with leaderboard add"
             )
         try:
-            del table["format"]
+            table = {key: value for key, value in table.items() if key not in ("format", "scores")}
             return cls(**table | {
                 "checks": tuple(table["checks"]), "clean": _table(table["clean"]),
                 "cells": tuple(_measured(cell) for cell in table["cells"]),
@@ -166,14 +166,10 @@ class Entry:
 
     def frame(self, data: str) -> pd.DataFrame:
         """One row per cell and sample, columns as in :meth:`robustcodec.running.store.Store.frame` and ``entry``."""
-        clean = self.clean.frame()
-        tables = [
-            cell.table.frame().join(clean).reset_index().assign(
-                cell=cell.id, warnings="; ".join(cell.warnings), **self._axes(cell, data)
-            )
-            for cell in self.cells
-        ]  # fmt: skip
-        rows = pd.concat(tables, ignore_index=True)
+        tables = pd.concat({cell.id: cell.table.frame() for cell in self.cells}, names=["cell"])
+        rows = tables.reset_index().join(self.clean.frame(), on="sample")
+        texts = {cell.id: {"warnings": "; ".join(cell.warnings), **self._axes(cell, data)} for cell in self.cells}
+        rows = rows.join(pd.DataFrame.from_dict(texts, orient="index"), on="cell")
         return rows.assign(
             rate_ratio=rows["adv_bpp"] / rows["bpp"],
             rate_ratio_est=rows["adv_bpp_est"] / rows["bpp_est"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from robustcodec.boards.board import Board, boards_below
 from robustcodec.boards.entry import Entry
+from robustcodec.boards.score import standing
 from robustcodec.errors import BoardError
 
 SHOWN = ("score", "clean_score", "bpp", "psnr", "robust_psnr", "adv_bpp")  # of what changed, in this order
@@ -42,7 +44,7 @@ def merge(board: Board, others: Iterable[Path], replacing: bool = False) -> Merg
         mine = taken.get(theirs.name) or ours.get(theirs.name)
         if mine is None:
             taken[theirs.name] = theirs
-        elif changes := list(differences(mine, theirs)):
+        elif changes := list(differences(mine, theirs, board.points)):
             conflicts.append(f"{theirs.name} ({theirs.measured_by}, {path}): {'; '.join(changes)}")
             if replacing:
                 taken[theirs.name] = replace(theirs, disputed=tuple(dict.fromkeys((*mine.disputed, *theirs.disputed))))
@@ -59,13 +61,22 @@ def _files(path: Path) -> list[Path]:
     return Board.read(path).entries()
 
 
-def differences(old: Entry, new: Entry) -> Iterator[str]:
+def scores(entry: Entry, points: pd.DataFrame) -> dict[str, dict[str, float | str]]:
+    """By threat, what its rows give against the anchor's ``points``."""
+    return {str(threat): standing(rows, points).line for threat, rows in entry.frame("").groupby("threat")}
+
+
+def differences(old: Entry, new: Entry, points: pd.DataFrame) -> Iterator[str]:
     """What two entries of one name say differently: weights, scores, single numbers."""
+    alike = [(c.id, c.table) for c in old.cells] == [(c.id, c.table) for c in new.cells] and old.clean == new.clean
     if old.identity != new.identity:
         named = [key for key in old.identity if old.identity[key] != new.identity.get(key)]
         yield f"another {' and another '.join(named) or 'identity'}"
-    for threat in sorted(old.scores.keys() | new.scores.keys()):
-        before, after = old.scores.get(threat), new.scores.get(threat)
+    if alike:
+        return
+    before_all, after_all = scores(old, points), scores(new, points)
+    for threat in sorted(before_all.keys() | after_all.keys()):
+        before, after = before_all.get(threat), after_all.get(threat)
         if before is None or after is None:
             yield f"{threat} {'added' if before is None else 'removed'}"
             continue
@@ -73,24 +84,23 @@ def differences(old: Entry, new: Entry) -> Iterator[str]:
             a, b = before[key], after[key]
             if a != b:
                 yield f"{key} at {threat} {_number(a)} → {_number(b)}"
-    if [(c.id, c.table) for c in old.cells] != [(c.id, c.table) for c in new.cells] or old.clean != new.clean:
-        changed = sum(a.table != b.table for a, b in zip(old.cells, new.cells, strict=False))
-        yield f"the rows of {changed or 'the clean'} cells"
+    changed = sum(a.table != b.table for a, b in zip(old.cells, new.cells, strict=False))
+    yield f"the rows of {changed or 'the clean'} cells"
 
 
 def diff(old: Path, new: Path) -> list[str]:
-    """What changed from one state to another, of an entry, a board, or a folder of boards, in lines."""
+    """What changed from one state to another, of an entry on a board, a board, or a folder of boards, in lines."""
     before, after = (dict(_entries(path)) for path in (old, new))
     lines = []
     for key in sorted(before.keys() | after.keys()):
         board, name = key
         if key not in before:
-            lines.append(f"{board}: + {name}, score {_number(_score(after[key]))}")
+            lines.append(f"{board}: + {name}, score {_score(*after[key])}")
         elif key not in after:
-            lines.append(f"{board}: - {name}, score {_number(_score(before[key]))}")
+            lines.append(f"{board}: - {name}, score {_score(*before[key])}")
         else:
-            changes = list(differences(before[key], after[key]))
-            a, b = before[key], after[key]
+            (_, a), (home, b) = before[key], after[key]
+            changes = list(differences(a, b, home.points))
             if a.disputed != b.disputed:
                 changes.append(f"disputes {len(a.disputed)} → {len(b.disputed)}")
             if a.measured_by != b.measured_by:
@@ -99,17 +109,17 @@ def diff(old: Path, new: Path) -> list[str]:
     return lines
 
 
-def _entries(path: Path) -> Iterator[tuple[tuple[str, str], Entry]]:
-    files = [path] if path.is_file() else [file for board in boards_below(path) for file in board.entries()]
-    for file in files:
-        entry = Entry.read(file)
-        yield (entry.board, entry.name), entry
+def _entries(path: Path) -> Iterator[tuple[tuple[str, str], tuple[Board, Entry]]]:
+    boards = [Board.read(path.resolve().parents[1])] if path.is_file() else boards_below(path)
+    for board in boards:
+        for file in [path] if path.is_file() else board.entries():
+            entry = Entry.read(file)
+            yield (entry.board, entry.name), (board, entry)
 
 
-def _score(entry: Entry) -> float:
-    first = next(iter(entry.scores.values()), {})
-    value = first.get("score")
-    return value if isinstance(value, float) else math.nan
+def _score(board: Board, entry: Entry) -> str:
+    """At the threat that ranks."""
+    return _number(scores(entry, board.points).get(board.threat, {}).get("score"))
 
 
 def _number(value: object) -> str:

@@ -17,7 +17,9 @@ import pandas as pd
 from robustcodec.boards.audit import audit
 from robustcodec.boards.board import Board, boards_below
 from robustcodec.boards.entry import Entry
-from robustcodec.boards.tables import explanation, meanings, readme, short, table
+from robustcodec.boards.ranking import Ranking, ranking
+from robustcodec.boards.score import worst_for
+from robustcodec.boards.tables import explanation, meanings, readme, short
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
 from robustcodec.reporting.points import worst_of_samples
@@ -35,21 +37,22 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     files: dict[Path, str] = {}
     faults: list[str] = []
     views: list[View] = []
-    audited: dict[str, tuple[Board, list[Entry]]] = {}
+    ranked: dict[str, tuple[Board, Ranking]] = {}
     for board in boards_below(folder):
         entries, wrong = audit(board)
         faults += wrong
-        audited[board.name] = board, entries
-        files[board.folder / "README.md"] = readme(board, entries)
-        lines = table(board, entries).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        files[board.folder / "table.csv"] = lines
-        views.append(view(board, entries))
+        stands = ranking(board, entries)
+        ranked[board.name] = board, stands
+        files[board.folder / "README.md"] = readme(board, entries, stands)
+        for name, lines in (("table.csv", stands.table), ("pairs.csv", stands.pairs)):
+            files[board.folder / name] = lines.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        views.append(view(board, entries, stands))
     files[folder / KEPT] = render(views, TITLE, libraries=False)
     if site:
         files[folder / SITE] = render(views, TITLE)
     for path in (folder / "README.md", folder.resolve().parent / "README.md"):
         if path.is_file() and path not in files:
-            files[path] = _with_tables(path.read_text(encoding="utf-8"), audited)
+            files[path] = _with_tables(path.read_text(encoding="utf-8"), ranked)
     return files, faults
 
 
@@ -73,32 +76,31 @@ def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_bytes() == text.encode()
 
 
-def _with_tables(text: str, boards: Mapping[str, tuple[Board, list[Entry]]]) -> str:
+def _with_tables(text: str, boards: Mapping[str, tuple[Board, Ranking]]) -> str:
     """``text`` with the ranking of each board between its markers."""
 
     def fill(match: re.Match[str]) -> str:
         start, name, _, end = match.groups()
         if name not in boards:
             return match[0]
-        board, entries = boards[name]
-        return f"{start}{short(board, entries, board.threat)}{end}"
+        board, stands = boards[name]
+        return f"{start}{short(board, stands, board.threat)}{end}"
 
     return _BLOCK.sub(fill, text)
 
 
-def view(board: Board, entries: Sequence[Entry]) -> View:
+def view(board: Board, entries: Sequence[Entry], stands: Ranking) -> View:
     """A board for the page."""
     frames = [entry.frame(board.data) for entry in entries]
     curves = [c for c in (entry.curves(board.data) for entry in entries) if len(c)]
     means = board.points.groupby("codec")[["bpp", "psnr"]].mean()
-    ranking = table(board, entries)
     anchor = means.reset_index(drop=True).assign(data=board.data, codec="anchor")
     return View(
         name=board.name,
         title=board.title,
         about=(board.about, explanation(board)),
-        ranking=ranking,
-        meanings=meanings(ranking),
+        ranking=stands.table,
+        meanings=meanings(stands.table),
         rows=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
         curves=pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
         details={entry.name: _detail(entry) for entry in entries},
@@ -109,7 +111,7 @@ def view(board: Board, entries: Sequence[Entry]) -> View:
             for sample, shown in entry.pictures.items()
         },
         anchor=anchor,
-        worst=board.worst,
+        worst=worst_for(board.points),
     )
 
 
@@ -136,7 +138,7 @@ def _cell(axes: Mapping[str, str]) -> str:
 
 
 def _shots(board: Board, entry: Entry) -> Iterable[Shot]:
-    worst = worst_of_samples(entry.frame(board.data), ["entry"], board.worst)
+    worst = worst_of_samples(entry.frame(board.data), ["entry"])
     lost = worst[worst["threat"] == board.threat].set_index("sample")["loss"]
     for sample, shown in entry.pictures.items():
         clips = {name: tuple(shown.get(name, ())) for name in ("clean", "adversarial", "attacked")}

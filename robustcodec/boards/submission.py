@@ -14,7 +14,6 @@ import pandas as pd
 from robustcodec.boards.board import Board, Kind, kind_of
 from robustcodec.boards.entry import AXES, CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
 from robustcodec.boards.founding import samples_of
-from robustcodec.boards.score import standing
 from robustcodec.clips import fingerprint
 from robustcodec.coding import defended
 from robustcodec.errors import BoardError, UserError
@@ -152,7 +151,7 @@ def _entry(
     shared, own = _identities(results)
     clean = [c for c in CLEAN if c in rows and rows[c].notna().any()]
     first = rows[rows["cell"] == wanted[0].id].set_index("sample")
-    unscored = Entry(
+    return Entry(
         board=board.name,
         codec=codec,
         defense=defense,
@@ -164,7 +163,6 @@ def _entry(
         provenance=_provenance(results),
         checks=tuple(checks),
         identity=shared,
-        scores={},
         clean=Table.of(first[clean]),
         cells=tuple(
             Measured(
@@ -179,15 +177,6 @@ def _entry(
             for cell, result, identity in zip(wanted, results, own, strict=True)
         ),
     )
-    return scored(unscored, board)
-
-
-def scored(entry: Entry, board: Board) -> Entry:
-    """With the scores that its own rows give."""
-    rows = entry.frame(board.data)
-    standings = {str(t): standing(group, board.points, board.worst) for t, group in rows.groupby("threat")}
-    tidy = {t: {k: rounded(v) if isinstance(v, float) else v for k, v in s.items()} for t, s in standings.items()}
-    return replace(entry, scores=tidy)
 
 
 def _numbers(rows: pd.DataFrame, clean: Sequence[str]) -> pd.DataFrame:
@@ -230,10 +219,10 @@ def _run_command(board: Board, cell: Cell) -> str:
 
 
 def _pictured(entry: Entry, store: Store, rows: pd.DataFrame, board: Board) -> Entry:
-    """With pictures of each sample under its worst attack at the threat that ranks; raises :class:`UserError` if the
-    run keeps none of one.
+    """With pictures of each sample under the attack that leaves the least PSNR of it at the threat that ranks; raises
+    :class:`UserError` if the run keeps none of one.
     """
-    worst = worst_rows(rows[rows["threat"] == board.threat], ["sample"], board.worst)
+    worst = worst_rows(rows[rows["threat"] == board.threat], ["sample"])
     pictures = {}
     for row in worst.to_dict("records"):
         sample = str(row["sample"])

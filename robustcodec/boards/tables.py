@@ -1,4 +1,4 @@
-"""Entries as tables: one line per entry and threat, ranked; and a board's README."""
+"""A board as Markdown: what the score is, who stands where, who is better than whom, and how to take part."""
 
 from __future__ import annotations
 
@@ -8,57 +8,22 @@ import pandas as pd
 
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry
-from robustcodec.boards.score import WORST_IS
+from robustcodec.boards.ranking import SHORT, Ranking
 from robustcodec.reporting.export import best_of
-from robustcodec.reporting.text import escape, to_markdown
-from robustcodec.scores.columns import ENTRIES, contributed, pairs, select, worst
+from robustcodec.reporting.text import bounded, ends, escape, place, to_markdown
+from robustcodec.scores.columns import ENTRIES, PAIRED, worst
+from robustcodec.scores.intervals import LEVEL
 
-COLUMNS = select(
-    ENTRIES,
-    ["rank", "entry", "score", "score_low", "score_high", "clean_score", "bpp", "psnr", "ms_ssim", "adv_bpp"]
-    + ["robust_psnr", "robust_low", "robust_high", "drop", "vi_db", "rate_ratio", "worst_attack", "attacks", "samples"]
-    + ["decode_failures", "beyond", "kind", "measured_by", "disputed", "warnings"],
-)
-SHORT = ["rank", "entry", "score", "clean_score", "bpp", "psnr", "adv_bpp", "robust_psnr", "vi_db", "worst_attack"]
 BEST = best_of(["score", "clean_score", "robust_psnr", "vi_db"])
+UNRANKED = (
+    "Lower bounds of damage, not ranked: what these met were queries and what was crafted on other codecs (or, of a "
+    "defended codec, on the bare one), so the worst case is at least as bad."
+)
 
 
-def meanings(ranking: pd.DataFrame) -> dict[str, str]:
-    """What each column of a :func:`table` means."""
-    return {str(name): worst(str(name), ENTRIES).meaning for name in ranking}
-
-
-def table(board: Board, entries: Sequence[Entry]) -> pd.DataFrame:
-    """One line per threat and entry, those at the board's own threat first; columns ``data``, ``threat``,
-    :data:`COLUMNS`, and scores of metrics that any entry was measured with. Of the numbers that entries state, see
-    :func:`robustcodec.boards.score.standing`.
-    """
-    lines = [
-        {
-            "data": board.data,
-            "threat": threat,
-            "entry": entry.name,
-            **standing,
-            "kind": entry.kind,
-            "measured_by": entry.measured_by,
-            "disputed": len(entry.disputed),
-            "warnings": sum(bool(cell.warnings) for cell in entry.cells),
-        }
-        for entry in entries
-        for threat, standing in entry.scores.items()
-    ]
-    extra = pairs(dict.fromkeys(n for entry in entries for scores in entry.scores.values() for n in scores))
-    columns = ["data", "threat", *COLUMNS, *(name for name in extra if name not in COLUMNS)]
-    frame = pd.DataFrame(lines, columns=[name for name in columns if name != "rank"])
-    frame["rank"] = frame.groupby("threat")["score"].rank(method="min").astype(int)
-    frame["first"] = frame["threat"] != board.threat
-    ranked = frame.sort_values(["first", "threat", "rank", "entry"], ignore_index=True)
-    return ranked[columns]
-
-
-def main_columns(ranking: pd.DataFrame) -> list[str]:
-    """What of a :func:`table` fits onto a page: its main columns, and the scores of metrics that were asked for."""
-    return ["data", "threat", *SHORT, *contributed(ranking)]
+def meanings(table: pd.DataFrame) -> dict[str, str]:
+    """What each column of a table of entries means."""
+    return {str(name): worst(str(name), ENTRIES).meaning for name in table}
 
 
 def explanation(board: Board) -> str:
@@ -66,40 +31,63 @@ def explanation(board: Board) -> str:
     return (
         "The score is the rate premium under attack: how many percent more bits an entry spends under its worst attack "
         f"than the anchor ({', '.join(board.anchor)}) needs, without an attack, to show the same PSNR. Of each sample "
-        f"the attack counts that {WORST_IS[board.worst]}, over every attack and access that the board asks for; its "
-        "bits and its PSNR against the clean source are averaged over samples, and the anchor's bits are read off its "
-        "own clean curve at that PSNR (mean over the same samples; straight lines in PSNR and log-rate between its "
-        "points). Lower is better, and 0 % is the anchor unattacked. Nobody wins by spending more bits: who shows half "
+        "the attack counts that raises the score the most, over every attack and access that the board asks for; bits "
+        "and PSNR against the clean source are averaged over samples, and the anchor's bits are read off its own clean "
+        "curve at that PSNR (mean over the same samples; straight lines in PSNR and log-rate between its points). "
+        "Lower is better, and 0 % is the anchor unattacked. Nobody wins by spending more bits: who shows half "
         "a decibel more is charged what the anchor pays for it. Nobody wins by a poor picture either, which has little "
         "to lose: what is shown counts, not what was lost. The clean premium is the same without an attack; the "
-        "difference of the two is what the attack costs. Intervals are 95 % bootstrap intervals over samples, with "
-        "the same draws for entry and anchor."
+        "difference of the two is what the attack costs. Intervals are at 95 %: the jackknife over samples, entry and "
+        "anchor without the same one, and Student's t; below five samples there is none. A rank is an interval too, "
+        "in parentheses where samples leave it open: 1 + the number of entries that are significantly better to the "
+        "number of ranked ones − those that are significantly worse (paired by sample, corrected by Holm for all "
+        "pairs)."
     )
 
 
-def short(board: Board, entries: Sequence[Entry], threat: str) -> str:
-    """The ranking at ``threat`` as Markdown, its main columns; disputed entries say so."""
-    whole = table(board, entries)
-    lines = whole[whole["threat"] == threat]
-    ends = zip(lines["score"], lines["score_low"], lines["score_high"], strict=True)
+def short(board: Board, ranking: Ranking, threat: str) -> str:
+    """The ranking at ``threat`` as Markdown, its main columns, then lower bounds; disputed entries say so."""
+    ranked, bounds = (ranking.at(threat, bounds) for bounds in (False, True))
+    parts = [to_markdown(_printed(ranked)[SHORT])] if len(ranked) else []
+    parts += [UNRANKED + "\n", to_markdown(_printed(bounds)[SHORT[1:]])] if len(bounds) else []
+    return "\n".join(parts)
+
+
+def _printed(lines: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of the main columns as text, where they are more than a number."""
+    intervals = zip(lines["score"], lines["score_low"], lines["score_high"], strict=True)
     doubted = [f"{name} (disputed)" if n else name for name, n in zip(lines["entry"], lines["disputed"], strict=True)]
-    shown = lines.assign(score=[f"{s:+.1f} ({a:+.1f} to {b:+.1f})" for s, a, b in ends], entry=doubted)
-    return to_markdown(shown[SHORT])
+    scores = [f"{score:+.1f} ({ends(low, high, 1, '+')})" for score, low, high in intervals]
+    return bounded(lines.assign(score=scores, entry=doubted, rank=[place(line) for line in lines.to_dict("records")]))
 
 
-def readme(board: Board, entries: Sequence[Entry]) -> str:
+def neighbours(ranking: Ranking, threat: str) -> str:
+    """Each ranked entry against the one behind it, as Markdown; nothing where there is one alone."""
+    names = list(ranking.at(threat, bounds=False)["entry"])
+    pairs = ranking.pairs[ranking.pairs["threat"] == threat].set_index(["one", "other"])
+    shown = pairs.loc[list(zip(names, names[1:], strict=False))].reset_index().drop(columns="threat")
+    if shown.empty:
+        return ""
+    decided = int((pairs["p_holm"] < 1 - LEVEL).sum())
+    return f"{to_markdown(shown)}\nOf all {len(pairs)} pairs {decided} differ significantly.\n"
+
+
+def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
     """The board as Markdown."""
-    whole = table(board, entries)
     where = f"leaderboards/{board.name}"
+    threats = list(dict.fromkeys(map(str, ranking.table["threat"])))
     parts = [f"# {escape(board.title)}", escape(board.about), explanation(board)]
-    for threat in dict.fromkeys(whole["threat"]):
+    for threat in threats:
         ranks = " (ranks)" if threat == board.threat else ""
-        parts += [f"## {escape(str(threat))}{ranks}", short(board, entries, threat)]
+        parts += [f"## {escape(threat)}{ranks}", short(board, ranking, threat)]
     if not entries:
         parts.append("No entries yet.")
     doubts = [f"* {escape(e.name)}: {escape(d.why)} ({escape(d.by)}, {d.date})\n" for e in entries for d in e.disputed]
     if doubts:
         parts += ["## Disputed", "".join(doubts)]
+    if compared := [(threat, text) for threat in threats if (text := neighbours(ranking, threat))]:
+        parts += ["## Neighbours in the ranking", "All pairs are in [pairs.csv](pairs.csv)."]
+        parts += [part for threat, text in compared for part in (f"### {escape(threat)}", text)]
     parts += ["## What is measured", _protocol(board), "## Reproduce, verify, submit"]
     parts.append(
         "```sh\n"
@@ -108,10 +96,12 @@ def readme(board: Board, entries: Sequence[Entry]) -> str:
         f"robustcodec leaderboard verify {where}/results/ENTRY.json   # measures a part of it again\n"
         "```"
     )
+    about = meanings(ranking.table[ranking.table.columns[2:]])
+    about |= {f"{name} (of pairs)": column.meaning for name, column in PAIRED.items() if name != "threat"}
     parts += [
         "## Columns",
         "All of them are in [table.csv](table.csv).",
-        "".join(f"* `{name}`: {meaning}.\n" for name, meaning in meanings(whole[whole.columns[2:]]).items()),
+        "".join(f"* `{name}`: {meaning}.\n" for name, meaning in about.items()),
     ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 

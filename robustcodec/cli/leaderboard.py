@@ -31,7 +31,6 @@ def init(
     surrogate: Annotated[
         str, typer.Option(help="Codec on which attacks against those are crafted.")
     ] = "bmshj2018-hyperprior.tiny-q2",
-    worst: Annotated[str, typer.Option(help="What ranks: psnr (distortion) or rate.")] = "psnr",
     precision: Annotated[str, typer.Option(help="Of gradients: float32 or bfloat16.")] = "float32",
     limit: Annotated[int, typer.Option(min=0, help="Samples of the data set; 0 for all.")] = 0,
     pictures: Annotated[bool, typer.Option(help="May pictures of the data be published?")] = False,
@@ -72,7 +71,6 @@ def init(
             "data": {"name": data, "limit": limit, "pictures": pictures},
             "ranking": {
                 "threat": threat[0],
-                "worst": worst,
                 "anchor": anchor or ["webp:quality={0,5,10,20,40,60,80,95}"],
             },
             "protocol": founding.protocol(fixed, asked, threat, surrogate, precision),
@@ -299,9 +297,11 @@ def export(
     from rich.console import Console
 
     import robustcodec
-    from robustcodec.boards import publication, tables
+    from robustcodec.boards import publication
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
+    from robustcodec.boards.ranking import main_columns, ranking
+    from robustcodec.boards.tables import BEST
     from robustcodec.errors import BoardError
     from robustcodec.reporting import export as exporting
 
@@ -313,13 +313,14 @@ def export(
     lines = whole if threat is None else whole[whole["threat"] == threat]
     written = []
     for file in files or []:
-        shown = lines[tables.main_columns(lines)] if file.suffix.lower() in (".tex", ".md") else lines
+        shown = lines[main_columns(lines)] if file.suffix.lower() in (".tex", ".md") else lines
         written.append(
-            exporting.write(shown, file, caption=Board.read(board).title, label=f"tab:{board.name}", best=tables.BEST)
+            exporting.write(shown, file, caption=Board.read(board).title, label=f"tab:{board.name}", best=BEST)
         )
     if figures is not None:
         whole_board = Board.read(board)
-        view = publication.view(whole_board, audit(whole_board)[0])
+        entries = audit(whole_board)[0]
+        view = publication.view(whole_board, entries, ranking(whole_board, entries))
         written += exporting.figures(view.rows, view.curves, figures)
     for path in written:
         Console().print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)

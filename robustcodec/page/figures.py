@@ -21,12 +21,13 @@ from robustcodec.page.tables import text
 from robustcodec.page.view import View
 from robustcodec.reporting.pictures import COLOURS
 from robustcodec.reporting.points import WORST, arrows, attempts, drift, heat_map, security, worst_of_samples
+from robustcodec.reporting.text import ends
 from robustcodec.scores.columns import column
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "x")
 DASHES = ("solid", "dash", "dot", "dashdot")
 NEUTRAL = "#808080"  # legible on light and on dark
-HEAT = ("delta_psnr", "vi_db", "rate_ratio")  # what a heat map can show; the first is shown first
+HEAT = ("delta_psnr", "delta_own_psnr", "vi_db", "rate_ratio")  # what a heat map can show; the first is shown first
 INPUT = "input PSNR (dB): stronger attack →"
 
 
@@ -134,27 +135,37 @@ def _rate_distortion(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterat
 
 
 def _security(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
-    """Per data set, loss of PSNR (above) and rate factor (below) against input PSNR, where budgets differ."""
-    points = security(view.rows, ["entry"], view.worst)
+    """Per data set, loss of PSNR, rate factor and success rate, one below the other, against input PSNR, where budgets
+    differ; the tooltip of a success rate has its interval.
+    """
+    points = security(view.rows, ["entry"])
     for (data, family), group in points.groupby(["data", "family"], sort=True):
         choices = (WORST, *sorted(set(group["line"]) - {WORST}))
-        figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+        figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.05)
         for line, entry in itertools.product(choices, styles):
             curve = group[(group["line"] == line) & (group["entry"] == entry)].sort_values("input_psnr")
             if curve.empty:
                 continue
             shared = {"mode": "lines+markers", "meta": line, "visible": line == WORST, "legendgroup": entry}
-            for row, score in ((1, "loss"), (2, "rate_ratio")):
-                named = {"showlegend": row == 1} | shared
+            for row, score in ((1, "loss"), (2, "rate_ratio"), (3, "broken")):
+                named = {"showlegend": row == 1} | shared | (_rates(curve) if score == "broken" else {})
                 figure.add_trace(_trace(curve["input_psnr"], curve[score], entry, styles[entry], **named), row, 1)
         figure.update_xaxes(autorange="reversed")
         figure.update_layout(
-            xaxis2={"title": {"text": INPUT}},
+            xaxis3={"title": {"text": INPUT}},
             yaxis={"title": {"text": "loss of PSNR (dB)"}},
             yaxis2={"title": {"text": "rate, attacked / clean"}},
+            yaxis3={"title": {"text": "samples broken"}, "range": [-0.05, 1.05]},
         )
-        alt = f"Loss of PSNR and rate factor on {data} as the budget of {family} grows, a line per entry"
+        alt = f"Loss of PSNR, rate factor and success rate on {data} as the budget of {family} grows, a line per entry"
         yield Drawing("security", (str(data), ""), alt, _json(figure), choices)
+
+
+def _rates(curve: pd.DataFrame) -> dict[str, Any]:
+    """The text of each point of a success rate."""
+    intervals = zip(curve["broken_low"], curve["broken_high"], curve["samples"], strict=True)
+    text = [f"95 %: {ends(low, high)}; {n} samples" for low, high, n in intervals]
+    return {"text": text, "hovertemplate": "%{y:.2f} broken at %{x:.2f} dB (%{text})<extra>%{fullData.name}</extra>"}
 
 
 def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
@@ -162,7 +173,7 @@ def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
     for board, group in _boards(rows.assign(line=attempts(rows))):
         figure = go.Figure()
         lines = 0
-        for score in HEAT:
+        for score in (score for score in HEAT if score in group):
             matrix = heat_map(group, score, ["entry"], ["line"])
             matrix = matrix.reindex([name for name in reversed(names) if name in matrix.index])
             lines = len(matrix)
@@ -185,14 +196,16 @@ def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
             )
         figure.update_layout(xaxis={"side": "top", "type": "category"}, yaxis={"type": "category"})
         alt = f"Heat map of attack and entry on {board[0]} under {board[1]}; the numbers are in the cells"
-        yield Drawing("heat", board, alt, _json(figure), tuple(column(score).title for score in HEAT), lines)
+        yield Drawing(
+            "heat", board, alt, _json(figure), tuple(column(score).title for score in HEAT if score in group), lines
+        )
 
 
 def _drift(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterator[Drawing]:
     """Per board of clips, the dB that each frame loses, the mean over samples: a line per entry."""
     if view.curves.empty:
         return
-    worst = worst_of_samples(view.rows, ["entry"], view.worst)
+    worst = worst_of_samples(view.rows, ["entry"])
     for board, group in _boards(view.curves):
         points = drift(group, ["entry"], ("objective", "precision"), worst)
         choices = (WORST, *sorted(set(points["line"]) - {WORST}))

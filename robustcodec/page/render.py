@@ -28,6 +28,7 @@ from robustcodec.errors import BadData
 from robustcodec.page.figures import Drawing, drawings
 from robustcodec.page.tables import captions, glossary, label, of_entries, text
 from robustcodec.page.view import Shot, View
+from robustcodec.reporting.text import bounded, place
 
 LIMIT = 15_000_000  # bytes of a page
 SCRIPTS = ("page.js", "plots.js", "tables.js", "browser.js")  # one after the other, as one script
@@ -119,18 +120,20 @@ def _check(views: Sequence[View]) -> None:
 
 def _shown(index: int, view: View, drawn: Sequence[Drawing]) -> dict[str, Any]:
     """What the template needs of a view."""
-    columns = [c for c in view.ranking.columns]
+    columns = [c for c in view.ranking.columns if c not in ("rank_low", "rank_high")]  # they stand beside the rank
     numeric = {c: bool(pd.api.types.is_numeric_dtype(view.ranking[c])) for c in columns}
+    printed = _printed(view.ranking)
     lines = [
         {
             "entry": line["entry"],
             "board": _board(line["data"], line["threat"]),
             "disputed": bool(_disputes(view, line["entry"])),
             "cells": [
-                {"column": c, "text": text(line[c], c), "number": numeric[c], "order": _order(line[c])} for c in columns
+                {"column": c, "text": text(shown[c], c), "number": numeric[c], "order": _order(line[c])}
+                for c in columns
             ],
         }
-        for line in view.ranking.to_dict("records")
+        for line, shown in zip(view.ranking.to_dict("records"), printed.to_dict("records"), strict=True)
     ]
     boards = list(dict.fromkeys(line["board"] for line in lines))
     tables = of_entries(view.rows, view.worst)
@@ -147,6 +150,14 @@ def _shown(index: int, view: View, drawn: Sequence[Drawing]) -> dict[str, Any]:
         "glossary": glossary(view.meanings, columns, view.rows),
         "entries": {entry: _entry(view, entry, tables) for entry in entries},
     }
+
+
+def _printed(ranking: pd.DataFrame) -> pd.DataFrame:
+    """``ranking`` with ranks as intervals and signs before lower bounds, where it has them."""
+    if "bound" not in ranking:
+        return ranking
+    places = [place(line) for line in ranking.to_dict("records")] if "rank_low" in ranking else ranking.get("rank")
+    return bounded(ranking if places is None else ranking.assign(rank=places))
 
 
 def _board(data: object, threat: object) -> str:
@@ -213,7 +224,7 @@ class _Pictures:
         self.shots: list[list[dict[str, Any]]] = [[] for _ in views]
         self.known = [len(view.shots) for view in views]
         self._places: dict[str, int] = {}
-        numbers = [captions(view.rows, view.worst) for view in views]
+        numbers = [captions(view.rows) for view in views]
         queues = [_in_turns(view.shots) for view in views]
         for turn in itertools.zip_longest(*queues):
             for index, shot in enumerate(turn):

@@ -16,6 +16,7 @@ from robustcodec.page.images import data_uris
 from robustcodec.page.view import Detail, Shot, View
 from robustcodec.reporting.points import worst_of_samples
 from robustcodec.reporting.tables import label_of, leaderboard
+from robustcodec.reporting.text import ends
 from robustcodec.running.grid import AXES, Cell
 from robustcodec.running.store import Result, Store
 from robustcodec.scores.columns import RANKED, contributed, worst
@@ -27,13 +28,13 @@ ABOUT = (
 )
 INTERVAL = "95 % interval"
 OWN = {
-    INTERVAL: "bootstrap 95 % interval of robust_psnr over samples",
+    INTERVAL: "of robust_psnr over samples, at 95 %",
     "warnings": "how many kinds of warnings the checks raised; opened with the entry",
 }
 RANKING = (  # those of them that the leaderboard of the run has
-    *("rank", "entry", "data", "threat", "robust_psnr", INTERVAL, "psnr", "drop", "bpp", "rate_ratio", "vi_db"),
-    *("break_db", "unbroken", "worst_attack", "precision", "attacks", "not_run", "samples", "decode_failures"),
-    "warnings",
+    *("rank", "rank_low", "rank_high", "entry", "data", "threat", "robust_psnr", INTERVAL, "bound", "psnr", "drop"),
+    *("delta_own_psnr", "bpp", "rate_ratio", "vi_db", "break_db", "unbroken", "input_linf", "worst_attack"),
+    *("precision", "attacks", "not_run", "samples", "decode_failures", "warnings"),
 )
 MACHINE = ("robustcodec", "commit", "python", "device")  # of the provenance; the rest are libraries
 _Contender = tuple[str, str, str]
@@ -87,10 +88,10 @@ def _labelled(frame: pd.DataFrame, labels: dict[_Contender, str]) -> pd.DataFram
 
 
 def _ranking(board: pd.DataFrame) -> pd.DataFrame:
-    ends = zip(board["robust_low"], board["robust_high"], strict=True)
+    intervals = zip(board["robust_low"], board["robust_high"], strict=True)
     kinds = [len(text.split("; ")) if text else 0 for text in board["warnings"]]
     shown = board.assign(warnings=kinds)
-    shown[INTERVAL] = [f"{low:.2f} – {high:.2f}" for low, high in ends]
+    shown[INTERVAL] = [ends(low, high) for low, high in intervals]
     return shown[[name for name in (*RANKING, *contributed(shown)) if name in shown]]
 
 

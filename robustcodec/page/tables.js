@@ -118,7 +118,7 @@ function detail(view, article, name) {
     button.addEventListener("click", () => copy(entry.command, button));
     content.append(make("h3", {}, "Reproduce"), make("pre", { tabindex: 0 }, make("code", {}, entry.command)), button);
   }
-  for (const [title, table] of [["Attacks, mean over samples", entry.attacks], ["Samples, worst attack on each", entry.samples]]) {
+  for (const [title, table] of [["Attacks, mean over samples", entry.attacks], ["Samples, under the attack that counts of each", entry.samples]]) {
     if (!table) continue;
     const node = tabled(table, title);
     content.append(make("h3", {}, title), node);

@@ -11,13 +11,13 @@ import pandas as pd
 from robustcodec.reporting.points import worst_of_samples
 from robustcodec.running.store import with_precision
 from robustcodec.scores.columns import column, contributed
-from robustcodec.scores.robustness import Worst
+from robustcodec.scores.robustness import WorstRows
 
 ATTEMPT = ("threat", "data", "attack", "objective", "precision")
-ATTACKS = (*ATTEMPT, "adv_psnr", "delta_psnr", "vi_db", "rate_ratio", "input_psnr")
+ATTACKS = (*ATTEMPT, "adv_psnr", "delta_psnr", "delta_own_psnr", "vi_db", "rate_ratio", "input_psnr", "input_linf")
 ATTACKS_TOO = ("broken", "queries", "decode_failed", "samples")
 SAMPLES = ("threat", "data", "sample", "attack", "bpp", "psnr", "adv_bpp", "adv_psnr", "loss", "rate_ratio")
-SAMPLES_TOO = ("vi_db", "input_psnr", "decode_failed")
+SAMPLES_TOO = ("delta_own_psnr", "vi_db", "input_psnr", "input_linf", "decode_failed")
 CLEAN = ("bpp", "psnr")  # the ranking explains them
 LAST = ("sample", "loss", "adv_bpp", "decode_failed")  # in the glossary
 
@@ -78,8 +78,10 @@ def _of_attacks(rows: pd.DataFrame) -> list[str]:
     return [*(name for name in (*ATTACKS, *ATTACKS_TOO) if name not in unsaid), *contributed(rows)]
 
 
-def of_entries(rows: pd.DataFrame, worst: Worst) -> dict[str, dict[str, Any]]:
-    """By entry, the table of its attacks (means over samples) and that of its samples (under the worst attack)."""
+def of_entries(rows: pd.DataFrame, worst: WorstRows) -> dict[str, dict[str, Any]]:
+    """By entry, the table of its attacks (means over samples) and that of its samples (under the attack that counts
+    in the ranking).
+    """
     if rows.empty:
         return {}
     rows = with_precision(rows)
@@ -96,14 +98,14 @@ def of_entries(rows: pd.DataFrame, worst: Worst) -> dict[str, dict[str, Any]]:
     }
 
 
-def captions(rows: pd.DataFrame, worst: Worst) -> dict[tuple[str, str, str, str], dict[str, str]]:
+def captions(rows: pd.DataFrame) -> dict[tuple[str, str, str, str], dict[str, str]]:
     """By entry, threat, data and sample: the numbers under its pictures, as printed."""
     if rows.empty:
         return {}
     shown = ("bpp", "psnr", "adv_bpp", "adv_psnr", "input_psnr")
     return {
         (row["entry"], row["threat"], row["data"], row["sample"]): {name: text(row[name], name) for name in shown}
-        for row in worst_of_samples(rows, ["entry"], worst).to_dict("records")
+        for row in worst_of_samples(rows, ["entry"]).to_dict("records")
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustcodec.scores.robustness import Worst
+from robustcodec.scores.robustness import WorstRows, worst_rows
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class View:
         shots: The pictures there are.
         originals: (data, sample) -> the original, one data URI per frame.
         anchor: A clean curve for the rate-distortion plot, columns data, codec, bpp and psnr.
-        worst: What makes an attack the worst of a sample, in plots, tables and pictures.
+        worst: What chooses the attack that counts of each sample, as the ranking does, for arrows and the table of
+            samples; pictures and losses of PSNR are of the attack that leaves the least PSNR.
     """
 
     name: str
@@ -83,4 +84,4 @@ class View:
     shots: tuple[Shot, ...]
     originals: dict[tuple[str, str], tuple[str, ...]]
     anchor: pd.DataFrame | None = None
-    worst: Worst = "psnr"
+    worst: WorstRows = worst_rows

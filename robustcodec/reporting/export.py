@@ -22,6 +22,7 @@ from robustcodec.reporting.tables import attack_table, checked, leaderboard, par
 from robustcodec.reporting.text import shown, to_markdown
 from robustcodec.scores.columns import column, contributed
 from robustcodec.scores.robustness import BOARD, CONTENDER
+from robustcodec.scores.strength import BOUND
 
 SUFFIXES = (".csv", ".parquet", ".tex", ".md", ".json")
 FORMATS = ("png", "pdf")
@@ -34,7 +35,8 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "results": checked,
 }
 PRINTED = {  # what of a table fits onto a page, beside the scores that were asked for
-    "leaderboard": [*BOARD, "rank", *CONTENDER, "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"],
+    "leaderboard": [*BOARD, "rank", *CONTENDER, "bpp", "psnr", "robust_psnr", "drop", "vi_db", "rate_ratio"]
+    + ["bound"],
     "attacks": [
         *BOARD,
         "objective",
@@ -45,6 +47,7 @@ PRINTED = {  # what of a table fits onto a page, beside the scores that were ask
         "psnr",
         "adv_psnr",
         "delta_psnr",
+        "delta_own_psnr",
         "vi_db",
         "rate_ratio",
     ],
@@ -138,7 +141,7 @@ def latex(frame: pd.DataFrame, caption: str = "", label: str = "", best: Better 
     columns; text to the left, numbers to the right, NaN as a dash.
 
     Columns of text that say the same in every line of a table are said in its caption instead. ``best``: columns of
-    which the highest or lowest value, as printed, is bold; ties share it.
+    which the highest or lowest value, as printed, is bold; ties share it, lower bounds of damage have no part in it.
     """
     frame = _flat(frame)
     boards = frame.groupby(BOARD) if set(BOARD) <= set(frame.columns) else [((), frame)]
@@ -156,6 +159,8 @@ def latex(frame: pd.DataFrame, caption: str = "", label: str = "", best: Better 
 
 
 def _tabular(frame: pd.DataFrame, caption: str, label: str, best: Better) -> str:
+    bounds = frame["bound"] == BOUND if "bound" in frame else pd.Series(False, index=frame.index)
+    frame = frame if bounds.any() else frame.drop(columns="bound", errors="ignore")
     texts = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
     same = [c for c in texts if len(frame) and (c in BOARD or len(frame) > 1 and frame[c].astype(str).nunique() == 1)]
     parts = [caption.rstrip("."), "; ".join(f"{name}: {frame[name].iloc[0]}" for name in same)]
@@ -164,7 +169,7 @@ def _tabular(frame: pd.DataFrame, caption: str, label: str, best: Better) -> str
     style = style.format({c: partial(_printed, digits=column(str(c)).digits) for c in body})
     for name, which in best.items():
         if name in body:
-            style = style.apply(_bold, subset=[name], which=which)
+            style = style.apply(_bold, subset=[name], which=which, bounds=bounds)
     text: str = style.to_latex(
         hrules=True,
         environment="table*",
@@ -182,9 +187,9 @@ def _printed(value: object, digits: int) -> str:
     return f"$-${text[1:]}" if text.startswith("-") and not isinstance(value, str) else text
 
 
-def _bold(values: pd.Series[float], which: Literal["high", "low"]) -> list[str]:
+def _bold(values: pd.Series[float], which: Literal["high", "low"], bounds: pd.Series[bool]) -> list[str]:
     """The command of each value that is the best as printed."""
-    printed = values.astype(float).round(column(str(values.name)).digits)
+    printed = values.astype(float).round(column(str(values.name)).digits).mask(bounds)
     first = printed.max() if which == "high" else printed.min()
     return ["textbf:--rwrap;" if value == first else "" for value in printed]
 

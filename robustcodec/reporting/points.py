@@ -14,7 +14,8 @@ import pandas as pd
 
 from robustcodec.registry import threats
 from robustcodec.reporting.tables import checked, label_of
-from robustcodec.scores.robustness import BOARD, CONTENDER, Worst, worst_rows
+from robustcodec.scores.intervals import share
+from robustcodec.scores.robustness import BOARD, CONTENDER, WorstRows, worst_rows
 
 WORST = "worst attack on each sample"  # the name of that line among those of single attacks
 
@@ -30,13 +31,15 @@ def attempts(rows: pd.DataFrame, axes: Sequence[str] = ("objective", "precision"
     return rows[["attack", *several]].astype(str).agg(", ".join, axis=1)
 
 
-def worst_of_samples(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr") -> pd.DataFrame:
-    """The row of the worst attack on each sample of each ``by``, data set and threat, and its ``loss`` in dB."""
-    points = worst_rows(rows, [*by, *BOARD, "sample"], worst)
+def worst_of_samples(rows: pd.DataFrame, by: Sequence[str], worst: WorstRows = worst_rows) -> pd.DataFrame:
+    """The row of the worst attack on each sample of each ``by``, data set and threat, and its ``loss`` in dB; by
+    default of the attack that leaves the least PSNR.
+    """
+    points = worst(rows, [*by, *BOARD, "sample"])
     return points.assign(loss=points["psnr"] - points["adv_psnr"])
 
 
-def arrows(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr") -> pd.DataFrame:
+def arrows(rows: pd.DataFrame, by: Sequence[str], worst: WorstRows = worst_rows) -> pd.DataFrame:
     """Where an arrow of rate and distortion starts and ends: of each data set, threat and ``by`` the clean mean
     (``bpp``, ``psnr`` in dB) and the mean under the worst attack on each sample (``adv_bpp``, ``adv_psnr``).
     """
@@ -50,23 +53,28 @@ def ends(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return rows.groupby(keys, as_index=False)[["adv_bpp", "adv_psnr"]].mean().dropna()
 
 
-def security(rows: pd.DataFrame, by: Sequence[str], worst: Worst = "psnr") -> pd.DataFrame:
+def security(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """One line per data set, ``family`` of threats (:func:`family`), ``by``, attack (``line``) and threat, where a line
     has several threats: means over samples of ``input_psnr`` as reached, clean ``psnr``, ``adv_psnr``, ``loss`` in dB,
-    ``rate_ratio`` and ``broken`` share. Sorted by falling input PSNR.
+    ``rate_ratio`` and the success rate: the share of samples that the attack broke (``broken``), with the ends of its
+    95 % interval (``broken_low``, ``broken_high``), and over how many ``samples``. Sorted by falling input PSNR.
 
-    The line :data:`WORST` is of the worst attack on each sample; its rate is the highest, and a sample is broken if any
-    attack broke it.
+    The line :data:`WORST` is of the attack that leaves the least PSNR of each sample; its rate is the highest, and a
+    sample is broken if any attack broke it.
     """
     scores = ["input_psnr", "psnr", "adv_psnr", "loss", "rate_ratio", "broken"]
     single = rows.assign(line=attempts(rows), loss=rows["psnr"] - rows["adv_psnr"])
     sample = [*by, *BOARD, "sample"]
-    joint = worst_of_samples(rows, by, worst).assign(line=WORST)  # sorted by ``sample``, as groups are
+    joint = worst_of_samples(rows, by).assign(line=WORST)  # sorted by ``sample``, as groups are
     joint[["rate_ratio", "broken"]] = rows.groupby(sample)[["rate_ratio", "broken"]].max().to_numpy()
     both = pd.concat([frame[[*sample, "line", *scores]] for frame in (single, joint)], ignore_index=True)
     both["family"] = both["threat"].map(family)
     line = ["data", "family", *by, "line"]
-    means = both.groupby([*line, "threat"], as_index=False)[scores].mean()
+    samples = both.groupby([*line, "threat", "sample"], as_index=False)[scores].mean()
+    groups = samples.groupby([*line, "threat"])
+    means = groups[scores].mean().assign(samples=groups.size()).reset_index()
+    ends = [share(rate * n, n) for rate, n in zip(means["broken"], means["samples"], strict=True)]
+    means = means.assign(broken_low=[end.low for end in ends], broken_high=[end.high for end in ends])
     means = means[means.groupby(line)["threat"].transform("nunique") > 1]
     rising = [True] * len(line)
     return means.sort_values([*line, "input_psnr"], ascending=[*rising, False], ignore_index=True)

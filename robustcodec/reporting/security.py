@@ -1,4 +1,4 @@
-"""Security curves: what a codec still shows, and how often it breaks, as the budget of the attacker grows.
+"""Security curves: what a codec still shows, what it costs and how often it breaks as the budget of the attacker grows.
 
 Biggio & Roli, "Wild patterns", 2018 (https://arxiv.org/abs/1712.03141): a single budget says little about an attack.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from robustcodec.files import write_whole
 from robustcodec.reporting.pictures import COLOURS, MARKERS, SCREEN, Look, figure_of
 from robustcodec.reporting.points import WORST, labels, security
 from robustcodec.reporting.tables import checked
@@ -34,7 +35,8 @@ def points_by_figure(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
-    """:func:`points_by_figure`: a column of panels per contender, attacked PSNR above, rate below.
+    """:func:`points_by_figure`: a column of panels per contender: attacked PSNR, rate, and the share of samples broken,
+    with its 95 % interval for the worst attack on each sample.
 
     The budget grows to the right; the dashed line is the clean PSNR. Raises :class:`StoreError` if ``path`` cannot be
     written.
@@ -45,26 +47,32 @@ def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
     styles = {n: (COLOURS[i % (len(COLOURS) - 1)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(lines[:-1])}
     styles[WORST] = (COLOURS[-1], "")
     panels = list(points.groupby("contender"))
-    screen = 3.6 * len(panels) + 1.2 + 0.075 * max(map(len, lines)), max(5.5, 1 + 0.24 * len(lines))
+    screen = 3.6 * len(panels) + 1.2 + 0.075 * max(map(len, lines)), max(7.5, 1 + 0.24 * len(lines))
     stronger = "input PSNR (dB): stronger attack →" if look.width is None else "input PSNR (dB)"
-    with figure_of(*look.size(screen, 3.6, lines), path, look) as figure:
-        axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row")
-        for (above, below), (name, panel) in zip(axes.T, panels, strict=True):
+    with figure_of(*look.size(screen, 5.0, lines), path, look) as figure:
+        axes = figure.subplots(3, len(panels), squeeze=False, sharex=True, sharey="row")
+        for (above, rate, broken), (name, panel) in zip(axes.T, panels, strict=True):
             title = look.fold("\n".join(textwrap.wrap(str(name), 36)), 1 / len(panels))
             above.set_title(title, fontsize="medium")
             above.axhline(panel["psnr"].iloc[0], color="0.5", ls="--", lw=1)
-            below.axhline(1, color="0.5", ls="--", lw=1)
-            below.set_xlabel(stronger)
+            rate.axhline(1, color="0.5", ls="--", lw=1)
+            broken.set_xlabel(stronger)
             for line, group in panel.groupby("line"):
                 colour, marker = styles[str(line)]
                 style = {"color": colour, "marker": marker, "markersize": 4, "lw": 2.5 if line == WORST else 1}
                 above.plot(group["input_psnr"], group["adv_psnr"], **style)
-                below.plot(group["input_psnr"], group["rate_ratio"], **style)
-            for axis in (above, below):
+                rate.plot(group["input_psnr"], group["rate_ratio"], **style)
+                broken.plot(group["input_psnr"], group["broken"], **style)
+                if line == WORST:
+                    ends = group["broken_low"], group["broken_high"]
+                    broken.fill_between(group["input_psnr"], *ends, color=colour, alpha=0.15, lw=0)
+            for axis in (above, rate, broken):
                 axis.grid(color="0.9")
                 axis.set_axisbelow(True)
         axes[0, 0].set_ylabel("attacked PSNR (dB)")
         axes[1, 0].set_ylabel("rate, attacked / clean")
+        axes[2, 0].set_ylabel("share of samples broken")
+        axes[2, 0].set_ylim(-0.05, 1.05)
         axes[0, 0].invert_xaxis()
         handles = [
             Line2D([], [], color=c, marker=m, lw=2.5 if n == WORST else 1, label=n) for n, (c, m) in styles.items()
@@ -79,5 +87,10 @@ def _file_name(data: str) -> str:
 
 
 def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the PNGs of :func:`points_by_figure`; none where no contender met several budgets."""
-    return [plot(points, folder / f"{name}.png") for name, points in points_by_figure(rows)]
+    """Write PNGs of :func:`points_by_figure`, and their points as CSV; none where no contender met several budgets."""
+    paths: list[Path] = []
+    for name, points in points_by_figure(rows):
+        table = points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_whole(folder / f"{name}.csv", table.encode())
+        paths += [plot(points, folder / f"{name}.png"), folder / f"{name}.csv"]
+    return paths

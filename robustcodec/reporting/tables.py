@@ -21,22 +21,25 @@ from rich.text import Text
 from robustcodec.errors import MissingDependency, StoreError
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Column
-from robustcodec.reporting.text import escape, shown, to_markdown
+from robustcodec.reporting.text import bounded, ends, escape, place, shown, spread, to_markdown
 from robustcodec.running import suites
 from robustcodec.running.findings import Suspicion, masking
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import with_precision
+from robustcodec.scores import ranks
 from robustcodec.scores.columns import RANKED, RESULTS, Columns, column, contributed, pairs, select, worst
-from robustcodec.scores.robustness import BOARD, CONTENDER, WORST_OF, WORST_TOO, interval, worst_case, worst_rows
+from robustcodec.scores.intervals import TOO_FEW, interval
+from robustcodec.scores.robustness import BOARD, CONTENDER, WORST_OF, WORST_TOO, worst_case, worst_rows
+from robustcodec.scores.strength import BOUND, met_strong
 
 RUN = ["attack", "objective", "precision", "seed"]  # what makes two attempts on the same contender different
 EMPTY = "No results yet: no cell of this run has finished. Start or resume it with `robustcodec run`."
 
 LEADERBOARD = select(
     RANKED,
-    [*BOARD, "rank", *CONTENDER, "bpp", "psnr", "ms_ssim", "robust_psnr", "robust_low", "robust_high", "drop", "vi_db"]
-    + ["rate_ratio", "break_db", "unbroken", "worst_attack", "suite", "attacks", "not_run", "samples"]
-    + ["decode_failures", "warnings"],
+    [*BOARD, *ranks.RANKS, *CONTENDER, "bpp", "psnr", "ms_ssim", "robust_psnr", "robust_low", "robust_high", "bound"]
+    + ["drop", "delta_own_psnr", "vi_db", "rate_ratio", "break_db", "unbroken", "input_linf", "worst_attack", "suite"]
+    + ["attacks", "not_run", "samples", "decode_failures", "warnings"],
 )
 ATTACKS = select(
     RESULTS,
@@ -94,7 +97,8 @@ def _warnings(group: pd.DataFrame) -> str:
 
 
 def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per data set, threat, codec, defense and access, the most robust first.
+    """One line per data set, threat, codec, defense and access, the most robust first, then those that met no strong
+    attack: their damage is a lower bound, and they have no rank.
 
     Columns: ``LEADERBOARD``, ``precision`` where not all attacks were crafted in float32, and of each metric that was
     asked for its clean mean and its mean under each sample's worst attack. The leaderboards of
@@ -116,18 +120,19 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
     lines: list[dict[Any, Any]] = []
     for key, group in rows.groupby([*BOARD, *CONTENDER]):
         clean = _per_sample(group, ["bpp", "psnr", "ms_ssim", *(c for c in scores if c not in attacked)]).mean()
-        robust = interval(worst_of[key]["robust_psnr"])
+        robust = interval(worst_of[key].set_index("sample")["robust_psnr"])
         attempts = set(group[RUN].itertuples(index=False))
         names = Counter(worst_of[key]["worst_attack"].dropna())
         lines.append(
             dict(zip([*BOARD, *CONTENDER], key, strict=True))
             | clean.to_dict()
             | worst_of[key][list(WORST_TOO)].mean().to_dict()
-            | worst_attacks[key][attacked].mean().to_dict()
+            | worst_attacks[key][["delta_own_psnr", "input_linf", *attacked]].mean().to_dict()
             | {
                 "robust_psnr": robust.mean,
                 "robust_low": robust.low,
                 "robust_high": robust.high,
+                "bound": "" if met_strong(group) else BOUND,
                 "drop": clean["psnr"] - robust.mean,
                 "worst_attack": min(names, key=lambda name: (-names[name], name), default="–"),
                 "unbroken": float(worst_of[key]["break_db"].isna().mean()),
@@ -140,12 +145,24 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
                 "warnings": "; ".join(filter(None, [_warnings(group), *sorted(masked[key])])),
             }
         )
-    board = pd.DataFrame(lines).sort_values(
-        [*BOARD, "robust_psnr", *CONTENDER], ascending=[True, True, False, True, True, True], ignore_index=True
-    )
-    board["rank"] = board.groupby(BOARD)["robust_psnr"].rank(method="min", ascending=False, na_option="bottom")
-    board["rank"] = board["rank"].astype(int)
+    board = _ranked(pd.DataFrame(lines), {key: of.set_index("sample")["robust_psnr"] for key, of in worst_of.items()})
     return board[[*_saying_precision(LEADERBOARD, rows, "worst_attack"), *scores]]
+
+
+def _ranked(lines: pd.DataFrame, robust: dict[Any, pd.Series[float]]) -> pd.DataFrame:
+    """``lines`` in their order, with the ranks of those that are no lower bounds. ``robust``: PSNR by sample of each
+    data set, threat and contender.
+    """
+    keys = [*BOARD, *CONTENDER]
+    rising = [True, True, True, False, True, True, True]
+    lines = lines.sort_values([*BOARD, "bound", "robust_psnr", *CONTENDER], ascending=rising, ignore_index=True)
+    places = [pd.DataFrame(columns=ranks.RANKS)]
+    for _, group in lines[lines["bound"] != BOUND].groupby(BOARD):
+        names = dict(zip(map(str, group.index), group[keys].itertuples(index=False, name=None), strict=True))
+        tested = ranks.pairs(list(names), ranks.paired({name: robust[key] for name, key in names.items()}))
+        found = ranks.ranks(dict(zip(names, group["robust_psnr"], strict=True)), tested, "high")
+        places.append(found.set_axis(group.index))
+    return lines.join(pd.concat(places).astype("Int64"))
 
 
 def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -189,6 +206,9 @@ def label_of(codec: str, defense: str, access: str) -> str:
 def _sections(table: pd.DataFrame, always: Columns) -> Iterable[str]:
     """A table per data set and threat, without columns that have no number there and are not ``always`` shown."""
     for (data, threat), group in table.groupby(BOARD):
+        if "bound" in group:
+            group = bounded(group).assign(rank=[place(line) for line in group.to_dict("records")])
+            group = group.drop(columns=["rank_low", "rank_high"])
         unused = [c for c in group if c not in always and group[c].isna().all()]  # images beside clips
         yield f"### {escape(str(data))}, {escape(str(threat))}\n\n{to_markdown(group.drop(columns=[*BOARD, *unused]))}"
 
@@ -210,7 +230,8 @@ def markdown(board: pd.DataFrame, attacks: pd.DataFrame, suspicions: Iterable[Su
     parts = [
         "# Leaderboard",
         "Rates are real bytes, and reconstructions are decoded from those bytes alone. Budgets are as reached "
-        "after the attacked input was rounded to 8 bits. Higher robust_psnr is better.",
+        "after the attacked input was rounded to 8 bits. Higher robust_psnr is better. A rank stands with the interval "
+        "that the samples leave open; what met no strong attack has a lower bound of damage (≥) and no rank.",
         *_sections(board, LEADERBOARD),
         _meanings(worst(str(name), RANKED) for name in board),
         "# Attacks",
@@ -264,25 +285,28 @@ def terminal_table(board: pd.DataFrame) -> Table:
     *numbers, worst = labels.values()
     for name in (*numbers[:2], "robust", "95 %", *numbers[2:]):
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "robust" else None)
-    table.add_column(worst, overflow="fold", max_width=12)
+    table.add_column(worst, overflow="fold", max_width=10)
     for name in ("met", "n", "!"):
         table.add_column(name, justify="right", no_wrap=True)
     for (data, threat), group in board.groupby(BOARD):
         table.add_section()
         table.add_row("", Text(f"{data}, {threat}", style="bold"))
-        for line in group.to_dict("records"):
+        for line, signed in zip(group.to_dict("records"), bounded(group).to_dict("records"), strict=True):
             table.add_row(
-                str(line["rank"]),
+                spread(line),
                 Text(label_of(line["codec"], line["defense"], line["access"]).replace(" + ", "\n+ ")),
-                *(shown(line[name], column(name).digits) for name in ("bpp", "psnr", "robust_psnr")),
-                f"{shown(line['robust_low'], 1)}–{shown(line['robust_high'], 1)}",
-                *(shown(line[name], column(name).digits) for name in ("drop", "vi_db", "rate_ratio")),
+                *(shown(signed[name], column(name).digits) for name in ("bpp", "psnr", "robust_psnr")),
+                ends(line["robust_low"], line["robust_high"], 1).replace(" to ", "–").replace(TOO_FEW, "n < 5"),
+                *(shown(signed[name], column(name).digits) for name in ("drop", "vi_db", "rate_ratio")),
                 Text(line["worst_attack"]),
                 f"{line['attacks']}" + (f"/{line['attacks'] + line['not_run']}" if line["not_run"] else ""),
                 str(line["samples"]),
                 str(len(line["warnings"].split("; ")) if line["warnings"] else ""),
             )
-    legend = "met: attacks, of those others met; n: samples; !: kinds of warnings, see leaderboard.md"
+    legend = (
+        "#: the ranks that the samples leave open; –, ≥, ≤: a lower bound of damage, nothing strong attacked it\n"
+        "met: attacks, of those others met; n: samples; !: kinds of warnings, see leaderboard.md"
+    )
     table.caption, table.caption_justify = legend if len(board) else EMPTY, "left"
     return table
 

@@ -9,17 +9,13 @@ the worst case of a contender in :data:`RANKED`; of an entry of a board in :data
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
-from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING
 
-from robustcodec import registry
-from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import YES_NO, Column
 from robustcodec.scores import metrics
-from robustcodec.spec import parameters
+from robustcodec.scores._contributed import of_plugins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +70,7 @@ RESULTS: Columns = _table(
         2,
         "low",
     ),
-    Column("vi_low", "lower end of the bootstrap 95 % interval of vi_db over samples", unit="dB"),
+    Column("vi_low", "lower end of the 95 % interval of vi_db over samples, – below five", unit="dB"),
     Column("vi_high", "upper end of that interval", unit="dB"),
     Column("mse_out", "MSE between the clean and the attacked reconstruction", "MSE of the outputs", "", 6, "low"),
     Column("rate_ratio", "real bytes attacked / clean", "rate ×", "", 3, "low"),
@@ -168,7 +164,19 @@ RESULTS: Columns = _table(
 
 # of a contender: the worst case of each sample over attacks, then the mean
 RANKED: Columns = RESULTS | _table(
-    Column("rank", "by robust_psnr, inside one data set and threat", "#"),
+    Column("rank", "by robust_psnr, inside one data set and threat, of those that met a strong attack", "#", digits=0),
+    Column(
+        "rank_low",
+        "the best rank that the samples leave open: 1 + how many are significantly better (paired by sample, "
+        "corrected by Holm for all pairs)",
+        digits=0,
+    ),
+    Column("rank_high", "the worst one: how many are ranked − how many are significantly worse"),
+    Column(
+        "bound",
+        "a lower bound of the damage: no attack met it that uses its own gradient or transform (through the "
+        "defense, if it has one), so it has no rank",
+    ),
     Column(
         "robust_psnr",
         "PSNR in dB against the clean source under the attack that is worst for each sample, then the mean",
@@ -176,9 +184,19 @@ RANKED: Columns = RESULTS | _table(
         "dB",
         better="high",
     ),
-    Column("robust_low", "lower end of the bootstrap 95 % interval of robust_psnr over samples", unit="dB"),
-    Column("robust_high", "upper end of that interval", unit="dB"),
+    Column("robust_low", "lower end of its 95 % interval over samples, – below five", unit="dB"),
+    Column("robust_high", "upper end of it", unit="dB"),
     Column("drop", "psnr − robust_psnr in dB", unit="dB", better="low"),
+    replace(
+        RESULTS["delta_own_psnr"],
+        meaning="the drop in dB when each reconstruction is compared with its own input (older papers), under the same "
+        "attacks",
+    ),
+    replace(
+        RESULTS["input_linf"],
+        meaning="largest change of the input in grey levels (1/255) under the attack that is worst for each sample, "
+        "then the mean",
+    ),
     replace(
         RESULTS["vi_db"],
         meaning="amplification of the perturbation in dB under the attack that is worst for each sample in this score, "
@@ -206,33 +224,36 @@ ENTRIES: Columns = RANKED | _table(
     replace(RANKED["threat"], meaning="what an attack may return"),
     replace(
         RANKED["rank"],
-        meaning="by score, lowest first, inside one threat; entries with fewer or other attacks do not get onto a "
-        "board",
+        meaning="by score, lowest first, inside one threat, of entries that met a strong attack; those with fewer or "
+        "other attacks do not get onto a board",
     ),
     Column("entry", "the codec and what is wrapped around it"),
     Column(
         "score",
-        "rate premium under attack in percent: bits under the worst attack against those that the anchor needs, "
-        "unattacked, for the same PSNR; lower is better",
+        "rate premium under attack in percent: bits under attack against those that the anchor needs, "
+        "unattacked, for the same PSNR; of each sample the attack counts that raises it the most; lower is better",
         unit="%",
         better="low",
     ),
-    Column("score_low", "lower end of its bootstrap 95 % interval over samples", unit="%"),
+    Column("score_low", "lower end of its 95 % interval over samples, – below five", unit="%"),
     Column("score_high", "upper end of it", unit="%"),
     Column("clean_score", "the same premium without an attack", unit="%", better="low"),
     replace(RANKED["ms_ssim"], meaning="clean MS-SSIM"),
-    replace(RANKED["adv_bpp"], meaning="bits per pixel of the real bytes under each sample's worst attack"),
+    replace(RANKED["adv_bpp"], meaning="bits per pixel of the real bytes under the attacks that the score chose"),
+    replace(RANKED["adv_psnr"], meaning="PSNR in dB against the clean source under the attacks that the score chose"),
+    replace(
+        RANKED["input_linf"],
+        meaning="largest change of the input in grey levels (1/255) under the attacks that the score chose, the mean",
+    ),
     replace(
         RANKED["robust_psnr"],
-        meaning="PSNR in dB against the clean source under each sample's worst attack, the mean over samples",
+        meaning="PSNR in dB against the clean source under the attack that leaves the least of each sample, the mean",
     ),
-    replace(RANKED["robust_low"], meaning="lower end of its bootstrap 95 % interval"),
-    replace(RANKED["robust_high"], meaning="upper end of it"),
     replace(
         RANKED["vi_db"],
         meaning="amplification of the perturbation in dB under the attack that is worst in this score, the mean",
     ),
-    replace(RANKED["worst_attack"], meaning="the attack, with its objective, that is the worst for most samples"),
+    replace(RANKED["worst_attack"], meaning="the attack, with its objective, that the score chose for most samples"),
     replace(RANKED["attacks"], meaning="over how many attacks (attack × objective × access) the worst case was taken"),
     replace(RANKED["samples"], meaning="images or clips"),
     replace(
@@ -282,7 +303,7 @@ GAINS: Columns = _table(
         unit="dB",
         better="high",
     ),
-    Column("oblivious_low", "lower end of the paired bootstrap 95 % interval over samples", unit="dB"),
+    Column("oblivious_low", "lower end of the paired 95 % interval over samples, – below five", unit="dB"),
     Column("oblivious_high", "upper end of it", unit="dB"),
     Column(
         "oblivious_attacks",
@@ -308,6 +329,25 @@ GAINS: Columns = _table(
     Column("verdict", "what the adaptive interval says"),
 )
 
+# of two entries of a board
+PAIRED: Columns = _table(
+    ENTRIES["threat"],
+    Column("one", "an entry"),
+    Column("other", "an entry that is ranked below it"),
+    Column(
+        "difference",
+        "how many percent more bits the first needs under attack than the other, against what the anchor needs for "
+        "the PSNR of each; paired by sample",
+        unit="%",
+        better="low",
+    ),
+    Column("low", "lower end of its 95 % interval, – below five samples", unit="%"),
+    Column("high", "upper end of it", unit="%"),
+    replace(ENTRIES["samples"], meaning="images or clips that both share"),
+    Column("p", "how likely so large a difference is where there is none", digits=4),
+    Column("p_holm", "the same, corrected by Holm for all pairs of the threat: below 0.05 the two differ", digits=4),
+)
+
 # of a codec with or without a defense, beside :data:`GAINS`
 DEFENDED: Columns = RESULTS | _table(
     Column("defense", "what is wrapped around it; none: the bare codec, whose attacks are all crafted on it"),
@@ -315,7 +355,7 @@ DEFENDED: Columns = RESULTS | _table(
     replace(RESULTS["psnr"], meaning="clean PSNR in dB"),
     Column(
         "oblivious",
-        "robust_psnr in dB under attacks crafted on the bare codec, with its bootstrap 95 % interval",
+        "robust_psnr in dB under attacks crafted on the bare codec, with its 95 % interval",
         unit="dB",
         better="high",
     ),
@@ -323,12 +363,12 @@ DEFENDED: Columns = RESULTS | _table(
 )
 
 
-_ALL: Columns = DEFENDED | GAINS | ENTRIES | RESULTS
+_ALL: Columns = PAIRED | DEFENDED | GAINS | ENTRIES | RESULTS
 
 
 def column(name: str, table: Columns = RESULTS) -> Column:
     """What ``table``, any table, or an installed metric or objective says of a column; of others there is the name."""
-    return table.get(name) or _ALL.get(name) or _contributed().get(name) or Column(name, UNKNOWN, name)
+    return table.get(name) or _ALL.get(name) or of_plugins().get(name) or Column(name, UNKNOWN, name)
 
 
 def select(table: Columns, names: Iterable[str]) -> dict[str, Column]:
@@ -358,34 +398,3 @@ def worst(name: str, table: Columns) -> Column:
     if name in _ALL or not name.startswith("adv_"):
         return one
     return replace(one, meaning=f"{one.meaning}, under the attack that is worst for each sample, then the mean")
-
-
-def _contributed() -> Columns:
-    """Of the metrics and objectives that are installed."""
-    return _of_plugins(tuple(registry.metrics.names()), tuple(registry.objectives.names()))
-
-
-@cache
-def _of_plugins(metric_names: tuple[str, ...], objective_names: tuple[str, ...]) -> Columns:
-    columns: list[Column] = []
-    for name in metric_names:
-        builder = registry.metrics.get(name)
-        for choice in _choices(builder):
-            try:
-                columns += builder(**choice).columns
-            except (TypeError, ValueError, RobustCodecError):  # it needs more than it says: shown by its name
-                continue
-    for name in objective_names:
-        columns += getattr(registry.objectives.get(name), "columns", ())
-    return _table(*columns)
-
-
-def _choices(builder: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """Every combination of the parameters of which the annotation lists the values; the others at their defaults."""
-    listed = {
-        name: get_args(parameter.annotation)
-        for name, parameter in parameters(builder).items()
-        if get_origin(parameter.annotation) is Literal
-    }
-    for values in product(*listed.values()):
-        yield dict(zip(listed, values, strict=True))

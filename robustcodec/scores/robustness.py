@@ -7,11 +7,8 @@ Scores are plain floats that are finite or NaN; who writes JSON turns NaN into n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
@@ -129,35 +126,6 @@ def break_scores(damage: float, level: float, input_psnr: float, failed: bool) -
     return {"damage": damage, "broken": float(broken), "break_db": input_psnr if broken else NAN}
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean over ``n`` samples and its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-def interval(values: Iterable[float | None], level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Mean of ``values`` and its percentile-bootstrap interval at ``level``, the same for the same ``seed``.
-
-    NaN and None are dropped; ``n`` counts the rest. No value at all gives NaN; one gives an interval of no width.
-    (Efron, 1979, https://doi.org/10.1214/aos/1176344552.)
-    """
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level={level}, resamples={resamples}; expected 0 < level < 1 and at least one resample")
-    sample = np.array(list(values), dtype=float)
-    sample = sample[~np.isnan(sample)]
-    n = len(sample)
-    if n == 0:
-        return Interval(NAN, NAN, NAN, 0)
-    rng = np.random.default_rng(seed)
-    means = [sample[rng.integers(0, n, n)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(sample.mean()), float(low), float(high), n)
-
-
 WORST_TOO = ("vi_db", "rate_ratio", "break_db")  # scores whose worst case is their largest value
 BOARD = ["data", "threat"]  # contenders are ranked against each other inside these
 CONTENDER = ["codec", "defense", "access"]
@@ -179,8 +147,7 @@ def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     needed = [*WORST_OF, "attack", "objective", "adv_psnr"]
     if missing := [c for c in needed if c not in rows.columns]:
         raise BadData(f"the rows lack {', '.join(missing)}; expected the columns {', '.join(needed)}")
-    failed = rows.get("decode_failed", pd.Series(0.0, index=rows.index)) == 1
-    scored = rows[needed].assign(robust_psnr=rows["adv_psnr"].astype(float).mask(failed, FAILED_PSNR))
+    scored = rows[needed].assign(robust_psnr=shown_psnr(rows))
     worst = scored.sort_values(["robust_psnr", "attack", "objective"], kind="stable").drop_duplicates(WORST_OF)
     for name in ("attack", "objective"):
         worst[f"worst_{name}"] = worst[name].astype(object).where(worst["robust_psnr"].notna(), None)
@@ -191,21 +158,27 @@ def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
     return worst
 
 
-Worst = Literal["psnr", "rate"]  # what makes an attack the worst: the least PSNR it leaves, or the most bits it costs
+# the whole row of the worst attack in each group of columns, sorted by them; the last column names the sample
+WorstRows = Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]
 
 
-def worst_rows(rows: pd.DataFrame, of: Sequence[str], by: Worst = "psnr") -> pd.DataFrame:
-    """The whole row of the worst attack in each group of columns ``of``, sorted by them.
+def shown_psnr(rows: pd.DataFrame) -> pd.Series[float]:
+    """``adv_psnr`` in dB of each row; a decoder that failed showed nothing, which is :data:`FAILED_PSNR`."""
+    failed = rows.get("decode_failed", pd.Series(0.0, index=rows.index)) == 1
+    return rows["adv_psnr"].astype(float).mask(failed, FAILED_PSNR)
 
-    ``rows``: one per cell and sample. A decoder that failed showed nothing: its ``adv_psnr`` is 0 dB here. Ties go to
-    the first by attack, objective and access.
+
+def by_psnr(rows: pd.DataFrame, of: Sequence[str]) -> pd.DataFrame:
+    """``rows``, one per cell and sample, with :func:`shown_psnr`, sorted by columns ``of``, then the worst PSNR first;
+    ties go by the names of attack, objective, precision and access.
     """
-    shown = rows["adv_psnr"].astype(float).mask(rows["decode_failed"] == 1, FAILED_PSNR)
-    by_column, rising = ("adv_psnr", True) if by == "psnr" else ("adv_bpp", False)
     ties = [c for c in ("attack", "objective", "precision", "access") if c in rows]
-    directions = [*[True] * len(of), rising, *[True] * len(ties)]
-    ranked = rows.assign(adv_psnr=shown).sort_values([*of, by_column, *ties], ascending=directions, kind="stable")
-    return ranked.drop_duplicates(list(of)).reset_index(drop=True)
+    return rows.assign(adv_psnr=shown_psnr(rows)).sort_values([*of, "adv_psnr", *ties], kind="stable")
+
+
+def worst_rows(rows: pd.DataFrame, of: Sequence[str]) -> pd.DataFrame:
+    """The whole row of the attack that leaves the least PSNR in each group of columns ``of``, sorted by them."""
+    return by_psnr(rows, of).drop_duplicates(list(of)).reset_index(drop=True)
 
 
 def bd_rate_attacked(bpp: ArrayLike, psnr: ArrayLike, adv_bpp: ArrayLike, adv_psnr: ArrayLike) -> float:

@@ -21,10 +21,12 @@ from robustcodec.errors import BadData, StoreError
 from robustcodec.files import write_whole
 from robustcodec.reporting.pictures import COLOURS, MARKERS, figure_of
 from robustcodec.reporting.tables import RUN, checked
-from robustcodec.reporting.text import escape, to_markdown
+from robustcodec.reporting.text import ends, escape, to_markdown
 from robustcodec.scores import rate
 from robustcodec.scores.columns import DEFENDED, GAINS, select
-from robustcodec.scores.robustness import BOARD, FAILED_PSNR, NAN, Interval, interval
+from robustcodec.scores.intervals import NAN, TOO_FEW, Interval, interval
+from robustcodec.scores.ranks import paired
+from robustcodec.scores.robustness import BOARD, shown_psnr
 from robustcodec.studies.ladders import ladders
 
 DEFENSES = select(
@@ -35,10 +37,11 @@ DEFENSES = select(
 )
 CONTENDERS = select(DEFENDED, ["codec", "defense", "bpp", "psnr", "oblivious", "adaptive"])
 KNOWLEDGE = ("oblivious", "adaptive")
+SIDES = ("defended", "bare")
 TIMES = "defense-times.csv"  # in the run folder, if times were measured
 FACTORS = ["encode_factor", "decode_factor"]
 HOLDS, VANISHES = "gain holds", "gain vanishes under adaptive attack"
-UNKNOWN, FEW = "not attacked adaptively", "one sample says nothing"
+UNKNOWN = "not attacked adaptively"
 
 
 def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -64,8 +67,8 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
                 notes.setdefault(f"{ladder}, {data}, {threat}: {what}", []).append(defense)
             line = {"data": data, "threat": threat, "ladder": ladder, "defense": defense, **cost}
             for knowledge, gain in gains.items():
-                ends = gain.interval
-                line |= {knowledge: ends.mean, f"{knowledge}_low": ends.low, f"{knowledge}_high": ends.high}
+                of = gain.interval
+                line |= {knowledge: of.mean, f"{knowledge}_low": of.low, f"{knowledge}_high": of.high}
                 line[f"{knowledge}_attacks"] = gain.attacks
             line |= _factors(group["codec"].unique(), defense, times)
             lines.append(line | {"verdict": _verdict(gains["adaptive"].interval)})
@@ -115,7 +118,7 @@ def _known(rows: pd.DataFrame) -> pd.DataFrame:
     knowledge = rows["access"].where(rows["access"] == "oblivious", "adaptive")
     return rows.assign(
         knowledge=knowledge.mask(rows["defense"] == "none", "bare"),
-        robust=rows["adv_psnr"].mask(rows["decode_failed"] == 1, FAILED_PSNR),
+        robust=shown_psnr(rows),
         run=[str(run) for run in rows[RUN].itertuples(index=False, name=None)],
     )
 
@@ -149,7 +152,7 @@ def _gain(group: pd.DataFrame, defense: str, knowledge: str) -> _Gain:
     """How much more robust a ladder is with a defense, under the attacks that met it and the bare codec; the mean over
     the codecs that met most of them, for others may be there for the clean curve alone.
     """
-    by_codec: dict[str, tuple[int, pd.Series[float]]] = {}
+    by_codec: dict[str, tuple[int, list[pd.Series[float]]]] = {}
     for codec, one in group.groupby("codec"):
         bare = one[one["knowledge"] == "bare"]
         defended = one[(one["defense"] == defense) & (one["knowledge"] == knowledge)]
@@ -158,15 +161,20 @@ def _gain(group: pd.DataFrame, defense: str, knowledge: str) -> _Gain:
             known = [knowledge, "oblivious"]  # who knows the defense may also ignore it
             defended = one[(one["defense"] == defense) & one["knowledge"].isin(known)]
             worst = [_worst(side[side["run"].isin(common)]) for side in (defended, bare)]
-            by_codec[str(codec)] = len(common), worst[0] - worst[1]
+            by_codec[str(codec)] = len(common), worst
     attacks = max((count for count, _ in by_codec.values()), default=0)
-    gains = {codec: gain for codec, (count, gain) in by_codec.items() if count == attacks}
-    return _Gain(interval(pd.DataFrame(gains).dropna().mean(axis=1)), len(gains), attacks)
+    met = [worst for count, worst in by_codec.values() if count == attacks]
+    sides = {
+        name: pd.DataFrame(dict(enumerate(side))).mean(axis=1, skipna=False)
+        for name, side in zip(SIDES, zip(*met, strict=True), strict=False)
+    }
+    gain = paired(sides)(*SIDES).interval() if met else Interval(NAN, NAN, NAN, 0)
+    return _Gain(gain, len(met), attacks)
 
 
 def _verdict(adaptive: Interval) -> str:
-    if adaptive.n < 2:
-        return FEW if adaptive.n else UNKNOWN
+    if math.isnan(adaptive.low):
+        return TOO_FEW if adaptive.n else UNKNOWN
     return HOLDS if adaptive.low > 0 else VANISHES
 
 
@@ -225,8 +233,8 @@ def plot(lines: pd.DataFrame, path: Path) -> Path:
                 x, gain = line["cost"], line["adaptive"]
                 axis.plot([x, x], [line["oblivious"], gain], color=colour, lw=1, ls=":")
                 axis.plot(x, line["oblivious"], marker, color=colour, markerfacecolor="white", markersize=6)
-                ends = [[gain - line["adaptive_low"]], [line["adaptive_high"] - gain]]
-                axis.errorbar(x, gain, ends, fmt=marker, color=colour, markersize=7, lw=1, capsize=2)
+                arms = [[gain - line["adaptive_low"]], [line["adaptive_high"] - gain]]
+                axis.errorbar(x, gain, arms, fmt=marker, color=colour, markersize=7, lw=1, capsize=2)
             known = panel.dropna(subset=["cost", "adaptive"])
             best = front([(0.0, 0.0), *zip(known["cost"], known["adaptive"], strict=True)])
             axis.step(*zip(*best, strict=True), where="post", color="0.4", lw=1, zorder=1)
@@ -250,11 +258,11 @@ def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) 
     shown = lines.drop(columns=[factor for factor in FACTORS if factor not in timed])
     for knowledge in KNOWLEDGE:
         low, high = f"{knowledge}_low", f"{knowledge}_high"
-        ends = zip(shown[knowledge], shown[low], shown[high], strict=True)
-        shown = shown.assign(**{knowledge: [_in_print(*end, sign="+") for end in ends]}).drop(columns=[low, high])
+        intervals = zip(shown[knowledge], shown[low], shown[high], strict=True)
+        shown = shown.assign(**{knowledge: [_in_print(*one, sign="+") for one in intervals]}).drop(columns=[low, high])
     parts = [
         "# Defenses",
-        "What each costs on clean clips, and what it gains in dB of robust_psnr with its paired bootstrap 95 % "
+        "What each costs on clean clips, and what it gains in dB of robust_psnr with its paired 95 % "
         "interval over samples. A gain is worth what is left of it under adaptive attacks.",
     ]
     for (data, threat), group in shown.groupby(BOARD):
@@ -270,7 +278,7 @@ def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) 
 
 
 def _in_print(mean: float, low: float, high: float, sign: str = "-") -> str:
-    return "–" if math.isnan(mean) else f"{mean:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+    return "–" if math.isnan(mean) else f"{mean:{sign}.2f} ({ends(low, high, sign=sign)})"
 
 
 def write(rows: pd.DataFrame, folder: Path) -> list[Path]:

@@ -27,7 +27,7 @@ TABLE = {
     "title": "Small | <b>board</b>",
     "about": "For tests.",
     "data": {"name": "photos:size=48", "limit": 3, "pictures": True},
-    "ranking": {"threat": "psnr:36", "worst": "psnr", "anchor": ["webp:quality={0,20,60}"]},
+    "ranking": {"threat": "psnr:36", "anchor": ["webp:quality={0,20,60}"]},
     "protocol": [
         {"of": "bare", "attack": ["noise", "pgd:steps=2"], "threat": ["psnr:36", "psnr:30"]},
         {"of": "defended", "attack": ["noise", "pgd:steps=2"], "threat": ["psnr:36"], "access": BOTH},
@@ -104,6 +104,17 @@ def test_what_was_published_checks_and_is_the_same_when_made_again(made: Path, r
         assert name in text
 
 
+def test_what_met_queries_alone_stands_apart(made: Path) -> None:
+    text = (made / "boards" / "small" / "README.md").read_text().split("## psnr:30")[1].split("##")[0]
+    ranked, bounds = text.split("Lower bounds of damage")
+    assert f"| 1 | {LEARNED} |" in ranked and CLASSICAL not in ranked
+    assert f"| {CLASSICAL} | ≥ " in bounds and "(too few samples)" in bounds
+    page = (made / "boards" / "index.html").read_text()
+    assert ">≥ " in page and ">lower bound</td>" in page
+    ours = pd.read_csv(made / "boards" / "small" / "pairs.csv")
+    assert ours[["threat", "samples"]].to_numpy().tolist() == [["psnr:36", 3]] and ours["p"].isna().all()
+
+
 def test_a_metric_that_was_asked_for_is_on_the_board(copy: Path, robust: Type) -> None:
     """Of the entry that was measured with it; the others have no number there."""
     store, board = Store(copy / "run"), Board.read(copy / "boards" / "small")
@@ -125,7 +136,7 @@ def test_a_metric_that_was_asked_for_is_on_the_board(copy: Path, robust: Type) -
 def test_no_number_can_be_edited_unnoticed(copy: Path) -> None:
     """Random edits of single digits in every kind of file that is published."""
     boards, rng = copy / "boards", random.Random(4)
-    own = ("results/*.json", "README.md", "table.csv", "board.toml", "anchor.csv")
+    own = ("results/*.json", "README.md", "table.csv", "pairs.csv", "board.toml", "anchor.csv")
     kinds = [*(f"small/{name}" for name in own), "index.html"]
     for kind in kinds:
         for _ in range(8 if kind.endswith("json") else 4):
@@ -146,7 +157,6 @@ def test_no_number_can_be_edited_unnoticed(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "said"),
     [
-        ("scores/psnr:36/score", -99.0, "score at psnr:36 is -99.0"),
         ("cells/0/identity/attack/params/seed", 9, "other data, weights or settings"),
         ("identity/codec/fingerprint", "0" * 64, "other data, weights or settings"),
         ("identity/data/params/size", 64, "measured on"),
@@ -223,7 +233,6 @@ def test_verify_catches_what_is_not(copy: Path, tmp_path: Path, change: str, val
         column = entry.cells[cell].table.columns.index("adv_psnr")
         for sample, row in entry.cells[cell].table.rows.items():
             spoil(path, f"cells/{cell}/table/rows/{sample}/{column}", (row[column] or 0) + 1)
-        path.write_text(submission.scored(Entry.read(path), board).to_json())
         assert audit(board)[1] == []  # nothing contradicts itself
     elif change == "data":
         toml = board.folder / "board.toml"
@@ -246,19 +255,40 @@ def test_every_sample_can_be_drawn_and_a_seed_draws_the_same(made: Path) -> None
         verification.draw(entry, 0, None)
 
 
+def cheaper(path: Path) -> tuple[str, tuple[float | None, ...]]:
+    """Takes a decibel from the first sample of an entry's first cell; the sample, and its row as it is now."""
+    table = Entry.read(path).cells[0].table
+    sample, column = next(iter(table.rows)), table.columns.index("adv_psnr")
+    spoil(path, f"cells/0/table/rows/{sample}/{column}", (table.rows[sample][column] or 0) - 1)
+    return sample, Entry.read(path).cells[0].table.rows[sample]
+
+
+def test_entries_of_the_first_format_are_read(copy: Path) -> None:
+    """They stated scores too, which follow from the rows."""
+    path = results(copy)[LEARNED]
+    new = Entry.read(path)
+    table = {**json.loads(path.read_text()), "format": 1, "scores": {"psnr:36": {"score": 1.0}}}
+    del table["sha256"]
+    path.write_text(json.dumps({**table, "sha256": digest(table)}))
+    assert Entry.read(path) == new and publication.check(copy / "boards") == []
+    path.write_text(json.dumps({**table, "sha256": digest({**table, "scores": {}})}))
+    with pytest.raises(BoardError, match="changed after it was made"):
+        Entry.read(path)
+
+
 def test_merge_unites_and_reports_conflicts(copy: Path, made: Path, robust: Type) -> None:
     board = copy / "boards" / "small"
     results(copy)[CLASSICAL].unlink()  # only the other machine has it
     ours = results(copy)[LEARNED]
-    spoil(ours, "scores/psnr:36/score", 1.0)
+    sample, row = cheaper(ours)
     theirs = made / "boards" / "small"
     done = robust("leaderboard", "merge", board, theirs)
     text = " ".join(done.out.split())
     assert done.code == 1 and f"taken: {board / RESULTS}/jpeg_quality=20.json" in text.replace(" ", "").replace(
         "taken:", "taken: "
     )
-    assert f"conflict: {LEARNED} (A. Person" in text and "score at psnr:36 1 →" in text
-    assert Entry.read(ours).scores["psnr:36"]["score"] == 1.0
+    assert f"conflict: {LEARNED} (A. Person" in text and "score at psnr:36" in text and "the rows of 1 cells" in text
+    assert Entry.read(ours).cells[0].table.rows[sample] == row
     replaced = merging.merge(Board.read(board), [theirs], replacing=True)
     assert [entry.name for entry in replaced.taken] == [LEARNED]
 
@@ -266,9 +296,9 @@ def test_merge_unites_and_reports_conflicts(copy: Path, made: Path, robust: Type
 def test_diff_says_what_changed(copy: Path, made: Path, robust: Type) -> None:
     files = results(copy)
     files[CLASSICAL].unlink()
-    spoil(files[LEARNED], "scores/psnr:36/robust_psnr", 12.5)
+    cheaper(files[LEARNED])
     done = robust("leaderboard", "diff", made / "boards", copy / "boards")
-    assert f"small: - {CLASSICAL}" in done.out and "robust_psnr at psnr:36" in done.out and "→ 12.5" in done.out
+    assert f"small: - {CLASSICAL}" in done.out and "score at psnr:36" in done.out and "→" in done.out
     assert robust("leaderboard", "diff", made / "boards", made / "boards").out.strip() == "no entry differs"
 
 
@@ -310,7 +340,8 @@ def test_a_board_as_a_table_for_papers_and_as_a_frame(made: Path, tmp_path: Path
     assert done.code == 0, done.err
     frame = robustcodec.leaderboard(board)
     at = frame[frame["threat"] == "psnr:30"].reset_index(drop=True)
-    assert len(frame) == 5 and len(at) == 2 and list(at["rank"]) == [1, 2] and at["score"].is_monotonic_increasing
+    assert len(frame) == 5 and len(at) == 2 and list(at["entry"]) == [LEARNED, CLASSICAL]
+    assert at["rank"].tolist() == [1, pd.NA] and at["bound"].tolist() == ["", "lower bound"]
     pd.testing.assert_frame_equal(pd.read_parquet(files[1]), at)
     assert "\\toprule" in files[2].read_text() and "jpeg:quality=20" in files[3].read_text()
     assert any(path.suffix == ".pdf" for path in (tmp_path / "figures").iterdir())
@@ -337,8 +368,8 @@ def test_init_writes_a_board_and_run_measures_what_it_asks(
     ("change", "said"),
     [
         ({"title": 3}, "no title"),
-        ({"ranking": {"threat": "psnr:36", "worst": "best", "anchor": []}}, "worst"),
-        ({"ranking": {"threat": "psnr:99", "worst": "psnr", "anchor": []}}, "never attacks at psnr:99"),
+        ({"ranking": {"threat": "psnr:36"}}, "anchor"),
+        ({"ranking": {"threat": "psnr:99", "anchor": []}}, "never attacks at psnr:99"),
         ({"protocol": [{"of": "everyone", "attack": ["noise"]}]}, "everyone"),
         ({"protocol": [{"of": "bare", "attack": ["noise"], "codec": ["jpeg"]}]}, "names no codec"),
     ],

@@ -119,7 +119,7 @@ def test_who_has_not_installed_them_sees_their_names(run: tuple[Path, str], monk
 
     folder, _ = run
     read = robustcodec.read(folder)
-    monkeypatch.setattr(columns, "_contributed", dict)
+    monkeypatch.setattr(columns, "of_plugins", dict)
     text = markdown(read.leaderboard(), read.attacks())
     assert f"| {OWN} |" in text and f"* `{OWN}`: {columns.UNKNOWN}." in text
     assert columns.column(OWN).title == OWN

@@ -1,4 +1,7 @@
-"""The table of defenses against sums done by hand: worst cases, pairs, costs, verdicts, and the Pareto front."""
+"""The table of defenses against sums done by hand: worst cases, pairs, costs, verdicts, and the Pareto front.
+
+Every sample is there three times, so that there are enough of them for an interval.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from PIL import Image
 
 from robustcodec.errors import StoreError
+from robustcodec.scores.intervals import TOO_FEW
 from robustcodec.studies.defenses_report import (
     DEFENSES,
-    FEW,
     HOLDS,
     TIMES,
     UNKNOWN,
@@ -27,6 +31,7 @@ from robustcodec.studies.defenses_report import (
 )
 
 NAN = float("nan")
+COPIES = 3
 SCORES = ("delta_psnr", "delta_own_psnr", "vi_db", "rate_ratio", "adv_bpp", "damage", "broken")
 
 
@@ -41,21 +46,34 @@ def met(
     failed: str = "",
 ) -> pd.DataFrame:
     """One attack on one contender: PSNR that it leaves of each sample; ``failed``: the sample that did not decode."""
+    copies = {f"{sample}{copy}": value for sample, value in adv_psnr.items() for copy in range(COPIES)}
     lines = [
         {
             "cell": f"{codec}{defense}{access}{attack}", "sample": sample, "data": "d", "threat": "psnr:40",
             "codec": codec, "defense": defense, "access": access, "attack": attack, "objective": "distortion",
-            "seed": 0, "bpp": bpp, "psnr": psnr, "adv_psnr": NAN if sample == failed else value, "ms_ssim": 0.9,
-            "input_psnr": 40.0, "input_linf": 8.0, "decode_failed": float(sample == failed), "warnings": "",
+            "seed": 0, "bpp": bpp, "psnr": psnr, "adv_psnr": NAN if sample[:-1] == failed else value, "ms_ssim": 0.9,
+            "input_psnr": 40.0, "input_linf": 8.0, "decode_failed": float(sample[:-1] == failed), "warnings": "",
             "queries": 1, "break_db": NAN, **dict.fromkeys(SCORES, 1.0),
         }
-        for sample, value in adv_psnr.items()
+        for sample, value in copies.items()
     ]  # fmt: skip
     return pd.DataFrame(lines)
 
 
 BARE = [met({"a": 20, "b": 25}), met({"a": 22, "b": 21}, attack="cw")]  # worst: 20, 21
 OBLIVIOUS = [met({"a": 26, "b": 30}, "blur"), met({"a": 24, "b": 29}, "blur", attack="cw")]  # worst: 24, 29
+
+
+def ends(*values: float) -> tuple[float, float]:
+    """Of the interval of their mean, by hand: Student's t with n - 2 degrees of freedom."""
+    numbers = np.repeat(values, COPIES)
+    half = scipy.stats.t.ppf(0.975, len(numbers) - 2) * scipy.stats.sem(numbers)
+    return numbers.mean() - half, numbers.mean() + half
+
+
+def printed(*values: float, sign: str = "-") -> str:
+    low, high = ends(*values)
+    return f"{np.mean(values):{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
 def only(*parts: pd.DataFrame) -> dict[str, Any]:
@@ -69,9 +87,10 @@ def test_gains_are_of_worst_cases_paired_by_sample() -> None:
     adaptive = [met({"a": 19, "b": 22}, "blur", "adaptive"), met({"a": 21, "b": 23}, "blur", "adaptive", "cw")]
     line = only(*BARE, *OBLIVIOUS, *adaptive)
     assert list(line) == list(DEFENSES)
-    assert (line["ladder"], line["defense"], line["codecs"], line["samples"]) == ("jpeg", "blur", 1, 2)
-    assert line["oblivious"] == (4 + 8) / 2 and (line["oblivious_low"], line["oblivious_high"]) == (4, 8)
-    assert line["adaptive"] == (-1 + 1) / 2 and (line["adaptive_low"], line["adaptive_high"]) == (-1, 1)
+    assert (line["ladder"], line["defense"], line["codecs"], line["samples"]) == ("jpeg", "blur", 1, 2 * COPIES)
+    assert line["oblivious"] == (4 + 8) / 2 and line["adaptive"] == (-1 + 1) / 2
+    assert (line["oblivious_low"], line["oblivious_high"]) == pytest.approx(ends(4, 8))
+    assert (line["adaptive_low"], line["adaptive_high"]) == pytest.approx(ends(-1, 1))
     assert line["oblivious_attacks"] == line["adaptive_attacks"] == 2
     assert line["verdict"] == VANISHES and math.isnan(line["bd_rate"])
 
@@ -79,9 +98,9 @@ def test_gains_are_of_worst_cases_paired_by_sample() -> None:
 def test_who_knows_a_defense_may_also_ignore_it() -> None:
     masked = [met({"a": 30, "b": 22}, "blur", "adaptive"), met({"a": 29, "b": 30}, "blur", "adaptive", "cw")]
     line = only(*BARE, *OBLIVIOUS, *masked)
-    assert (line["adaptive"], line["adaptive_low"], line["adaptive_high"]) == ((4 + 1) / 2, 1, 4)
+    assert (line["adaptive"], line["adaptive_low"], line["adaptive_high"]) == pytest.approx(((4 + 1) / 2, *ends(1, 4)))
     both = contenders(pd.concat([*BARE, *OBLIVIOUS, *masked]))
-    assert both["adaptive"].tolist() == ["20.50 (20.00 to 21.00)", "23.00 (22.00 to 24.00)"]
+    assert both["adaptive"].tolist() == [printed(20, 21), printed(22, 24)]
 
 
 def test_only_attacks_that_both_met_count() -> None:
@@ -100,13 +119,13 @@ def test_attackers_who_know_the_defense() -> None:
 
 def test_verdicts() -> None:
     assert only(*BARE, *OBLIVIOUS)["verdict"] == UNKNOWN
-    assert only(*BARE, met({"a": 29}, "blur", "adaptive"))["verdict"] == FEW
+    assert only(*BARE, met({"a": 29}, "blur", "adaptive"))["verdict"] == TOO_FEW
     assert only(*BARE, met({"a": 15, "b": 15}, "blur", "adaptive"))["verdict"] == VANISHES
 
 
 def test_samples_without_a_partner_do_not_count() -> None:
     line = only(met({"a": 20, "b": 25, "c": 40}), met({"b": 26, "c": 43, "d": 0}, "blur", "adaptive"))
-    assert line["adaptive"] == 2 and line["samples"] == 2
+    assert line["adaptive"] == 2 and line["samples"] == 2 * COPIES
 
 
 def test_what_did_not_decode_is_0_db() -> None:
@@ -135,7 +154,7 @@ def test_a_ladder_has_a_bd_rate() -> None:
     assert line["bd_rate"] == pytest.approx(10) and line["codecs"] == 3
     assert line["delta_bpp"] == pytest.approx(0.1 * (0.2 + 0.3 + 0.5) / 3) and line["delta_psnr"] == 0
     assert line["adaptive"] == pytest.approx((2 + 4) / 2 + 1)
-    assert (line["adaptive_low"], line["adaptive_high"]) == pytest.approx((2 + 1, 4 + 1))
+    assert (line["adaptive_low"], line["adaptive_high"]) == pytest.approx(ends(2 + 1, 4 + 1))
 
 
 def test_what_cannot_be_said_is_noted() -> None:
@@ -158,8 +177,8 @@ def test_codecs_that_are_there_for_the_clean_curve_alone_gain_nothing() -> None:
 def test_contenders_side_by_side() -> None:
     found = contenders(pd.concat([*BARE, *OBLIVIOUS, met({"a": 19, "b": 22}, "blur", "adaptive", bpp=0.5)]))
     assert found["defense"].tolist() == ["none", "blur"]
-    assert found["oblivious"].tolist() == ["20.50 (20.00 to 21.00)", "26.50 (24.00 to 29.00)"]
-    assert found["adaptive"].tolist() == ["20.50 (20.00 to 21.00)", "20.50 (19.00 to 22.00)"]
+    assert found["oblivious"].tolist() == [printed(20, 21), printed(24, 29)]
+    assert found["adaptive"].tolist() == [printed(20, 21), printed(19, 22)]
 
 
 def test_front_by_brute_force() -> None:
@@ -188,7 +207,7 @@ def test_files(tmp_path: Path) -> None:
     paths = write(rows, tmp_path)
     assert [str(p.relative_to(tmp_path)) for p in paths] == ["defenses.md", "defenses.csv", "pictures/defenses.png"]
     text = paths[0].read_text()
-    assert "+0.00 (-1.00 to +1.00)" in text and VANISHES in text and HOLDS in text and "encode_factor" not in text
+    assert printed(-1, 1, sign="+") in text and VANISHES in text and HOLDS in text and "encode_factor" not in text
     assert pd.read_csv(paths[1])["adaptive"].tolist() == [0, 3, 2.5]
     with Image.open(paths[2]) as image:
         assert min(image.size) > 400

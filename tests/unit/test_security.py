@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from PIL import Image
 
 from robustcodec.reporting.points import WORST, security
@@ -39,12 +40,27 @@ def test_the_worst_line_is_of_each_sample() -> None:
     assert by_line.loc[WORST, "rate_ratio"] == 1.35 and by_line.loc[WORST, "broken"] == 0.5
 
 
+def test_the_success_rate_has_wilsons_interval() -> None:
+    """Of ten samples pgd breaks the first four: [0.168, 0.687] by Wilson (1927); of two samples nothing is said."""
+    one = rows(40.0, 34.0)
+    many = pd.concat(
+        [one[one["sample"] == "a"].assign(sample=str(i), broken=float(i < 4)) for i in range(10)], ignore_index=True
+    )
+    lines = security(many, ["codec"])
+    point = lines[(lines["line"] == "pgd") & (lines["threat"] == "psnr:40.0")].iloc[0]
+    assert (point["broken"], point["samples"]) == (0.4, 10)
+    assert (point["broken_low"], point["broken_high"]) == pytest.approx((0.1682, 0.6873), abs=1e-4)
+    assert security(one, ["codec"])["broken_low"].isna().all()
+
+
 def test_a_single_budget_is_no_curve(tmp_path: Path) -> None:
     assert security(rows(40.0), ["codec"]).empty and write(rows(40.0), tmp_path) == []
 
 
 def test_the_picture_is_written(tmp_path: Path) -> None:
-    (path,) = write(rows(40.0, 34.0, 28.0), tmp_path)
-    assert path.name == "security-d.png"
+    path, table = write(rows(40.0, 34.0, 28.0), tmp_path)
+    assert (path.name, table.name) == ("security-d.png", "security-d.csv")
+    points = pd.read_csv(table)
+    assert len(points) == 9 and set(points.loc[points["line"] == WORST, "broken"]) == {0.5}
     with Image.open(path) as image:
         assert min(image.size) > 400

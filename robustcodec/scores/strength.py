@@ -1,0 +1,38 @@
+"""Did anything strong attack it? Damage that only weak attacks did is a lower bound of the worst case.
+
+Strong is an attack that asks the victim itself for what it needs: its gradient, or its known transform (``white`` as
+:attr:`Attack.access`), on the codec through its defense, if it has one. Queries, noise, what was crafted on another
+codec and, of a defended codec, what was crafted on the bare one show that damage can be done, not how much.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pandas as pd
+
+from robustcodec.errors import UserError
+from robustcodec.registry import attacks
+
+BOUND = "lower bound"  # in tables, of a contender that met no strong attack
+BOUNDED = ("score", "robust_psnr", "drop", "vi_db", "rate_ratio")  # what is a bound then
+
+
+def is_strong(attack: str, access: str, defense: str) -> bool:
+    """Whether an attempt tells the worst case; an attack that is not installed here does not."""
+    knows_the_victim = ("oblivious", "adaptive") if defense == "none" else ("adaptive", "bpda")
+    return access.partition(":")[0] in knows_the_victim and _is_white(attack)
+
+
+def met_strong(rows: pd.DataFrame) -> bool:
+    """Whether any of ``rows``, all of one contender, is of a strong attack."""
+    attempts = rows[["attack", "access", "defense"]].drop_duplicates()
+    return any(is_strong(*map(str, attempt)) for attempt in attempts.itertuples(index=False))
+
+
+@cache
+def _is_white(attack: str) -> bool:
+    try:
+        return attacks.build(attack).access == "white"
+    except UserError:
+        return False
