@@ -2,7 +2,7 @@ r"""Which interval holds the truth as often as it says? Methods compared on real
 
     python benchmarks/interval_coverage.py            # a table in Markdown: coverage, and the median width
     python benchmarks/interval_coverage.py --boards leaderboards/kodak-distortion --draws 300 \
-        --methods "percentile bootstrap" BCa t "t of pseudo-values" "t, n − 2"   # minutes; the bootstrap t takes an hour
+        --methods "percentile bootstrap" BCa t "t of pseudo-values" "t, n − 2"   # the bootstrap t is slow
 
 A population is what a board's entries scored, sample by sample, at one threat. Of means (each entry centred and scaled,
 then all together, so that it has hundreds of values) and of differences between two entries, ``n`` values are drawn; of
