@@ -1,7 +1,8 @@
-"""Which interval holds the truth as often as it says? Methods compared on real per-sample scores of published boards.
+r"""Which interval holds the truth as often as it says? Methods compared on real per-sample scores of published boards.
 
     python benchmarks/interval_coverage.py            # a table in Markdown: coverage, and the median width
-    python benchmarks/interval_coverage.py --boards leaderboards/kodak-rate --draws 200
+    python benchmarks/interval_coverage.py --boards leaderboards/kodak-distortion --draws 300 \
+        --methods "percentile bootstrap" BCa t "t of pseudo-values" "t, n − 2"   # the bootstrap t is slow
 
 A population is what a board's entries scored, sample by sample, at one threat. Of means (each entry centred and scaled,
 then all together, so that it has hundreds of values) and of differences between two entries, ``n`` values are drawn; of
