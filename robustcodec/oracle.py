@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from robustcodec.interfaces import Codec, Objective, Output, Precision
+from robustcodec.errors import AttackError
+from robustcodec.interfaces import Access, Codec, Objective, Output, Precision, Transform
 from robustcodec.rounding import Surrogate, rounding
 
 Made = TypeVar("Made")
@@ -26,7 +27,8 @@ class _Made:
 
 
 class Oracle:
-    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``.
+    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``, the transform only
+    if ``transform``.
 
     ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
     ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
@@ -38,7 +40,7 @@ class Oracle:
         codec: Codec,
         objective: Objective,
         x: Tensor,
-        access: Literal["white", "black"],
+        access: Access,
         on_query: Callable[[Tensor], None] = lambda damage: None,
         memory: dict[str, Any] | None = None,
         draws: int = 1,
@@ -72,6 +74,7 @@ class Oracle:
 
         self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
         self._objective, self._x, self._reduced = objective, x, precision != "float32"
+        self._name, self._transform = codec.card.name, codec.transform
         self._draws = draws if codec.randomised else 1
         self._asked = 0
         self._seen_gradient: Tensor | None = None
@@ -105,6 +108,16 @@ class Oracle:
         alive = grad.flatten(1).ne(0).any(1)
         self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
         return damage, grad
+
+    @property
+    def transform(self) -> Transform:
+        """In which the victim rounds; raises :class:`AttackError` where that is not known. Not a query."""
+        if self._access != "transform" or self._transform is None:
+            raise AttackError(
+                f"{self._name} states no transform in which it rounds (jpeg does); attack it by queries, or by gradients "
+                "through a codec that has some: access = transfer:CODEC or bpda:CODEC"
+            )
+        return self._transform
 
     def level(self) -> Tensor:
         """``(N,)`` damage from which the codec counts as broken. Not a query."""
