@@ -5,7 +5,7 @@ A level is a coefficient in steps of its rounding. Here the levels of a clip are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,15 +25,15 @@ class Levels:
     which are alike. All ``(M,)``.
     """
 
-    def __init__(self, transform: Transform, x: Tensor) -> None:
+    def __init__(self, transform: Transform, x: Tensor, price: list[Tensor], weight: list[Tensor]) -> None:
+        """``price``, ``weight``: of each kind of level, as :func:`measured`."""
         self._transform, self._like = transform, x
         with torch.no_grad():
             shapes = [level.shape[2:] for level in transform.analyse(x)]
-        price, weight = _measured(transform, x.device)
         first = [sum(v.numel() for v in price[:i]) for i in range(len(price))]
-        kind = [torch.arange(v.numel(), device=x.device).view_as(v) + n for n, v in zip(first, price, strict=True)]
+        kind = [torch.arange(v.numel()).view_as(v) + n for n, v in zip(first, price, strict=True)]
         self.price, self.weight, self.kind = (
-            torch.cat([v.expand(shape).flatten() for v, shape in zip(values, shapes, strict=True)])
+            torch.cat([v.expand(shape).flatten() for v, shape in zip(values, shapes, strict=True)]).to(x.device)
             for values in (price, weight, kind)
         )
 
@@ -82,16 +82,16 @@ class Levels:
         return direction
 
 
-def _measured(transform: Transform, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
-    """Price and weight of each kind of level, at a place in the middle of a small grey frame."""
+def measured(transform: Transform) -> tuple[list[Tensor], list[Tensor]]:
+    """Price and weight of each kind of level, at a place in the middle of a small grey frame, on the CPU."""
     prices, weights = [], []
     with rounding("none"), torch.enable_grad():
-        grey = torch.full((1, 1, 3, PROBE, PROBE), 0.5, device=device, requires_grad=True)
+        grey = torch.full((1, 1, 3, PROBE, PROBE), 0.5, requires_grad=True)
         levels = transform.analyse(grey)
         still = [level.detach() for level in levels]
         base = transform.synthesise(still, PROBE, PROBE)
         for i, level in enumerate(levels):
-            price, weight = torch.empty(2, *level.shape[4:], device=device)
+            price, weight = torch.empty(2, *level.shape[4:])
             middle = level.shape[2] // 2, level.shape[3] // 2
             for kind in range(price.numel()):
                 step = torch.zeros_like(level)

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcodec.attacks._crossing import Levels
+from robustcodec.attacks._crossing import Levels, measured
 from robustcodec.attacks.ascent import Best
 from robustcodec.interfaces import Access, Attack, Draws, Threat
 from robustcodec.oracle import Oracle
@@ -23,9 +23,9 @@ from robustcodec.registry import attacks
 
 MARGIN = 0.6  # grey levels beyond the boundary, as the norm of a move, while it is not known what 8 bits will do to it
 WIDER, NARROWER = 0.5, 0.05  # what a margin gains after a crossing that failed, and loses after one that did not
-CORRECTIONS = 12  # of one perturbation, so that its crossings do not disturb each other
+CORRECTIONS = 6  # of one perturbation, so that its crossings do not disturb each other
 SPENT = 0.995  # of the budget
-SHARES = {"l2": (1.0,), "linf": (0.2, 0.35, 0.6, 1.0)}  # of the budget, as energy: how much fits in a box is not known
+SHARES = {"l2": (1.0,), "linf": (0.35, 0.2, 0.6, 1.0)}  # of the budget, as energy: how much fits in a box is not known
 
 
 @attacks.register("jpeg-dct")
@@ -33,15 +33,15 @@ SHARES = {"l2": (1.0,), "linf": (0.2, 0.35, 0.6, 1.0)}  # of the budget, as ener
 class JpegDct(Attack):
     """Crosses the rounding boundaries that give most, ``steps`` times after the first attempts; the best is returned.
 
-    What a crossing is worth is tried in five ways (the error that it adds, the change of the picture, how rare the new
-    level is, whether the old one was zero, how frequent the new one is), so that any objective is met by its answers
-    alone. After each attempt the crossings that 8 bits undid get a wider margin. Raises :class:`AttackError` for codecs
-    that state no transform; ``jpeg`` and ``diff-jpeg`` do.
+    What a crossing is worth is tried in four ways (the error that it adds, the change of the picture, how rare the new
+    level is, how frequent it is), so that any objective is met by its answers alone. After each attempt the crossings
+    that 8 bits undid get a wider margin. Raises :class:`AttackError` for codecs that state no transform; ``jpeg`` and
+    ``diff-jpeg`` do.
     """
 
     access: ClassVar[Access] = "transform"
 
-    steps: int = 30
+    steps: int = 20
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -63,44 +63,45 @@ class Crossing:
 
     def __init__(self, oracle: Oracle, x: Tensor, threat: Threat) -> None:
         self._oracle, self._x, self._threat = oracle, x, threat
-        self._levels = Levels(oracle.transform, x)
+        transform = oracle.transform
+        self._levels = Levels(transform, x, *oracle.once("kinds of levels", lambda: measured(transform)))
         with torch.no_grad():
             self._start = self._levels.before(x)
         self._whole = self._start.round()
         residue = self._start - self._whole
         self._signs, self._near = torch.where(residue < 0, -1.0, 1.0), residue.abs()
+        self._step = 255 * self._levels.price.sqrt()  # of a level, in grey levels
         self._budget = budgets(threat, x)
         self.best = Best(x)
         self.begin()
 
     def begin(self) -> None:
         """Forget what attempts have taught, but for the best input."""
-        self._step = 255 * self._levels.price.sqrt()  # of a level, in grey levels
         self._margin = (MARGIN / self._step).expand_as(self._near)
         self._forces = torch.zeros_like(self._near)
 
     def choose(self) -> tuple[Tensor, Tensor]:
-        """The worth of each level ``(N, T, M)`` and the share of each budget ``(N, G)`` that did most at first sight."""
+        """Worth of each level ``(N, T, M)`` and share of each budget ``(N, G)``: what did most at first sight."""
         damage = torch.full((len(self._x),), -torch.inf, device=self._x.device)
-        chosen = torch.zeros_like(self._near), torch.ones_like(self._budget)
-        for worth in self._worths():
-            for part in SHARES[self._threat.norm]:
-                self.begin()
-                share = torch.full_like(self._budget, part)
-                self.attempt(worth, share)
-                self.learn()
-                share = share * self.correction()
-                new = self.attempt(worth, share)
-                better = new > damage
-                damage = new.where(better, damage)
-                chosen = worth.where(better[:, None, None], chosen[0]), share.where(better[:, None], chosen[1])
-        return chosen
+        worth, share = torch.zeros_like(self._near), torch.ones_like(self._budget)
+        usual, *others = SHARES[self._threat.norm]
+        for tried, part in [*((w, usual) for w in self._worths()), *((None, part) for part in others)]:
+            candidate = worth if tried is None else tried
+            self.begin()
+            spent = torch.full_like(self._budget, part)
+            self.attempt(candidate, spent)
+            self.learn()
+            spent = spent * self.correction()
+            new = self.attempt(candidate, spent)
+            better = new > damage
+            damage = new.where(better, damage)
+            worth, share = candidate.where(better[:, None, None], worth), spent.where(better[:, None], share)
+        return worth, share
 
     def _worths(self) -> list[Tensor]:
         added = self._levels.weight * (1 - 2 * self._near)
         rarer = self._rarity(self._whole + self._signs) - self._rarity(self._whole)
-        zero = (self._whole == 0).to(added.dtype)
-        return [added, self._levels.weight.expand_as(added), rarer, zero, -rarer]
+        return [added, self._levels.weight.expand_as(added), rarer, -rarer]
 
     def _rarity(self, whole: Tensor) -> Tensor:
         """Bits of a level by how often it occurs among those of its kind in a clip."""

@@ -304,9 +304,9 @@ class Draws:
 class Attack(Plugin, ABC):
     """An optimiser over inputs. Subclasses are frozen dataclasses: their fields are their identity.
 
-    ``access``: whether it asks for gradients (``white``), for the transform in which the codec rounds (``transform``) or
-    for damage alone. ``effort``: parameters of which more is a longer attack, which must not
-    do less. ``baseline``: it asks nothing of the codec, so that every other attack must beat it.
+    ``access``: whether it asks for gradients (``white``), for the transform in which the codec rounds (``transform``),
+    or for damage alone. ``effort``: parameters of which more is a longer attack, which must not do less. ``baseline``:
+    it asks nothing of the codec, so that every other attack must beat it.
     """
 
     access: ClassVar[Access] = "white"

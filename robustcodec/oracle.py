@@ -27,8 +27,8 @@ class _Made:
 
 
 class Oracle:
-    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``, the transform only
-    if ``transform``.
+    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if its access is
+    ``white``, the codec's transform only if it is ``transform``.
 
     ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
     ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
@@ -114,8 +114,8 @@ class Oracle:
         """In which the victim rounds; raises :class:`AttackError` where that is not known. Not a query."""
         if self._access != "transform" or self._transform is None:
             raise AttackError(
-                f"{self._name} states no transform in which it rounds (jpeg does); attack it by queries, or by gradients "
-                "through a codec that has some: access = transfer:CODEC or bpda:CODEC"
+                f"{self._name} states no transform in which it rounds, as jpeg does; attack it by queries, or by the "
+                "gradients of another codec: access = transfer:CODEC or bpda:CODEC"
             )
         return self._transform
 

@@ -1,5 +1,5 @@
-"""The transform of JPEG: every step of libjpeg-turbo in floating point, its quantisation tables, its means of chroma, its
-smooth upsampling, and each place where it rounds to whole numbers, by :func:`robustcodec.rounding.round_latent`.
+"""The transform of JPEG: every step of libjpeg-turbo in floating point, its quantisation tables, its means of chroma,
+its smooth upsampling, and each place where it rounds to whole numbers, by :func:`robustcodec.rounding.round_latent`.
 
 What stays different is the fixed-point DCT: values half way between two levels may take the other one, which on photos
 is a mean absolute error of 0.1 grey levels at quality 10 and 30, 0.2 at 75 and 0.4 at 95.
