@@ -69,8 +69,9 @@ class Oracle:
 
         self._clean = Output(clean_x_hat, clean_bits, clean_latents)
 
-        def damage(x_adv: Tensor) -> Tensor:
-            return objective(x, self._clean, codec(x_adv), x_adv)
+        def damage(x_adv: Tensor) -> tuple[Tensor, Output]:
+            out = codec(x_adv)
+            return objective(x, self._clean, out, x_adv), out
 
         self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
         self._objective, self._x, self._reduced = objective, x, precision != "float32"
@@ -88,7 +89,17 @@ class Oracle:
 
     def __call__(self, x_adv: Tensor) -> Tensor:
         """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
-        return sum((self._ask(x_adv) for _ in range(self._draws - 1)), self._ask(x_adv)) / self._draws
+        return sum((self._ask(x_adv)[0] for _ in range(self._draws - 1)), self._ask(x_adv)[0]) / self._draws
+
+    def look(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """Damage, and the picture that the decoder shows, like ``x_adv``: one query, no gradient.
+
+        Whoever can have clips coded sees the picture too; of a victim that draws random numbers both are means.
+        """
+        with torch.no_grad():
+            answers = [self._ask(x_adv) for _ in range(self._draws)]
+            damage, shown = (torch.stack(v).mean(0) for v in zip(*((d, out.x_hat) for d, out in answers), strict=True))
+        return damage, shown
 
     def gradient(self, x_adv: Tensor, surrogate: Surrogate = "none") -> tuple[Tensor, Tensor]:
         """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
@@ -101,7 +112,7 @@ class Oracle:
         for _ in range(self._draws):
             with torch.enable_grad():
                 with rounding(surrogate), self._arithmetic():
-                    one = self._ask(leaf)
+                    one, _ = self._ask(leaf)
                 (slope,) = torch.autograd.grad(one.sum(), leaf)
             damage += one.detach() / self._draws
             grad += slope / self._draws
@@ -130,14 +141,14 @@ class Oracle:
             if chosen and what not in notes:
                 notes.append(what)
 
-    def _ask(self, x_adv: Tensor) -> Tensor:
+    def _ask(self, x_adv: Tensor) -> tuple[Tensor, Output]:
         if x_adv.shape != self._shape:
             raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
         self._asked += 1
         with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
-            out = self._damage(x_adv if self._access == "white" else x_adv.detach())
-        self._on_query(out.detach())
-        return out
+            damage, out = self._damage(x_adv if self._access == "white" else x_adv.detach())
+        self._on_query(damage.detach())
+        return damage, out
 
     def _arithmetic(self) -> torch.autocast:
         device = self._x.device.type
