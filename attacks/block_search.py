@@ -34,11 +34,10 @@ class BlockSearch(QueryAttack):
 
     A candidate is one query and what its blocks keep another; the better of the two stays if it does more damage than
     what was there. Noise is of low frequencies in luma. A larger budget begins with the smaller one and never does less
-    damage. Made for codecs of blocks: ``random-search`` does more where one rate controls the whole frame, as in
-    ``jpeg2000``.
+    damage.
     """
 
-    block: int = 16
+    block: int = 32
     share: float = 0.5
 
     def __post_init__(self) -> None:

@@ -50,8 +50,8 @@ class JpegTransform(Transform):
         dct, out = dct_matrix().to(x.device), []
         for plane, step in zip((y - 128, chroma[:, :1], chroma[:, 1:]), self._steps, strict=True):
             blocks = _replicated(plane, 8, 8)[:, 0].unfold(1, 8, 8).unfold(2, 8, 8)
-            level = dct @ blocks @ dct.T / step.to(x.device)
-            out.append(round_latent(level * (1 + 2**-16)).unflatten(0, x.shape[:2]))  # a half is rounded away from zero
+            level = dct @ blocks @ dct.T / step.to(x.device) * (1 + 2**-16)  # a half is rounded away from zero
+            out.append(round_latent(level).view(*x.shape[:2], *level.shape[1:]))
         return out
 
     def synthesise(self, levels: Sequence[Tensor], height: int, width: int) -> Tensor:
@@ -66,7 +66,7 @@ class JpegTransform(Transform):
             planes.append(plane[..., :height, :width])
         ycc = torch.cat((planes[0] + 128, *planes[1:]), 1)
         rgb = round_latent(torch.einsum("ij,bjhw->bihw", torch.tensor(TO_RGB, device=ycc.device), ycc))
-        return (rgb.clamp(0, 255) / 255).unflatten(0, levels[0].shape[:2])  # type: ignore[no-any-return, no-untyped-call]
+        return (rgb.clamp(0, 255) / 255).view(*levels[0].shape[:2], 3, height, width)
 
 
 def quantisation_table(standard: str, quality: int) -> Tensor:

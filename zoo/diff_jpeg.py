@@ -34,7 +34,7 @@ class DiffJpeg(Codec):
         super().__init__()
         self.real: Codec = codecs.build(f"jpeg:quality={quality},subsampling={subsampling}")
         self.card = replace(self.real.card, name=f"diff-jpeg:quality={quality}", family="diff-jpeg")
-        self.transform = JpegTransform(quality, subsampling)
+        self.transform: JpegTransform = JpegTransform(quality, subsampling)
 
     @classmethod
     def fingerprint(cls, **params: Any) -> str:

@@ -67,7 +67,8 @@ def levels_of(transform: Transform | None, x: Tensor) -> Levels:
 
 
 def error(codec: Codec, x_adv: Tensor, x: Tensor) -> Tensor:
-    return (255 * (codec(x_adv).x_hat - x)).square().flatten(1).sum(1)
+    out: Output = codec(x_adv)
+    return (255 * (out.x_hat - x)).square().flatten(1).sum(1)
 
 
 def optimum(x: Tensor, budget: int) -> float:
@@ -130,6 +131,7 @@ def test_the_least_perturbation_is_that_of_the_pseudo_inverse() -> None:
 def test_the_stated_transform_is_what_libjpeg_does(subsampling: str) -> None:
     codec = registry.codecs.build(f"jpeg:quality=40,subsampling={subsampling}")
     x = torch.cat(photos())
+    assert codec.transform is not None
     with rounding("straight-through"):
         shown = codec.transform.synthesise(codec.transform.analyse(x), *x.shape[-2:])
     assert 255 * (shown - codec(x).x_hat).abs().mean() < 0.25
