@@ -45,7 +45,7 @@ class MinNorm(Attack):
     step_size: float = 1.0
     judge: int = 2
     margin: float = 0.005
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1 or not (self.step_size > 0 and self.margin >= 0):
@@ -75,6 +75,7 @@ class MinNorm(Attack):
         norm = radius.clone()
         x_adv = threat.random_start(x, rng)
         for step in range(self.steps):
+            oracle.progress = step / self.steps
             left = LAST + (1 - LAST) * (1 + math.cos(math.pi * step / self.steps)) / 2
             _, grad = oracle.gradient(x_adv, self.surrogate)
             ahead = per_sample(self.step_size * left * norm / radius) * threat.steepest(grad, x)

@@ -37,9 +37,24 @@ class Asker:
     @torch.no_grad()
     def __call__(self, delta: Tensor) -> Tensor:
         """``(N,)`` damage of ``x + delta``, projected and rounded to 8 bits inside the threat."""
+        return self._ask(delta, self._oracle)
+
+    @torch.no_grad()
+    def look(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and what the decoder shows, like ``delta``."""
+        pictures: list[Tensor] = []
+
+        def looked(counted: Tensor) -> Tensor:
+            damage, picture = self._oracle.look(counted)
+            pictures.append(picture)
+            return damage
+
+        return self._ask(delta, looked), pictures[0]
+
+    def _ask(self, delta: Tensor, damage_of: Callable[[Tensor], Tensor]) -> Tensor:
         counted = self._threat.quantise(self._threat.project(self._x + delta, self._x), self._x)
         before = self._oracle.queries
-        damage = self._oracle(counted)
+        damage = damage_of(counted)
         self._price = self._oracle.queries - before
         self._left -= self._price
         self.best.see(counted, damage)

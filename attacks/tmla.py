@@ -55,7 +55,7 @@ class TMLA(Attack):
     reach: float = 20.0
     constants: Literal["threat", "published"] = "threat"
     judge: int = 10
-    surrogate: Crafting = "none"
+    surrogate: Crafting = "annealed"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.judge) < 1 or not (self.lr > 0 and self.reach > 0):
@@ -72,6 +72,7 @@ class TMLA(Attack):
         bounds = waves.bounds(self.reach)
         x_adv = near(x, threat, rng, 0.5)
         for step in range(self.steps):
+            oracle.progress = step / self.steps
             n = waves.numbers(x_adv)
             _, grad = oracle.gradient(x_adv, self.surrogate)
             slope = joined_level([*waves.slopes(threat.confine(grad, x), n)])
@@ -91,6 +92,7 @@ class TMLA(Attack):
         seed = rng.child().uniform(x.shape).to(x.device) - 0.5
         n = [START * b * 2 * s for s, b in zip(waves.analysed(seed), bounds, strict=True)]
         for step in range(STEPS):
+            oracle.progress = step / STEPS
             x_adv = x + threat.confine(waves.clip(n).clamp(0, 1) - x, x)
             damage, grad = oracle.gradient(x_adv, self.surrogate)
             slope = -DECIBELS * grad / per_sample(damage.abs().clamp(min=1e-12)) + _towards_quality(x_adv - x)

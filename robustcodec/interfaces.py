@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from robustcodec.oracle import Oracle
 
 Precision = Literal["float32", "bfloat16"]
+Access = Literal["white", "transform", "black"]
 YES_NO = "yes/no"  # unit of a score that is 1.0 for yes and 0.0 for no; the mean of several is a share
 
 
@@ -105,6 +106,24 @@ class Output:
         return self._latents()
 
 
+class Transform(ABC):
+    """What stands in front of a codec's rounding, and behind it: for attacks that push over rounding boundaries.
+
+    Levels are tensors ``(N, T, rows, columns, …)``, in steps of the rounding: the last dimensions are kinds of level
+    (frequencies, say), alike at every place. Whatever is rounded on the way goes through
+    :func:`robustcodec.rounding.round_latent`; under the surrogate ``none`` both methods are linear but for an offset
+    and for clamping, and differentiable.
+    """
+
+    @abstractmethod
+    def analyse(self, x: Tensor) -> list[Tensor]:
+        """The levels of clips ``(N, T, 3, H, W)``."""
+
+    @abstractmethod
+    def synthesise(self, levels: Sequence[Tensor], height: int, width: int) -> Tensor:
+        """What a decoder shows of levels: ``(N, T, 3, height, width)`` in [0, 1]."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What a codec is and where its weights come from."""
@@ -140,6 +159,7 @@ class Codec(nn.Module, ABC):
     card: Card
     differentiable: bool = True  # False: forward gives no gradient (JPEG …)
     exact_forward: bool = True  # False: forward is a stated surrogate of the real decode
+    transform: Transform | None = None  # in which it rounds, where that is known and does not depend on the clip
     randomised: bool = False  # True: what it does to a clip depends on torch's random state
     training_surrogate: ClassVar[Surrogate] = "noise"  # how latents are rounded in training
     symbols_per_pixel: float | None = None  # of a codec of discrete symbols
@@ -286,11 +306,12 @@ class Draws:
 class Attack(Plugin, ABC):
     """An optimiser over inputs. Subclasses are frozen dataclasses: their fields are their identity.
 
-    ``access``: whether it asks for gradients. ``effort``: parameters of which more is a longer attack, which must not
-    do less. ``baseline``: it asks nothing of the codec, so that every other attack must beat it.
+    ``access``: whether it asks for gradients (``white``), for the transform in which the codec rounds (``transform``),
+    or for damage alone. ``effort``: parameters of which more is a longer attack, which must not do less. ``baseline``:
+    it asks nothing of the codec, so that every other attack must beat it.
     """
 
-    access: ClassVar[Literal["white", "black"]] = "white"
+    access: ClassVar[Access] = "white"
     superseded = MappingProxyType({"surrogate": "none"})
     effort: ClassVar[tuple[str, ...]] = ("steps", "restarts", "queries")
     baseline: ClassVar[bool] = False

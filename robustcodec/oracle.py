@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, TypeVar
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from robustcodec.interfaces import Card, Codec, Objective, Output, Precision
+from robustcodec.errors import AttackError
+from robustcodec.interfaces import Access, Card, Codec, Objective, Output, Precision, Transform
 from robustcodec.rounding import MIDWAY, Surrogate, rounding
 
 Made = TypeVar("Made")
@@ -73,18 +74,19 @@ class _Member:
 
         self._clean = Output(clean_x_hat, clean_bits, clean_latents)
 
-    def damage(self, x_adv: Tensor) -> Tensor:
-        """``(N,)``, as the objective measures it."""
-        return self.objective(self._x, self._clean, self._codec(x_adv), x_adv)
+    def damage(self, x_adv: Tensor) -> tuple[Tensor, Output]:
+        """``(N,)``, as the objective measures it, and what the codec makes of ``x_adv``."""
+        out = self._codec(x_adv)
+        return self.objective(self._x, self._clean, out, x_adv), out
 
     @torch.no_grad()
     def level(self) -> Tensor:
         return self.objective.level(self._x, self._clean)
 
-    def share(self, x_adv: Tensor) -> Tensor:
-        """``(N,)`` damage as a share of the way from that of the clean clip, 0, to where the codec is broken, 1."""
-        none, level = self._ends
-        return (self.damage(x_adv) - none) / (level - none).clamp(min=torch.finfo(none.dtype).tiny)
+    def share(self, x_adv: Tensor) -> tuple[Tensor, Output]:
+        """As :meth:`damage`, as a share of the way from that of the clean clip, 0, to where the codec is broken, 1."""
+        (damage, out), (none, level) = self.damage(x_adv), self._ends
+        return (damage - none) / (level - none).clamp(min=torch.finfo(none.dtype).tiny), out
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
@@ -93,7 +95,8 @@ class _Member:
 
 
 class Oracle:
-    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if ``white``.
+    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if its access is
+    ``white``, the codec's transform only if it is ``transform``.
 
     Of an :class:`Ensemble` damage is the mean over its members of its share of what breaks each: 0 at the clean clip, 1
     where all of them are broken evenly. Each member makes a query.
@@ -110,7 +113,7 @@ class Oracle:
         codec: Codec,
         objective: Objective,
         x: Tensor,
-        access: Literal["white", "black"],
+        access: Access,
         on_query: Callable[[Tensor], None] = lambda damage: None,
         memory: dict[str, Any] | None = None,
         draws: int = 1,
@@ -119,15 +122,18 @@ class Oracle:
         x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
         members = [_Member(each, objective, x) for each in (codec.members if isinstance(codec, Ensemble) else [codec])]
 
-        def damage(x_adv: Tensor) -> Tensor:
+        def damage(x_adv: Tensor) -> tuple[Tensor, Output]:
             if len(members) == 1:
                 return members[0].damage(x_adv)
-            return torch.stack([member.share(x_adv) for member in members]).mean(0)
+            damages, outs = zip(*(member.share(x_adv) for member in members), strict=True)
+            mean = Output(partial(_mean, outs, "x_hat"), partial(_mean, outs, "bits"))
+            return torch.stack(damages).mean(0), mean
 
         self._members = members
         objective = members[0].objective if len(members) == 1 else objective  # what it has coded for it stays coded
         self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
         self._x, self._reduced = x, precision != "float32"
+        self._name, self._transform = codec.card.name, codec.transform
         self._draws = draws if codec.randomised else 1
         self._asked = 0
         self._seen_gradient: Tensor | None = None
@@ -141,7 +147,18 @@ class Oracle:
 
     def __call__(self, x_adv: Tensor) -> Tensor:
         """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
-        return sum((self._ask(x_adv) for _ in range(self._draws - 1)), self._ask(x_adv)) / self._draws
+        return sum((self._ask(x_adv)[0] for _ in range(self._draws - 1)), self._ask(x_adv)[0]) / self._draws
+
+    def look(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """Damage, and the picture that the decoder shows, like ``x_adv``: one query, no gradient.
+
+        Whoever can have clips coded sees the picture too; of a victim that draws random numbers, and of several
+        codecs, it is the mean.
+        """
+        with torch.no_grad():
+            answers = [self._ask(x_adv) for _ in range(self._draws)]
+            damage, shown = (torch.stack(v).mean(0) for v in zip(*((d, out.x_hat) for d, out in answers), strict=True))
+        return damage, shown
 
     def gradient(self, x_adv: Tensor, surrogate: Surrogate = "annealed") -> tuple[Tensor, Tensor]:
         """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
@@ -155,13 +172,23 @@ class Oracle:
         for _ in range(self._draws):
             with torch.enable_grad():
                 with rounding(surrogate, self.progress), self._arithmetic():
-                    one = self._ask(leaf)
+                    one, _ = self._ask(leaf)
                 (slope,) = torch.autograd.grad(one.sum(), leaf)
             damage += one.detach() / self._draws
             grad += slope / self._draws
         alive = grad.flatten(1).ne(0).any(1)
         self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
         return damage, grad
+
+    @property
+    def transform(self) -> Transform:
+        """In which the victim rounds; raises :class:`AttackError` where that is not known. Not a query."""
+        if self._access != "transform" or self._transform is None:
+            raise AttackError(
+                f"{self._name} states no transform in which it rounds, as jpeg does; attack it by queries, or by the "
+                "gradients of another codec: access = transfer:CODEC or bpda:CODEC"
+            )
+        return self._transform
 
     def level(self) -> Tensor:
         """``(N,)`` damage from which the codec counts as broken. Not a query."""
@@ -174,14 +201,14 @@ class Oracle:
             if chosen and what not in notes:
                 notes.append(what)
 
-    def _ask(self, x_adv: Tensor) -> Tensor:
+    def _ask(self, x_adv: Tensor) -> tuple[Tensor, Output]:
         if x_adv.shape != self._shape:
             raise ValueError(f"the oracle was asked about shape {tuple(x_adv.shape)}; expected {tuple(self._shape)}")
         self._asked += len(self._members)
         with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
-            out = self._damage(x_adv if self._access == "white" else x_adv.detach())
-        self._on_query(out.detach())
-        return out
+            damage, out = self._damage(x_adv if self._access == "white" else x_adv.detach())
+        self._on_query(damage.detach())
+        return damage, out
 
     def _arithmetic(self) -> torch.autocast:
         device = self._x.device.type
@@ -219,3 +246,8 @@ class Oracle:
         if self._seen_gradient is None:
             return [any(m.blind for m in self._used)] * self._shape[0]
         return [not seen for seen in self._seen_gradient.tolist()]
+
+
+def _mean(outs: Sequence[Output], branch: str) -> Tensor:
+    """Of one branch of several outputs."""
+    return torch.stack([getattr(out, branch) for out in outs]).mean(0)

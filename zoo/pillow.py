@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL
@@ -22,8 +22,7 @@ from robustcodec.errors import BadData, MissingDependency, StreamError
 from robustcodec.interfaces import Card, StreamPart
 from robustcodec.registry import codecs
 from robustcodec.zoo._classical import ClassicalCodec, between
-
-Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+from robustcodec.zoo._jpeg import JpegTransform, Subsampling
 
 
 def _contained(data: bytes) -> bool:
@@ -133,6 +132,7 @@ class Jpeg(PillowCodec):
             optimize=optimize,
             progressive=progressive,
         )
+        self.transform = JpegTransform(quality, subsampling)
 
 
 @codecs.register("webp")

@@ -1,8 +1,9 @@
 """Did anything strong attack it? Damage that only weak attacks did is a lower bound of the worst case.
 
-Strong is an attack that asks the victim itself for what it needs: its gradient, or its known transform (``white`` as
-:attr:`Attack.access`), on the codec through its defense, if it has one. Queries, noise, what was crafted on another
-codec and, of a defended codec, what was crafted on the bare one show that damage can be done, not how much.
+Strong is an attack that asks the victim itself for what it needs: its gradient, or its known transform (``white`` or
+``transform`` as :attr:`Attack.access`), on the codec through its defense, if it has one. Queries, noise, what was
+crafted on another codec and, of a defended codec, what was crafted on the bare one show that damage can be done, not
+how much.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ BOUNDED = ("score", "robust_psnr", "drop", "vi_db", "rate_ratio")  # what is a b
 def is_strong(attack: str, access: str, defense: str) -> bool:
     """Whether an attempt tells the worst case; an attack that is not installed here does not."""
     knows_the_victim = ("oblivious", "adaptive") if defense == "none" else ("adaptive", "bpda")
-    return access.partition(":")[0] in knows_the_victim and _is_white(attack)
+    return access.partition(":")[0] in knows_the_victim and _looks_inside(attack)
 
 
 def met_strong(rows: pd.DataFrame) -> bool:
@@ -31,8 +32,8 @@ def met_strong(rows: pd.DataFrame) -> bool:
 
 
 @cache
-def _is_white(attack: str) -> bool:
+def _looks_inside(attack: str) -> bool:
     try:
-        return attacks.build(attack).access == "white"
+        return attacks.build(attack).access != "black"
     except UserError:
         return False

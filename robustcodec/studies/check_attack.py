@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustcodec import registry
 from robustcodec.errors import AttackError
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Output, Threat
+from robustcodec.interfaces import Attack, Card, Codec, Draws, Output, Threat, Transform
 from robustcodec.oracle import Oracle
 from robustcodec.rounding import round_latent
 from robustcodec.studies.check import Check, guarded
@@ -101,15 +101,26 @@ def crafted(attack: Attack, threat: Threat, x: Tensor, seeds: Sequence[int]) -> 
     return 255 * torch.cat(out)
 
 
+class MeansTransform(Transform):
+    """Means of 2 × 2 pixels on 64 levels, ``(N, T, rows, columns, 3)``."""
+
+    def analyse(self, x: Tensor) -> list[Tensor]:
+        return [round_latent(63 * torch.nn.functional.avg_pool3d(x, (1, 2, 2))).movedim(2, 4)]
+
+    def synthesise(self, levels: Sequence[Tensor], height: int, width: int) -> Tensor:
+        return (levels[0] / 63).movedim(4, 2).repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
 class Means(Codec):
-    """Means of 2 × 2 pixels on 64 levels, for what asks ``forward`` alone."""
+    """Codes :class:`MeansTransform`, for what asks ``forward`` alone."""
 
     card = Card("means", "means")
+    transform = MeansTransform()
 
     def forward(self, x: Tensor) -> Output:
-        y = round_latent(63 * torch.nn.functional.avg_pool3d(x, (1, 2, 2)))
-        up = (y / 63).repeat_interleave(2, -1).repeat_interleave(2, -2)
-        return Output(lambda: up, lambda: (1 + y.abs()).log2().flatten(1).sum(1))
+        levels = self.transform.analyse(x)
+        shown = self.transform.synthesise(levels, *x.shape[-2:])
+        return Output(lambda: shown, lambda: (1 + levels[0].abs()).log2().flatten(1).sum(1))
 
     def compress(self, x: Tensor) -> list[bytes]:
         raise NotImplementedError("an attack sees its victim through an oracle, which writes no bytes")

@@ -19,7 +19,7 @@ from robustcodec.registry import attacks, codecs, data, objectives, threats
 from robustcodec.rounding import rounding
 from robustcodec.running.guided import Guided
 from robustcodec.studies.check import check
-from robustcodec.zoo.diff_jpeg import CHROMA, LUMA, dct_matrix, doubled, halved, quantisation_table
+from robustcodec.zoo._jpeg import CHROMA, LUMA, dct_matrix, doubled, halved, quantisation_table
 
 
 @cache
@@ -45,8 +45,8 @@ def test_the_transform_is_the_dct() -> None:
     np.testing.assert_allclose(ours.numpy(), dctn(block.numpy(), norm="ortho"), atol=1e-5)
 
 
-@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
-@pytest.mark.parametrize("quality, allowed", [(10, 0.15), (30, 0.25), (75, 0.45)])
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+@pytest.mark.parametrize("quality, allowed", [(10, 0.17), (30, 0.25), (75, 0.45)])
 def test_pixels_are_pillows(quality: int, allowed: float, subsampling: str) -> None:
     """Mean absolute error in grey levels; what is left are values half way between two steps."""
     spec = f"jpeg:quality={quality},subsampling={subsampling}"
@@ -135,6 +135,6 @@ def test_every_surrogate_gives_a_finite_gradient(surrogate: str) -> None:
 
 
 def test_parameters_are_checked() -> None:
-    for spec in ("quality=0", "quality=101", "subsampling=4:2:2"):
+    for spec in ("quality=0", "quality=101", "subsampling=4:1:1"):
         with pytest.raises(BadParameter):
             codecs.build(f"diff-jpeg:{spec}")

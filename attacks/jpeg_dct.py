@@ -1,0 +1,171 @@
+"""Coefficients over rounding boundaries: the closed form of a worst case for codecs that round in a known transform.
+
+A level that lies ``e`` from the whole number that it is rounded to crosses the boundary when it moves by ``1/2 - |e|``.
+Its error then grows from ``e²`` to ``(1 - |e|)²`` steps squared. The move costs the square of its length, so the levels
+that give most per budget are crossed first, until it is spent: a knapsack that can be filled by sorting.
+
+No gradient is asked for: the gradient of a rounding is zero, and that of what replaces it points elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robustcodec.attacks._crossing import Levels, measured
+from robustcodec.attacks.ascent import Best
+from robustcodec.interfaces import Access, Attack, Draws, Threat
+from robustcodec.oracle import Oracle
+from robustcodec.registry import attacks
+
+MARGIN = 0.6  # grey levels beyond the boundary, as the norm of a move, while it is not known what 8 bits will do to it
+WIDER, NARROWER = 0.5, 0.05  # what a margin gains after a crossing that failed, and loses after one that did not
+CORRECTIONS = 6  # of one perturbation, so that its crossings do not disturb each other
+SPENT = 0.995  # of the budget
+SHARES = {"l2": (1.0,), "linf": (0.35, 0.2, 0.6, 1.0)}  # of the budget, as energy: how much fits in a box is not known
+
+
+@attacks.register("jpeg-dct")
+@dataclass(frozen=True)
+class JpegDct(Attack):
+    """Crosses the rounding boundaries that give most, ``steps`` times after the first attempts; the best is returned.
+
+    What a crossing is worth is tried in four ways (the error that it adds, the change of the picture, how rare the new
+    level is, how frequent it is), so that any objective is met by its answers alone. After each attempt the crossings
+    that 8 bits undid get a wider margin. Raises :class:`AttackError` for codecs that state no transform; ``jpeg`` and
+    ``diff-jpeg`` do.
+    """
+
+    access: ClassVar[Access] = "transform"
+
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"steps={self.steps}; expected at least 0, the attempts after the first ones")
+
+    def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
+        crossing = Crossing(oracle, x, threat)
+        worth, share = crossing.choose()
+        crossing.begin()
+        for _ in range(self.steps):
+            crossing.attempt(worth, share)
+            share = share * crossing.correction()
+            crossing.learn()
+        return crossing.best.x
+
+
+class Crossing:
+    """One search: where the levels of ``x`` lie, how far beyond a boundary they must go, and the best input so far."""
+
+    def __init__(self, oracle: Oracle, x: Tensor, threat: Threat) -> None:
+        self._oracle, self._x, self._threat = oracle, x, threat
+        transform = oracle.transform
+        self._levels = Levels(transform, x, *oracle.once("kinds of levels", lambda: measured(transform)))
+        with torch.no_grad():
+            self._start = self._levels.before(x)
+        self._whole = self._start.round()
+        residue = self._start - self._whole
+        self._signs, self._near = torch.where(residue < 0, -1.0, 1.0), residue.abs()
+        self._step = 255 * self._levels.price.sqrt()  # of a level, in grey levels
+        self._budget = budgets(threat, x)
+        self.best = Best(x)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what attempts have taught, but for the best input."""
+        self._margin = (MARGIN / self._step).expand_as(self._near)
+        self._forces = torch.zeros_like(self._near)
+
+    def choose(self) -> tuple[Tensor, Tensor]:
+        """Worth of each level ``(N, T, M)`` and share of each budget ``(N, G)``: what did most at first sight."""
+        damage = torch.full((len(self._x),), -torch.inf, device=self._x.device)
+        worth, share = torch.zeros_like(self._near), torch.ones_like(self._budget)
+        usual, *others = SHARES[self._threat.norm]
+        for tried, part in [*((w, usual) for w in self._worths()), *((None, part) for part in others)]:
+            candidate = worth if tried is None else tried
+            self.begin()
+            spent = torch.full_like(self._budget, part)
+            self.attempt(candidate, spent)
+            self.learn()
+            spent = spent * self.correction()
+            new = self.attempt(candidate, spent)
+            better = new > damage
+            damage = new.where(better, damage)
+            worth, share = candidate.where(better[:, None, None], worth), spent.where(better[:, None], share)
+        return worth, share
+
+    def _worths(self) -> list[Tensor]:
+        added = self._levels.weight * (1 - 2 * self._near)
+        rarer = self._rarity(self._whole + self._signs) - self._rarity(self._whole)
+        return [added, self._levels.weight.expand_as(added), rarer, -rarer]
+
+    def _rarity(self, whole: Tensor) -> Tensor:
+        """Bits of a level by how often it occurs among those of its kind in a clip."""
+        low, high = int(self._whole.min()) - 1, int(self._whole.max()) + 1
+        values, kinds = high - low + 1, int(self._levels.kind.max()) + 1
+        bins = (self._levels.kind * values + (whole - low).long()).flatten(1)
+        seen = (self._levels.kind * values + (self._whole - low).long()).flatten(1)
+        counts = torch.zeros(len(whole), kinds * values, device=whole.device)
+        counts.scatter_add_(1, seen, torch.ones_like(seen, dtype=counts.dtype))
+        return -(counts.gather(1, bins) + 0.5).log2().view_as(whole)
+
+    def attempt(self, worth: Tensor, share: Tensor) -> Tensor:
+        """Cross what gives most for a ``share`` of each budget; ``(N,)`` damage of that."""
+        goal = 0.5 - self._near + self._margin
+        self._crossed = self._within(worth, self._levels.price * goal.square(), share)
+        goal = goal.where(self._crossed, torch.inf)
+        delta, self._forces = self._levels.moving(
+            self._start, goal, self._signs, self._forces, self._allowed, CORRECTIONS
+        )
+        self._asked = self._x + delta
+        counted = self._threat.quantise(self._threat.project(self._asked, self._x), self._x)
+        damage = self._oracle(counted)
+        self.best.see(counted, damage)
+        self._met = (self._levels.coded(counted) - self._whole) * self._signs > 0
+        return damage
+
+    def learn(self) -> None:
+        """Wider margins where a crossing failed, narrower ones where it did not."""
+        change = torch.where(self._met, -NARROWER, WIDER) / self._step
+        self._margin = (self._margin + change.where(self._crossed, 0.0)).clamp(min=0)
+
+    def correction(self) -> Tensor:
+        """``(N, G)``: by how much another share of each budget would spend it, once rounded to 8 bits."""
+        if self._threat.norm == "linf":
+            return torch.ones_like(self._budget)
+        rounded = (255 * self._asked).round() / 255 - self._x
+        spent = rounded.square().sum((2, 3, 4), dtype=torch.float64)
+        spent = spent if self._budget.shape[1] == spent.shape[1] else spent.sum(1, keepdim=True)
+        return torch.where(spent > 0, SPENT * self._budget / spent, 1.0)
+
+    def _within(self, worth: Tensor, cost: Tensor, share: Tensor) -> Tensor:
+        """The levels that are worth most for their ``cost`` and together fit in a ``share`` of each budget."""
+        groups = self._budget.shape
+        worth, cost = worth.reshape(*groups, -1), cost.reshape(*groups, -1)
+        order = (worth / cost).argsort(dim=2, descending=True, stable=True)
+        total = cost.gather(2, order).cumsum(2, dtype=torch.float64)
+        fits = total <= (share * self._budget)[..., None]
+        chosen = torch.zeros_like(fits).scatter(2, order, fits) & (worth > 0)
+        return chosen.view_as(self._near)
+
+    def _allowed(self, delta: Tensor) -> Tensor:
+        delta = self._threat.confine(delta, self._x)
+        if self._threat.norm == "linf":
+            return self._threat.project(self._x + delta, self._x) - self._x
+        return (self._x + delta).clamp(0, 1) - self._x
+
+
+def budgets(threat: Threat, x: Tensor) -> Tensor:
+    """Energy that perturbations may have, ``(N, T)`` where each frame has a budget of its own, else ``(N, 1)``."""
+
+    def energy(direction: Tensor) -> Tensor:
+        return threat.steepest(direction, x).square().sum((2, 3, 4), dtype=torch.float64)
+
+    rising = torch.arange(1.0, x.shape[1] + 1, device=x.device)[:, None, None, None].expand_as(x)
+    frames, tilted = energy(torch.ones_like(x)), energy(rising)
+    separate = torch.allclose(frames, tilted, rtol=1e-3)
+    return frames if separate else frames.sum(1, keepdim=True)
