@@ -13,6 +13,7 @@ from robustcodec.rounding import kept, rounding
 
 Rule = Literal["own-input", "bits", "rd"]
 LMBDA = 0.01  # of CompressAI's qualities 3 and 4
+SOFT = 0.05  # of the mean cost: a way that costs so much more has 1/e of the weight in a soft choice
 TIE = 1e-5  # relative; symmetric clips cost the same up to float noise, and then the first counts
 
 
@@ -39,13 +40,16 @@ class Criterion:
             torch.autocast(clips.device.type, enabled=False),
             torch.random.fork_rng(devices, enabled=codec.randomised),
         ):
-            out: Output = _coded(codec, clips) if real and not codec.exact_forward else codec(clips)
-            if self.rule == "own-input":
-                return _mse(out, clips)
-            bits = out.bits + 8 * head
-            if self.rule == "bits":
-                return bits
-            return bits / clips[0, :, 0].numel() + self.lmbda * 255**2 * _mse(out, clips)
+            return self.of(_coded(codec, clips) if real and not codec.exact_forward else codec(clips), clips, head)
+
+    def of(self, out: Output, clips: Tensor, head: int) -> Tensor:
+        """``(N,)`` cost of what a codec makes of ``clips``, with its gradient."""
+        if self.rule == "own-input":
+            return _mse(out, clips)
+        bits = out.bits + 8 * head
+        if self.rule == "bits":
+            return bits
+        return bits / clips[0, :, 0].numel() + self.lmbda * 255**2 * _mse(out, clips)
 
 
 def cheapest(costs: Tensor) -> list[int]:
@@ -55,6 +59,11 @@ def cheapest(costs: Tensor) -> list[int]:
     best = (costs <= (1 + TIE) * costs.amin(1, keepdim=True)).int().argmax(1)
     chosen: list[int] = kept(best.double()).long().tolist()
     return chosen
+
+
+def soft_shares(costs: Tensor) -> Tensor:
+    """``(N, K)`` weights of a soft choice by costs ``(N, K)``, with their gradient."""
+    return torch.softmax(-costs / (SOFT * costs.detach().mean(1, keepdim=True)), 1)
 
 
 def _coded(codec: Codec, clips: Tensor) -> Output:

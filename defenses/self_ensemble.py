@@ -14,11 +14,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from robustcodec.defenses._criterion import LMBDA, Criterion, Rule, cheapest
+from robustcodec.defenses._criterion import LMBDA, Criterion, Rule, cheapest, soft_shares
 from robustcodec.defenses._moves import View, read_index
 from robustcodec.defenses.wrapping import Change, Step, StepwiseCodec
-from robustcodec.interfaces import Codec, Defense
+from robustcodec.interfaces import Codec, Defense, Output
 from robustcodec.registry import defenses
+from robustcodec.rounding import choices_are_soft
 
 
 @defenses.register("self-ensemble")
@@ -60,7 +61,9 @@ class SelfEnsemble(Defense):
 
 class SelfEnsembleCodec(StepwiseCodec):
     """Codes each sample in its best view; one byte in front of the inner stream names it. Gradients go through the
-    chosen view only; the choice itself has none.
+    chosen view only; the choice itself has none. Under annealed rounding the choice is soft: pictures and bits are
+    means over the views, weighted by what each costs, so that an attack meets the views that it might drive the choice
+    to.
     """
 
     side = "view"
@@ -68,6 +71,21 @@ class SelfEnsembleCodec(StepwiseCodec):
     def __init__(self, inner: Codec, views: Sequence[int], criterion: Criterion) -> None:
         super().__init__(inner, "self-ensemble", fixed=len(views) == 1)
         self.views, self.criterion = [View(k) for k in views], criterion
+
+    def forward(self, x: Tensor) -> Output:
+        return self._softly(x) if choices_are_soft() else super().forward(x)
+
+    def _softly(self, x: Tensor) -> Output:
+        moved = [view.apply(x) for view in self.views]
+        outs: list[Output] = [self.inner(clips) for clips in moved]
+        costs = [self.criterion.of(out, clips, 1) for out, clips in zip(outs, moved, strict=True)]
+        shares = soft_shares(torch.stack(costs, 1))
+
+        def x_hat() -> Tensor:
+            shown = torch.stack([view.undo(out.x_hat) for view, out in zip(self.views, outs, strict=True)], 1)
+            return torch.einsum("nk,nktchw->ntchw", shares, shown)
+
+        return Output(x_hat, lambda: (shares * torch.stack([out.bits for out in outs], 1)).sum(1) + 8)
 
     def steps(self, x: Tensor, real: bool) -> list[Step]:
         chosen = [self.views[i] for i in self.choose(x, real)]

@@ -90,6 +90,12 @@ def is_frozen() -> bool:
     return state is not None and state.surrogate == "frozen"
 
 
+def choices_are_soft() -> bool:
+    """Whether a choice among ways of coding is a mixture of them, so that a gradient sees all of them."""
+    state = _state.get()
+    return state is not None and state.surrogate == "annealed"
+
+
 def kept(value: Tensor) -> Tensor:
     """``value`` without gradient; under ``frozen`` that of the first forward. For choices other than rounding."""
     state = _state.get()
