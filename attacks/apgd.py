@@ -12,7 +12,7 @@ from robustcodec.attacks.ascent import Best, best_of, due, per_sample
 from robustcodec.interfaces import Attack, Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
-from robustcodec.rounding import Crafting
+from robustcodec.rounding import Crafting, stage
 
 ALPHA = 0.75  # weight of the new step against the last one
 RHO = 0.75  # share of steps that must rise between two checkpoints
@@ -54,6 +54,10 @@ class APGD(Attack):
         halved = torch.zeros_like(step_size, dtype=torch.bool)
         checkpoint, reached, top_grad = 0, top.damage.clone(), torch.zeros_like(x)
         for step in range(self.steps):
+            before_it, oracle.progress = stage(oracle.progress), step / self.steps
+            if self.surrogate == "annealed" and step and stage(oracle.progress) != before_it:
+                top, last = Best(here), torch.full_like(last, math.inf)  # damage of another rounding says nothing
+                reached = top.damage.clone()
             damage, grad = oracle.gradient(here, self.surrogate)
             top_grad = torch.where(per_sample(damage > top.damage), grad, top_grad)
             top.see(here, damage)

@@ -143,8 +143,8 @@ class Ascent(Attack):
     name.
     """
 
-    neutral = MappingProxyType({"decay": "constant", "widening": 1.0})
-    superseded = MappingProxyType({**Attack.superseded, "step_size": 0.3, "decay": "constant", "widening": 1.0})
+    neutral = MappingProxyType({"decay": "constant", "widening": 1})
+    superseded = MappingProxyType({**Attack.superseded, "step_size": 0.3, "decay": "constant", "widening": 1})
 
     steps: int = 20
     step_size: float = 1.0

@@ -198,6 +198,20 @@ def test_gradient_goes_through_the_chosen_view() -> None:
     assert grad.any()
 
 
+def test_under_annealed_rounding_all_views_are_shown_by_what_they_cost() -> None:
+    x, codec = clips()[:2], wrapped()
+    with rounding("annealed", 0.5):
+        out = codec(x)
+        views = [(view(x, k), inner()(view(x, k))) for k in range(8)]
+        costs = torch.stack([(o.x_hat - v).square().flatten(1).mean(1) for v, o in views], 1)
+        weights = torch.softmax(-20 * costs / costs.mean(1, keepdim=True), 1)
+        shown = sum(weights[:, k, None, None, None, None] * unview(o.x_hat, k) for k, (_, o) in enumerate(views))
+        torch.testing.assert_close(out.x_hat, shown)
+        bits = torch.stack([o.bits for _, o in views], 1)
+        torch.testing.assert_close(out.bits, (weights * bits).sum(1) + 8)
+    assert 1 < float(1 / weights.square().sum(1).max()) < 8  # neither one view alone nor all alike
+
+
 def test_the_choice_does_not_depend_on_the_attackers_rounding() -> None:
     x, codec = clips()[:3], wrapped()
     expected = codec.choose(x, real=False)

@@ -15,7 +15,7 @@ from robustcodec.running.grid import Grid, select
 def test_every_member_of_every_suite_can_be_built() -> None:
     assert {s.name for s in suites.bundled()} == {
         "robustcodec-standard", "robustcodec-rate", "robustcodec-black", "robustcodec-video", "robustcodec-quick",
-        "robustcodec-defense", "robustcodec-queries",
+        "robustcodec-defense", "robustcodec-queries", "robustcodec-transform",
     }  # fmt: skip
     for suite in suites.bundled():
         assert suite.about and len(set(suite.members)) == len(suite.members) > 1
@@ -33,7 +33,7 @@ def test_the_black_suite_asks_for_no_gradient_and_the_standard_one_does() -> Non
 
 
 def test_a_name_alone_is_the_newest_version() -> None:
-    assert suites.find("robustcodec-quick") == suites.find("robustcodec-quick.v1")
+    assert suites.find("robustcodec-quick") == suites.find("robustcodec-quick.v2")
     with pytest.raises(UnknownName, match="expected one of .*robustcodec-standard.v1"):
         suites.find("standard")
 
@@ -69,5 +69,5 @@ def test_a_suite_on_the_command_line_replaces_attacks() -> None:
 
 def test_a_suite_is_complete_when_every_pair_was_met() -> None:
     members = suites.find("robustcodec-quick").members
-    assert "robustcodec-quick.v1" in suites.complete([*members, ("noise", "rate")])
+    assert "robustcodec-quick.v2" in suites.complete([*members, ("noise", "rate")])
     assert "robustcodec-quick.v1" not in suites.complete(members[1:])
