@@ -66,7 +66,7 @@ def ranking(board: Board, entries: Sequence[Entry]) -> Ranking:
     table = pd.concat([each for each in lines if len(each)] or lines, ignore_index=True)
     extra = [name for name in pairs_of_metrics(list(map(str, table))) if name not in COLUMNS]
     return Ranking(
-        table[["data", "threat", *COLUMNS, *extra]],
+        table.reindex(columns=["data", "threat", *COLUMNS, *extra]),  # what no entry has is empty
         pd.concat([each for each in pairs if len(each)] or pairs, ignore_index=True),
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from robustcodec.errors import UserError
 from robustcodec.registry import threats
 from robustcodec.reporting.tables import checked, label_of
 from robustcodec.scores.intervals import share
@@ -81,8 +82,14 @@ def security(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def family(threat: str) -> str:
-    """What threats of different budgets share: ``psnr:40,frames=first+linf:8`` → ``psnr,frames=first+linf``."""
-    return "+".join(re.sub(r":[^,]*", "", str(spec), count=1) for spec in threats.layers(threat))
+    """What threats of different budgets share: ``psnr:40,frames=first+linf:8`` → ``psnr,frames=first+linf``; of what is
+    no threat, as rows of unknown origin may hold, itself.
+    """
+    try:
+        members = threats.layers(threat)
+    except UserError:
+        return threat
+    return "+".join(re.sub(r":[^,]*", "", str(spec), count=1) for spec in members)
 
 
 def heat_map(rows: pd.DataFrame, score: str, down: Sequence[str], across: Sequence[str]) -> pd.DataFrame:

@@ -286,7 +286,7 @@ def test_list_prints_a_table_of_one_kind(robust: Type) -> None:
 def test_show_explains_a_plugin(robust: Type) -> None:
     facts = json.loads(robust("show", "pgd:steps=3", "--json").out)
     assert facts["kind"] == "attack" and facts["defined in"] == "robustcodec.attacks.pgd"
-    assert facts["parameters"]["steps"] == "3" and facts["parameters"]["step_size"] == "0.3"
+    assert facts["parameters"]["steps"] == "3" and facts["parameters"]["step_size"] == "1.0"
     assert "arxiv.org/abs/1706.06083" in facts["method"]
 
 

@@ -212,7 +212,7 @@ def test_plots_are_drawn_and_follow_their_switch(reader: Reader) -> None:
     reader.until(lambda: "js-plotly-plot" in str(canvas.get_attribute("class")))
     visible = "return arguments[0].data.filter((t) => t.visible === true).map((t) => t.meta)"
     reader.until(lambda: reader.run(visible, canvas) == ["loss of PSNR (dB)"])
-    Select(heat.find_element(By.CSS_SELECTOR, ".choice")).select_by_index(2)
+    Select(heat.find_element(By.CSS_SELECTOR, ".choice")).select_by_visible_text("rate ×")
     reader.until(lambda: reader.run(visible, canvas) == ["rate ×"])
     reader.addressed(heat="rate ×")
     for kind in ("rd", "security"):

@@ -17,7 +17,7 @@ OBLIVIOUS, TRANSFER = replace(CELL, access="oblivious"), replace(CELL, access="t
 
 # By field of a victim: two cells whose victims differ in it alone.
 VICTIMS: dict[str, tuple[Cell, Cell]] = {
-    "codec": (CELL, replace(CELL, codec="jpeg:quality=40")),
+    "codecs": (CELL, replace(CELL, codec="jpeg:quality=40")),
     "defense": (CELL, replace(CELL, defense="bitdepth:bits=5")),
     "guide": (replace(CELL, access="bpda:diff-jpeg"), replace(CELL, access="bpda:diff-jpeg:quality=30")),
     "draws": (replace(CELL, access="adaptive:draws=2"), replace(CELL, access="adaptive:draws=3")),

@@ -220,4 +220,4 @@ def test_grids_sweep_it_and_a_run_keeps_it(tmp_path: Path) -> None:
     Runner(store).run([cell])
     result = store.result(cell.id)
     assert result is not None and result.error is None and "budget" not in "".join(result.warnings)
-    assert result.rows[0]["input_linf"] == pytest.approx(5) and result.rows[0]["input_psnr"] < 34.6
+    assert result.rows[0]["input_linf"] == pytest.approx(5, abs=1e-3) and result.rows[0]["input_psnr"] < 34.6

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -69,8 +68,7 @@ class Bare(Scale):
 
 def stolen_codec(oracle: Oracle) -> Scale:
     """What a determined attack digs out of its oracle."""
-    damage: Any = oracle._damage
-    codec = damage.__closure__[damage.__code__.co_freevars.index("codec")].cell_contents
+    codec = oracle._members[0]._codec
     assert isinstance(codec, Scale)
     return codec
 
