@@ -89,10 +89,12 @@ class OneBoundary(Planted):
 
     def error(self, delta: Tensor) -> Tensor:
         latent = round_latent(0.25 + 0.375 * (delta @ self.along) / LENGTH)
-        return GAIN * LENGTH * (latent - 0.25)[:, None] * self.along
+        shown: Tensor = GAIN * LENGTH * (latent - 0.25)[:, None] * self.along
+        return shown
 
     def key(self) -> Tensor:
-        return LENGTH * self.along
+        key: Tensor = LENGTH * self.along
+        return key
 
 
 class ManyBoundaries(Planted):
@@ -113,7 +115,8 @@ class ManyBoundaries(Planted):
         return round_latent(delta @ self.basis / self.step + self.clean)
 
     def error(self, delta: Tensor) -> Tensor:
-        return (self.latents(delta) - self.clean) * self.step @ self.basis.T - delta
+        shown: Tensor = (self.latents(delta) - self.clean) * self.step @ self.basis.T - delta
+        return shown
 
     def gains(self) -> Tensor:
         """``(VALUES,)``: what the crossing of each latent adds to the damage, in any unit."""
@@ -126,7 +129,8 @@ class ManyBoundaries(Planted):
         paid = order[moves[order].square().cumsum(0) <= (LENGTH / self.step) ** 2]
         crossing = torch.zeros(VALUES)
         crossing[paid] = (moves * self.clean.sign())[paid]
-        return self.step * self.basis @ crossing
+        key: Tensor = self.step * self.basis @ crossing
+        return key
 
 
 class CostlySymbols(ManyBoundaries):
@@ -153,7 +157,7 @@ class BehindBlur(Planted):
     title = "behind a defense"
     threat = "linf:4/255"
     defense = "blur:sigma=1.5"
-    access = ("white", "black")
+    access: ClassVar[tuple[str, ...]] = ("white", "black")
     found = 0.35
 
     def __init__(self) -> None:
@@ -165,7 +169,8 @@ class BehindBlur(Planted):
         return torch.stack([gain * (delta @ along)[:, None] * along for gain, along in ends]).sum(0)
 
     def key(self) -> Tensor:
-        return LENGTH * self.along
+        key: Tensor = LENGTH * self.along
+        return key
 
 
 class NoGradient(BehindBlur):
@@ -176,7 +181,8 @@ class NoGradient(BehindBlur):
     access = ("black",)
 
     def error(self, delta: Tensor) -> Tensor:
-        return GAIN * (LENGTH / 4 + delta.detach() @ self.along)[:, None] * self.other
+        shown: Tensor = GAIN * (LENGTH / 4 + delta.detach() @ self.along)[:, None] * self.other
+        return shown
 
 
 WEAKNESSES: tuple[type[Planted], ...] = (OneBoundary, ManyBoundaries, CostlySymbols, BehindBlur, NoGradient)
@@ -222,17 +228,20 @@ def found(attack: Attack, planted: Planted, crafted_on: Codec | None = None) -> 
 def clip() -> Tensor:
     """What all of them code, ``(1, 1, 3, H, W)`` in 8 bits, far from the faces of the box."""
     levels = torch.randint(100, 156, (1, 1, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(3))
-    return levels / 255
+    x: Tensor = levels / 255
+    return x
 
 
 def _signs(seed: int, cells: int) -> Tensor:
     """``(VALUES,)`` of norm 1: a random sign for each colour of each of ``cells`` × ``cells`` parts of the frame."""
     signs = 2.0 * torch.randint(0, 2, (3, cells, cells), generator=torch.Generator().manual_seed(seed)) - 1
     side = SIDE // cells
-    return signs.repeat_interleave(side, 1).repeat_interleave(side, 2).flatten() / VALUES**0.5
+    pattern: Tensor = signs.repeat_interleave(side, 1).repeat_interleave(side, 2).flatten() / VALUES**0.5
+    return pattern
 
 
 def _checkerboard() -> Tensor:
     """``(VALUES,)`` of norm 1."""
     odd = (torch.arange(SIDE)[:, None] + torch.arange(SIDE)) % 2
-    return (1.0 - 2 * odd).expand(3, SIDE, SIDE).flatten() / VALUES**0.5
+    pattern: Tensor = (1.0 - 2 * odd).expand(3, SIDE, SIDE).flatten() / VALUES**0.5
+    return pattern
