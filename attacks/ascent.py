@@ -61,11 +61,11 @@ def remark_rising(oracle: Oracle, best: Best, steps: int, every: int) -> None:
     That is where damage rises at the end, in the last tenth of the steps or what was judged instead, at half the mean
     pace of the whole attack or more. Measured in ``benchmarks/attack_lengths.py``.
     """
-    if len(best.history) == 1:
+    after = [step + 1 for step in range(steps) if due(step, steps, every)]
+    if len(after) == 1:
         once = torch.ones_like(best.damage, dtype=torch.bool)
         oracle.remark("damage was judged once, at the last step: whether more steps would do more is not known", once)
         return
-    after = [step + 1 for step in range(steps) if due(step, steps, every)]
     before = max((i for i, step in enumerate(after) if step <= (1 - END) * steps), default=0)
     rise, pace = best.damage - best.history[before], (best.damage - oracle.clean()) / steps
     rising = (rise > 0) & (rise >= PACE * pace * (steps - after[before]))
