@@ -1,11 +1,11 @@
-"""A remark where damage still rises at the last step: not where it has come to rest, and without a trace in the clip."""
+"""A remark where damage still rises at the last step, and none where it has come to rest."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from toys import Linear, grey, spectrum
 from torch import Tensor
+from toys import Linear, grey, spectrum
 
 from robustcodec import registry
 from robustcodec.attacks.ascent import Best, remark_rising
