@@ -69,6 +69,8 @@ class Foreign(Attack):
     Samples are attacked one by one, each with the libraries' random state seeded from its own draws.
     """
 
+    general = False
+
     library: ClassVar[str]
     catalogue: ClassVar[dict[str, LibraryAttack]]
     aliases: ClassVar[dict[str, str]] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcodec.attacks.ascent import Best, best_of, due, per_sample
+from robustcodec.attacks.ascent import Best, best_of, due, per_sample, remark_rising
 from robustcodec.interfaces import Attack, Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
@@ -75,6 +75,7 @@ class APGD(Attack):
             ahead = threat.project(here + alpha * (uphill - here) + (1 - alpha) * (here - before), x)
             before, here = here, ahead
         judged.judge(here, x, oracle, threat)
+        remark_rising(oracle, judged, self.steps, self.judge)
         return judged
 
 

@@ -21,11 +21,15 @@ from robustcodec.rounding import Crafting
 
 
 class Best:
-    """For each sample the input with the highest damage seen; the clean clip until there is one."""
+    """For each sample the input with the highest damage seen; the clean clip until there is one.
+
+    ``history``: the highest damage, ``(N,)``, after each input that was judged.
+    """
 
     def __init__(self, x: Tensor) -> None:
         self.x = x.clone()
         self.damage = torch.full((len(x),), -torch.inf, device=x.device)
+        self.history: list[Tensor] = []
 
     def see(self, x_adv: Tensor, damage: Tensor, allowed: Tensor | None = None) -> None:
         """Keep the samples of ``x_adv`` that beat what was seen, if ``allowed``, ``(N,)``."""
@@ -43,7 +47,29 @@ class Best:
         counted = threat.quantise(threat.project(x_adv, x), x)
         damage = oracle(counted)
         self.see(counted, damage)
+        self.history.append(self.damage.clone())
         return damage
+
+
+END = 0.1  # share of the steps that are the end of an attack
+PACE = 0.5  # of the mean pace: damage that rises faster at the end has not come to rest
+
+
+def remark_rising(oracle: Oracle, best: Best, steps: int, every: int) -> None:
+    """A remark where ``best``, judged after every ``every``-th of ``steps`` steps, was found by too few of them.
+
+    That is where damage rises at the end, in the last tenth of the steps or what was judged instead, at half the mean
+    pace of the whole attack or more. Measured in ``benchmarks/attack_lengths.py``.
+    """
+    after = [step + 1 for step in range(steps) if due(step, steps, every)]
+    if len(after) == 1:
+        once = torch.ones_like(best.damage, dtype=torch.bool)
+        oracle.remark("damage was judged once, at the last step: whether more steps would do more is not known", once)
+        return
+    before = max((i for i, step in enumerate(after) if step <= (1 - END) * steps), default=0)
+    rise, pace = best.damage - best.history[before], (best.damage - oracle.clean()) / steps
+    rising = (rise > 0) & (rise >= PACE * pace * (steps - after[before]))
+    oracle.remark("damage still rises at the last step: more steps would do more", rising)
 
 
 Decay = Literal["cosine", "constant"]
@@ -116,6 +142,7 @@ def ascend(
         x_adv = widened(threat, x_adv + size * threat.steepest(total, x), x, factor)
         if due(step, steps, judge):
             best.judge(x_adv, x, oracle, threat)
+    remark_rising(oracle, best, steps, judge)
     return best
 
 

@@ -38,6 +38,8 @@ class CAdv(Attack):
     the last are judged. ``surrogate``: how gradients pass the rounding of latents.
     """
 
+    general = False
+
     steps: int = 50
     lr: float = 0.5
     cell: int = 4

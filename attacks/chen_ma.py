@@ -39,6 +39,8 @@ class ChenMa(Attack):
     ``psnr:40``) and an L∞ threat is the clip, without a hinge. ``restarts``: the best of so many starts.
     """
 
+    general = False
+
     steps: int = 1001
     lr: float = 0.01
     decay: float = 0.33

@@ -74,6 +74,8 @@ class ConfinedAscent(Ascent):
     Where nothing that the threat allows is in the part, the clean clip is returned, with a remark.
     """
 
+    general = False
+
     place: ClassVar[str] = "part"
 
     @abstractmethod

@@ -21,6 +21,8 @@ class FGSM(Attack):
     original attack, ``distortion`` has next to no gradient. ``surrogate``: how it passes the rounding of latents.
     """
 
+    general = False
+
     start: float = 0.5
     surrogate: Crafting = "annealed"
 

@@ -32,7 +32,7 @@ from robustcodec.attacks._published import (
     refuse_changes,
     unit,
 )
-from robustcodec.attacks.ascent import Best, due, per_sample
+from robustcodec.attacks.ascent import Best, due, per_sample, remark_rising
 from robustcodec.interfaces import Attack, Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
@@ -114,6 +114,7 @@ class FTDA(Attack):
             p = p + lr * attack.step(-grad, ~outside) + lr_distance * retreat.step(slope, outside)
             if due(step, steps, self.judge):
                 best.judge(x + _on_budget(p, tau, linf, bound), x, oracle, threat)
+        remark_rising(oracle, best, steps, self.judge)
         return best.x
 
 

@@ -43,6 +43,8 @@ class Korhonen(Attack):
     ``judge``-th iterate and the last are judged. ``surrogate``: how gradients pass the rounding of latents.
     """
 
+    general = False
+
     steps: int = 50
     lr: float = 1.0
     constants: Literal["threat", "published-0", "published-1"] = "threat"

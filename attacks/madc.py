@@ -69,6 +69,8 @@ class MADC(Attack):
     Every ``judge``-th iterate and the last are judged. ``surrogate``: how gradients pass the rounding of latents.
     """
 
+    general = False
+
     steps: int = 40
     lr: float = 0.3
     direction: Literal["sign", "normalised", "mix"] = "mix"

@@ -41,6 +41,8 @@ class MinNorm(Attack):
     ``surrogate``: how gradients pass the rounding of latents.
     """
 
+    general = False
+
     steps: int = 100
     step_size: float = 1.0
     judge: int = 2

@@ -63,6 +63,8 @@ class SSAH(Attack):
     pass the rounding of latents.
     """
 
+    general = False
+
     steps: int = 50
     lr: float = 0.8
     weight: float = 0.5

@@ -50,6 +50,8 @@ class TMLA(Attack):
     last are judged. ``surrogate``: how gradients pass the rounding of latents.
     """
 
+    general = False
+
     steps: int = 50
     lr: float = 0.6
     reach: float = 20.0

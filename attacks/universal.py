@@ -39,6 +39,8 @@ class Universal(Attack):
     The tile is a direction: a clip moves along it by the whole radius of the threat, so every value by ±eps for L∞.
     """
 
+    general = False
+
     data: str = "photos"
     steps: int = 100
     size: int = 64

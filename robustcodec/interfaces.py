@@ -308,13 +308,16 @@ class Attack(Plugin, ABC):
 
     ``access``: whether it asks for gradients (``white``), for the transform in which the codec rounds (``transform``),
     or for damage alone. ``effort``: parameters of which more is a longer attack, which must not do less. ``baseline``:
-    it asks nothing of the codec, so that every other attack must beat it.
+    it asks nothing of the codec, so that every other attack must beat it. ``general``: it looks for the most damage in
+    the whole of the threat, so that a weakness that it misses speaks against it; not so for one that keeps to a part of
+    it (a patch, a band), to a look, to one step or to the settings of a paper.
     """
 
     access: ClassVar[Access] = "white"
     superseded = MappingProxyType({"surrogate": "none"})
     effort: ClassVar[tuple[str, ...]] = ("steps", "restarts", "queries")
     baseline: ClassVar[bool] = False
+    general: ClassVar[bool] = True
 
     @abstractmethod
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:

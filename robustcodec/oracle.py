@@ -83,6 +83,11 @@ class _Member:
     def level(self) -> Tensor:
         return self.objective.level(self._x, self._clean)
 
+    @torch.no_grad()
+    def none(self) -> Tensor:
+        """``(N,)`` damage of the clean clip."""
+        return self.objective(self._x, self._clean, self._clean, self._x)
+
     def share(self, x_adv: Tensor) -> tuple[Tensor, Output]:
         """As :meth:`damage`, as a share of the way from that of the clean clip, 0, to where the codec is broken, 1."""
         (damage, out), (none, level) = self.damage(x_adv), self._ends
@@ -90,8 +95,7 @@ class _Member:
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            return self.objective(self._x, self._clean, self._clean, self._x), self.level()
+        return self.none(), self.level()
 
 
 class Oracle:
@@ -194,6 +198,12 @@ class Oracle:
         """``(N,)`` damage from which the codec counts as broken. Not a query."""
         level = self._members[0].level()
         return level if len(self._members) == 1 else torch.ones_like(level)
+
+    def clean(self) -> Tensor:
+        """``(N,)`` damage of the clean clip. Not a query, and what a random victim draws for it is not missed later."""
+        with torch.random.fork_rng(devices=[]):
+            none = self._members[0].none()
+        return none if len(self._members) == 1 else torch.zeros_like(none)
 
     def remark(self, what: str, where: Tensor) -> None:
         """Warn of something about the samples chosen by ``where``, ``(N,)`` bool: it goes into the tables."""

@@ -21,8 +21,7 @@ from robustcodec.boards.entry import Entry, axes_of
 from robustcodec.boards.founding import samples_of
 from robustcodec.clips import fingerprint
 from robustcodec.errors import BoardError, UserError
-from robustcodec.interfaces import Sample
-from robustcodec.running.grid import Cell
+from robustcodec.running.grid import Drawn
 from robustcodec.running.resolved import identity_of
 from robustcodec.running.runner import Runner
 from robustcodec.running.store import Row, Store
@@ -31,16 +30,6 @@ from robustcodec.scores.robustness import FAILED_PSNR
 CLEAN_DB, CLEAN_RATE = 0.02, 0.005  # of one sample: PSNR in dB, relative size
 ATTACKED_DB, ATTACKED_RATE = 0.15, 0.02  # of a cell's mean
 SINGLE = 4.0  # times that for one sample
-
-
-@dataclass(frozen=True)
-class Drawn(Cell):
-    """A cell on some of its samples alone; it crafts what the whole cell crafts of them."""
-
-    only: tuple[str, ...] = ()
-
-    def samples(self) -> list[Sample]:
-        return [sample for sample in super().samples() if sample.id in self.only]
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ def verify(
         if known is None:
             faults.append(f"{cell} is not in the entry")
             continue
-        drawn = Drawn(**{f: getattr(cell, f) for f in Cell.__dataclass_fields__}, only=tuple(samples))
+        drawn = Drawn.of(cell, samples)
         tally = runner.run([drawn])
         result = runner.store.result(drawn.id)
         if tally.failed or result is None:

@@ -12,6 +12,7 @@ from robustcodec.errors import RobustCodecError, UserError
 
 COMMANDS = (
     "run",
+    "audit",
     "attack",
     "list",
     "show",

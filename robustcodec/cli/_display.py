@@ -74,6 +74,10 @@ class RunDisplay:
     def sample_done(self, cell: Cell, done: int, total: int) -> None:
         self.progress.update(self.current, completed=done, total=total)
 
+    def note(self, text: str) -> None:
+        """Say what is going on now that is no cell."""
+        self.progress.reset(self.current, total=None, description=text, visible=True, note="")
+
     def queried(self, damage: float) -> None:
         self.queries += 1
         now = time.monotonic()

@@ -28,7 +28,8 @@ def command(
     Of a codec, behind a defense or not, forward agrees with the decoded bytes, the estimated size with the real one,
     the gradient with finite differences; bytes do not depend on batches or threads; damaged bytes raise an error.
 
-    Of an attack, what it returns is inside every kind of budget, and depends on the sample and its seed alone.
+    Of an attack, what it returns is inside every kind of budget, and depends on the sample and its seed alone; and it
+    finds weaknesses planted in small codecs: at rounding boundaries, in the rate, behind a defense, without gradient.
 
     Examples:
 
@@ -52,7 +53,7 @@ def command(
         from robustcodec.cli._display import choose_device
         from robustcodec.coding import defended
         from robustcodec.studies import check as check_codec
-        from robustcodec.studies import check_attack
+        from robustcodec.studies import check_attack, planted
 
         specs = [*(codec or ()), *(_bundled() if all_bundled else ())]
         where = choose_device(device)
@@ -71,7 +72,8 @@ def command(
         return built.card.name, check_codec.check(built, rebuild=lambda: defended(spec, defense))
 
     def of_attack(spec: str) -> tuple[str, list[Check]]:
-        return spec, check_attack.check(registry.attacks.build(spec))
+        attack = registry.attacks.build(spec)
+        return spec, [*check_attack.check(attack), *planted.check(attack)]
 
     for spec in specs:
         examine(spec, partial(of_codec, spec))

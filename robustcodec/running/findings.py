@@ -167,13 +167,13 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
         blacks = [value for attempt, value in mean.items() if kinds[attempt] == "black"]
         floor = max((value for attempt, value in mean.items() if kinds[attempt] == "baseline"), default=-math.inf)
         signs = [("noise beats ", attempt, floor) for attempt, value in whites.items() if value < floor]
-        if whites and blacks and max(blacks) > _more(max(whites.values())):
+        if whites and blacks and max(blacks) > clearly_above(max(whites.values())):
             signs.append(("black-box beats ", max(whites, key=whites.__getitem__), max(blacks)))
         signs += [
             (f"{longer} does less than ", shorter, mean[longer])
             for shorter in mean
             for longer in mean
-            if longer.extends(shorter) and mean[shorter] > _more(mean[longer])
+            if longer.extends(shorter) and mean[shorter] > clearly_above(mean[longer])
         ]
         suspicions += [
             Suspicion(tuple(contender), f"{what}{attempt}", f"{objective} {value:.3g} against {mean[attempt]:.3g}")
@@ -184,7 +184,7 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
         *contender, objective, attack, precision = map(str, where)
         by_access = {str(k): float(v) for k, v in group.groupby("access")["damage"].mean().items()}
         for access, value in by_access.items():
-            if access.startswith("adaptive") and by_access.get("oblivious", -math.inf) > _more(value):
+            if access.startswith("adaptive") and by_access.get("oblivious", -math.inf) > clearly_above(value):
                 numbers = f"{objective} {by_access['oblivious']:.3g} against {value:.3g}"
                 what = f"oblivious {_Attempt(attack, precision)} beats adaptive"
                 suspicions.append(Suspicion((*contender, access), what, numbers))
@@ -194,6 +194,6 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
 _CONTENDER = [*BOARD, *CONTENDER]
 
 
-def _more(value: float) -> float:
-    """Clearly above ``value``."""
+def clearly_above(value: float) -> float:
+    """Damage that is more than ``value`` by a margin that an optimiser's luck does not explain."""
     return value + MARGIN * abs(value)

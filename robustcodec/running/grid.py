@@ -90,6 +90,21 @@ class Cell:
         return f"{self.codec}{defense} × {self.attack}, {self.objective} @ {self.threat}"
 
 
+@dataclass(frozen=True)
+class Drawn(Cell):
+    """A cell on some of its samples alone; it crafts what the whole cell crafts of them."""
+
+    only: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, cell: Cell, only: Iterable[str]) -> Drawn:
+        """``cell`` on the samples called ``only``."""
+        return cls(**{f.name: getattr(cell, f.name) for f in fields(Cell)}, only=tuple(only))
+
+    def samples(self) -> list[Sample]:
+        return [sample for sample in super().samples() if sample.id in self.only]
+
+
 AXES = tuple(f.name for f in fields(Cell) if f.name != "limit")  # what a block of a grid may list values of
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,15 +84,37 @@ class Store:
         write_whole(self.root / "cells" / f"{result.id}.json", text.encode() + b"\n")
 
     def result(self, cell_id: str) -> Result | None:
-        """The result of a cell, or None if there is none yet."""
+        """The result of a cell, with what an audit has found of it, or None if there is none yet."""
         path = self.root / "cells" / f"{cell_id}.json"
         if not path.is_file():
             return None
         try:
             table = json.loads(path.read_text())
-            return Result(**{**table, "cell": Cell(**table["cell"])})
+            warnings = (*table["warnings"], *self._audited.get(cell_id, ()))
+            return Result(**{**table, "cell": Cell(**table["cell"]), "warnings": warnings})
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(f"{path} is not a result of this release ({error}); remove it and run again") from None
+
+    def put_audit(self, findings: Mapping[str, Sequence[str]]) -> None:
+        """Keep what an audit has found, by cell, in the place of what another one found before."""
+        text = json.dumps(findings, indent=1, sort_keys=True, ensure_ascii=False)
+        write_whole(self.audits / "findings.json", text.encode() + b"\n")
+        self.__dict__.pop("_audited", None)
+
+    @property
+    def audits(self) -> Path:
+        """The folder, a run folder itself, of what audits craft."""
+        return self.root / "audit"
+
+    @cached_property
+    def _audited(self) -> dict[str, list[str]]:
+        path = self.audits / "findings.json"
+        if not path.is_file():
+            return {}
+        try:
+            return dict(json.loads(path.read_text()))
+        except ValueError as error:
+            raise StoreError(f"{path} is no result of an audit ({error}); remove it and audit again") from None
 
     def put_clip(self, craft_id: str, clip: Tensor, info: dict[str, Any]) -> None:
         """Keep an adversarial uint8 clip ``(T, 3, H, W)`` and how it was reached."""

@@ -1,0 +1,94 @@
+"""``robustcodec audit``: has a run reached the worst case?"""
+
+from __future__ import annotations
+
+import sys
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.table import Table
+
+    from robustcodec.running.grid import Cell
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Run folder, such as runs/default.")],
+    share: Annotated[float, typer.Option(help="Of the samples of each cell, at least one.")] = 0.1,
+    longer: Annotated[int, typer.Option(help="How many times as long a schedule is tried.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the draw of samples.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples crafted together (more helps on a GPU).")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, and nothing else.")] = False,
+) -> None:
+    """Try to do more damage than a run did, on some of its samples.
+
+    Every attack is tried again with other surrogates of the rounding and with a longer schedule, and every clip that
+    another cell has crafted of the same sample within the same threat is tried too. What does clearly more damage than
+    the worst case of the run becomes a finding of its cell: report, the page and leaderboard add show it, until the
+    next audit. What is crafted stays in RUN/audit: an audit that was interrupted goes on with the same command.
+
+    Examples:
+
+        robustcodec audit runs/default
+
+        robustcodec audit runs/mine --share 0.25 --longer 20 --seed 1
+
+        robustcodec audit runs/mine --json
+    """
+    from robustcodec.cli._allocator import keep_memory
+
+    keep_memory()
+    from robustcodec.cli._display import report_console
+    from robustcodec.cli.report import publish
+
+    console = report_console(stderr=json)
+    with console.status("loading codecs and data …"):
+        from robustcodec.cli._display import RunDisplay, choose_device
+        from robustcodec.running.runner import Runner
+        from robustcodec.running.store import Store
+        from robustcodec.studies import audit
+
+        store = Store.existing(run)
+        plan = audit.plan(store, share, longer, seed)
+        tried = [challenge.cell for challenge in plan.challenges]
+        runner = Runner(Store(store.audits), choose_device(device), batch_size)
+    try:
+        with RunDisplay(console, len(tried), sum(map(runner.done, tried))) as display:
+            found, tally = audit.audit(store, runner, plan, display, display.note)
+    except KeyboardInterrupt:
+        console.print("interrupted: what was crafted is kept; the same command goes on from here")
+        raise typer.Exit(130) from None
+    publish(store, store.grid().cells(), console, as_json=False)
+    if json:
+        sys.stdout.write(dumps(found, indent=1, ensure_ascii=False) + "\n")
+    elif found:
+        console.print(_table(plan.samples, found))
+    console.print(
+        f"{len(plan.samples)} cells were audited by {len(tried)} changed attacks and each other's clips, and "
+        f"{len(found)} were beaten; {tally.failed} attacks failed",
+        style="dim",
+    )
+    for cell, error in tally.errors.items():
+        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+def _table(cells: Iterable[Cell], found: Mapping[str, Sequence[str]]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="What does more damage than the run", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("cell", "finding"):
+        table.add_column(head, overflow="fold")
+    for cell in cells:
+        for line in found.get(cell.id, ()):
+            table.add_row(Text(str(cell)), Text(line.removeprefix("audit: ")))
+    return table
