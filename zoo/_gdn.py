@@ -20,6 +20,9 @@ PIXELS = 1024  # normalised together on a CPU
 class SteadyGDN(GDN):  # type: ignore[misc]
     """GDN whose arithmetic stays in the precision of its input, in one cheap autograd function."""
 
+    def _get_name(self) -> str:
+        return "IGDN" if self.inverse else "GDN"
+
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             # not kept between forwards: it costs 30 microseconds, and writing through .data leaves no trace by which a

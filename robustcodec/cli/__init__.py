@@ -13,6 +13,7 @@ from robustcodec.errors import RobustCodecError, UserError
 COMMANDS = (
     "run",
     "attack",
+    "explain",
     "list",
     "show",
     "check",
