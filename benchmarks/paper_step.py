@@ -42,7 +42,7 @@ def autoencoder(x: Tensor) -> Term:
 def prior(x: Tensor) -> Term:
     codec = codecs.build("rdae:config=paper,weights=random").train()
     with torch.no_grad():
-        assignment = codec._assign(codec._gops(x)[0])
+        assignment = codec.codebook(codec._analyse(codec._gops(x)[0]))
 
     def step(x: Tensor) -> None:
         codec.prior.bits(assignment).sum().backward()

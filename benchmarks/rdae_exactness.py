@@ -50,7 +50,9 @@ def examine(name: str, clip: torch.Tensor, folder: Path) -> str:
     integer = sum(bits for _, bits in coded)
     worst = max(abs(8 * len(string) - bits) - 0.01 * bits for string, bits in coded)
     with torch.no_grad():
-        floating = float(sum(codec.prior.bits(codec._assign(gops)).sum() for gops in codec._gops(clip)))
+        floating = float(
+            sum(codec.prior.bits(codec.codebook(codec._analyse(gops))).sum() for gops in codec._gops(clip))
+        )
     assert worst <= 64 and abs(integer - floating) <= 0.005 * floating
     packet = codec.packet(written)
     assert packet.parts == tuple(string for string, _ in coded)

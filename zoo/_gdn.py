@@ -20,6 +20,9 @@ PIXELS = 1024  # normalised together on a CPU
 class SteadyGDN(GDN):  # type: ignore[misc]
     """GDN whose arithmetic stays in the precision of its input, in one cheap autograd function."""
 
+    def _get_name(self) -> str:
+        return "IGDN" if self.inverse else "GDN"
+
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             # not kept between forwards: it costs 30 microseconds, and writing through .data leaves no trace by which a
@@ -39,15 +42,16 @@ class _Normalise(torch.autograd.Function):
 
     With ``h = g x s³`` (inverse: ``g x / s``) a gradient ``g`` of ``y`` becomes ``g s ∓ x gammaᵀh`` of ``x``, and
     summed over pixels ``∓½ h`` of ``beta`` and ``∓½ h (x²)ᵀ`` of ``gamma``, if they are asked for; the lower signs are
-    of the inverse. Computed some pixels at a time.
+    of the inverse. Computed some pixels at a time, by the cheapest spelling: CPUs square and raise to -½ faster than
+    they multiply and take ``rsqrt``, twice as fast in bfloat16.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool) -> Tensor:
         s, y = (torch.empty_like(x, memory_format=torch.channels_last) for _ in range(2))
         for x_, s_, y_ in _blocks(x, s, y):
-            torch.addmm(beta, x_ * x_, gamma.t(), out=s_)
-            torch.mul(x_, s_.sqrt_() if inverse else s_.rsqrt_(), out=y_)
+            torch.addmm(beta, x_.square(), gamma.t(), out=s_)
+            torch.mul(x_, s_.sqrt_() if inverse else s_.pow_(-0.5), out=y_)
         ctx.inverse = inverse
         ctx.save_for_backward(x, s, gamma, beta)  # not y: residual blocks add to it in place
         return y
@@ -67,10 +71,10 @@ class _Normalise(torch.autograd.Function):
             )
             for g_, x_, s_, out_ in _blocks(grad, x, s, out):
                 torch.mul(g_, s_, out=out_)
-                h = (g_ * x_).div_(s_) if ctx.inverse else (out_ * x_).mul_(s_).mul_(s_)
+                h = (g_ * x_).div_(s_) if ctx.inverse else (out_ * x_).mul_(s_.square())
                 out_.addcmul_(x_, h @ gamma, value=sign)
                 if of_gamma is not None:
-                    of_gamma.addmm_(h.t(), x_ * x_, alpha=sign / 2)
+                    of_gamma.addmm_(h.t(), x_.square(), alpha=sign / 2)
                 if of_beta is not None:
                     of_beta.add_(h.sum(0), alpha=sign / 2)
             return out, of_gamma, of_beta, None

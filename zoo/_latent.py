@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robustcodec.interfaces import Codec
 from robustcodec.zoo import _growing, _pretrained
 from robustcodec.zoo._gdn import steady
+from robustcodec.zoo._pixels import next_to_pixels
 from robustcodec.zoo.frames import FrameCodec
 
 CODER_BITS = 48.0  # what a rANS part costs beyond its information: 32 to 64, for it is written in words of 32
@@ -57,7 +58,7 @@ class LatentCodec(FrameCodec):
         source = _pretrained.Source.choose(self.family, tag, quality, metric, weights, seed)
         net, card = _pretrained.network(source, type(self).architecture, self.widths)
         self.card = replace(card, paper=self.paper)
-        self.net: Any = steady(net).to(memory_format=torch.channels_last)
+        self.net: Any = next_to_pixels(steady(net)).to(memory_format=torch.channels_last)
         self._exact_modules: dict[str, nn.Module] = {}
         self.eval()
 
@@ -79,7 +80,7 @@ class LatentCodec(FrameCodec):
         _growing.grow(self.net, net, self.latent_layers)
         net.update(force=True)
         codec = copy.deepcopy(self)
-        codec.net = steady(net).to(next(self.parameters()).device).to(memory_format=torch.channels_last)
+        codec.net = next_to_pixels(steady(net)).to(next(self.parameters()).device).to(memory_format=torch.channels_last)
         codec.card = replace(self.card, architecture=architecture)
         codec._exact_modules, codec._model_id = {}, None
         return codec.train(self.training)

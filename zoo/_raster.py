@@ -14,6 +14,7 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
+from robustcodec.probing import LATENTS, MEANS, SCALES, SIDE, probe
 from robustcodec.rounding import round_latent
 from robustcodec.zoo import _entropy
 from robustcodec.zoo._latent import LatentCodec
@@ -47,7 +48,8 @@ class RasterCodec(LatentCodec):
 
         @cache
         def z_hat() -> Tensor:
-            return self.round_side(self.net.h_a(y).float(), gain)
+            z = self.net.h_a(y).float()
+            return probe(SIDE, self.round_side(z, gain), z)
 
         @cache
         def params() -> Tensor:
@@ -57,18 +59,22 @@ class RasterCodec(LatentCodec):
         def seen() -> tuple[Tensor, Tensor]:
             side = params().detach()
             with torch.no_grad():
-                return self._parallel(side, round_latent(y), gain) if self.training else self._seen(side, y, gain)
+                scales, means = (
+                    self._parallel(side, round_latent(y), gain) if self.training else self._seen(side, y, gain)
+                )
+            return probe(LATENTS, scales), probe(LATENTS, means)  # what the decoder makes latents of, with the symbols
 
         @cache
         def symbols() -> Tensor:
-            return round_latent((y - seen()[1]) * gain)
+            return probe(LATENTS, round_latent((y - seen()[1]) * gain))
 
         @cache
         def y_hat() -> Tensor:
-            return self.dequantise(symbols(), *seen(), gain)
+            return probe(LATENTS, self.dequantise(symbols(), *seen(), gain), y)
 
         def part_bits() -> list[Tensor]:
             scales, means = self._parallel(params(), y_hat(), gain)
+            scales, means = probe(SCALES, scales), probe(MEANS, means)
             centred = symbols() + (seen()[1] - means) * gain  # of value symbols(), with the means' gradient
             y_bits = _entropy.gaussian_bits(self.net.gaussian_conditional, centred, scales * gain, None)
             return [y_bits, self.side_bits(z_hat(), gain)]

@@ -118,6 +118,8 @@ class ContainerCodec(Codec):
         """Frames ``(B, 3, H, W)`` replicated at the bottom and the right up to multiples of ``stride``."""
         height, width = frames.shape[-2:]
         down, right = (length - side for length, side in zip(self.padded(height, width), (height, width), strict=True))
+        if down == right == 0:
+            return frames
         return F.pad(frames, (0, right, 0, down), mode="replicate")
 
     def padded(self, height: int, width: int) -> tuple[int, int]:

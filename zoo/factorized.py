@@ -8,6 +8,7 @@ from compressai.models import FactorizedPrior, FactorizedPriorReLU
 from compressai.zoo.image import cfgs
 from torch import Tensor
 
+from robustcodec.probing import LATENTS, probe
 from robustcodec.registry import codecs
 from robustcodec.zoo import _entropy
 from robustcodec.zoo._latent import LatentCodec
@@ -27,7 +28,8 @@ class Factorized(LatentCodec):
 
     def latents(self, frames: Tensor) -> Latents:
         bottleneck = self.net.entropy_bottleneck
-        y_hat = _entropy.bottleneck_round(bottleneck, self.net.g_a(frames).float())
+        y = self.net.g_a(frames).float()
+        y_hat = probe(LATENTS, _entropy.bottleneck_round(bottleneck, y), y)
         return Latents(lambda: y_hat, lambda: [_entropy.bottleneck_bits(bottleneck, y_hat)], lambda: [y_hat])
 
     def encode(self, frame: Tensor) -> tuple[list[bytes], int]:

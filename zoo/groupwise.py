@@ -16,6 +16,7 @@ from compressai.models import Cheng2020AnchorCheckerboard, CompressionModel, Eli
 from compressai.zoo.image import cfgs
 from torch import Tensor
 
+from robustcodec.probing import LATENTS, MEANS, SCALES, SIDE, probe
 from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
 from robustcodec.zoo import _entropy
@@ -35,7 +36,8 @@ class GroupCodec(LatentCodec):
 
         @cache
         def z_hat() -> Tensor:
-            return _entropy.bottleneck_round(hyper.entropy_bottleneck, hyper.h_a(y).float())
+            z = hyper.h_a(y).float()
+            return probe(SIDE, _entropy.bottleneck_round(hyper.entropy_bottleneck, z), z)
 
         @cache
         def walked() -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
@@ -43,7 +45,8 @@ class GroupCodec(LatentCodec):
             steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
             def pick(group: int, half: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-                y_hat = round_latent(groups[group], means)
+                scales, means = probe(SCALES, scales, z_hat()), probe(MEANS, means, z_hat())
+                y_hat = probe(LATENTS, round_latent(groups[group], means), groups[group])
                 steps.append((y_hat[..., half], scales[..., half], means[..., half]))
                 return y_hat * half
 

@@ -11,6 +11,7 @@ from compressai.models import MeanScaleHyperprior, ScaleHyperprior
 from compressai.zoo.image import cfgs
 from torch import Tensor
 
+from robustcodec.probing import LATENTS, MEANS, SCALES, SIDE, probe
 from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
 from robustcodec.zoo import _entropy
@@ -43,15 +44,17 @@ class Hyperprior(LatentCodec):
 
         @cache
         def z_hat() -> Tensor:
-            return _entropy.bottleneck_round(bottleneck, self.net.h_a(self.hyper_input(y)).float())
+            z = self.net.h_a(self.hyper_input(y)).float()
+            return probe(SIDE, _entropy.bottleneck_round(bottleneck, z), z)
 
         @cache
         def gaussian() -> tuple[Tensor, Tensor | None]:
-            return self.gaussian(z_hat())
+            scales, means = self.gaussian(z_hat())
+            return probe(SCALES, scales, z_hat()), None if means is None else probe(MEANS, means, z_hat())
 
         @cache
         def y_hat() -> Tensor:
-            return round_latent(y, gaussian()[1] if self.has_means else None)
+            return probe(LATENTS, round_latent(y, gaussian()[1] if self.has_means else None), y)
 
         def part_bits() -> list[Tensor]:
             scales, means = gaussian()

@@ -22,6 +22,7 @@ from robustcodec import stream
 from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, WeightsError
 from robustcodec.interfaces import Card, Output
+from robustcodec.probing import LATENTS, probe
 from robustcodec.registry import codecs
 from robustcodec.rounding import Surrogate
 from robustcodec.zoo import _wavefront
@@ -124,11 +125,13 @@ class Rdae(ContainerCodec):
 
     def forward(self, x: Tensor) -> Output:
         n, t = x.shape[:2]
-        gops = [self._assign(chunk) for chunk in self._gops(x)]
+        latents = [self._analyse(chunk) for chunk in self._gops(x)]
+        gops = [probe(LATENTS, self.codebook(z)) for z in latents]
 
         @cache
         def x_hat() -> Tensor:
-            clips = [self._reconstruct(self.codebook.values(a), x.shape[-2:]) for a in gops]
+            levels = [probe(LATENTS, self.codebook.values(a), z) for a, z in zip(gops, latents, strict=True)]
+            clips = [self._reconstruct(values, x.shape[-2:]) for values in levels]
             clip = torch.cat([c.reshape(n, -1, *c.shape[2:]) for c in clips], 1)[:, :t]
             return clip if self.training else clip.clamp(0, 1)
 
@@ -159,9 +162,7 @@ class Rdae(ContainerCodec):
     def symbols(self, x: Tensor) -> list[Tensor]:
         """Symbols of each GoP of a clip ``(1, T, 3, H, W)``: int64 ``(C, S, h, w)``."""
         with torch.no_grad():
-            return [
-                self.codebook.symbols(self.encoder(_features(gop[None])))[0] for chunk in self._gops(x) for gop in chunk
-            ]
+            return [self.codebook.symbols(self._analyse(gop[None]))[0] for chunk in self._gops(x) for gop in chunk]
 
     def refresh(self) -> None:
         super().refresh()
@@ -188,8 +189,9 @@ class Rdae(ContainerCodec):
         padded = [self.pad(chunk.flatten(0, 1)) for chunk in chunks]
         return [p.view(*c.shape[:2], *p.shape[1:]) for p, c in zip(padded, chunks, strict=True)]
 
-    def _assign(self, gops: Tensor) -> Tensor:
-        return self.codebook(self.encoder(_features(gops)))  # type: ignore[no-any-return]
+    def _analyse(self, gops: Tensor) -> Tensor:
+        """The latent of GoPs, before its assignment to the codebook."""
+        return self.encoder(_features(gops))  # type: ignore[no-any-return]
 
     def _reconstruct(self, latent: Tensor, size: Sequence[int]) -> Tensor:
         """Clips ``(B, frames, 3, H, W)`` of ``size`` from codebook values."""

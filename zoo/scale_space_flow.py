@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from robustcodec import stream
 from robustcodec.interfaces import Output
+from robustcodec.probing import LATENTS, MEANS, SCALES, SIDE, probe
 from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
 from robustcodec.zoo import _entropy
@@ -223,9 +224,12 @@ class ScaleSpaceFlowCodec(LatentCodec):
     def _rounded(self, name: str, y: Tensor) -> Latents:
         """``y`` and its side information on their grids."""
         hyperprior, y = self.net.get_submodule(name), y.float()
-        z_hat = _entropy.bottleneck_round(hyperprior.entropy_bottleneck, hyperprior.hyper_encoder(y).float())
+        z = hyperprior.hyper_encoder(y).float()
+        channel = name.removesuffix("_hyperprior")  # the image, its motion or the residual
+        z_hat = probe(f"{channel} {SIDE}", _entropy.bottleneck_round(hyperprior.entropy_bottleneck, z), z)
         scales, means = self._gaussian(name, z_hat)
-        y_hat = round_latent(y, means)
+        scales, means = probe(f"{channel} {SCALES}", scales, z_hat), probe(f"{channel} {MEANS}", means, z_hat)
+        y_hat = probe(f"{channel} {LATENTS}", round_latent(y, means), y)
 
         def part_bits() -> list[Tensor]:
             return [

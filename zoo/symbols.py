@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustcodec.probing import LATENTS, probe
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
 from robustcodec.zoo.frames import FrameCodec, Latents
@@ -56,7 +57,8 @@ class SymbolCodec(FrameCodec):
         """The ``count`` symbols that :meth:`encode_symbols` wrote."""
 
     def latents(self, frames: Tensor) -> Latents:
-        y_hat = round_latent(self.analyse(frames))
+        y = self.analyse(frames)
+        y_hat = probe(LATENTS, round_latent(y), y)
         return Latents(lambda: y_hat, lambda: [self.estimate(y_hat)], lambda: [y_hat])
 
     def encode(self, frame: Tensor) -> tuple[list[bytes], int]:

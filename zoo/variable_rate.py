@@ -18,6 +18,7 @@ from compressai.zoo.image_vbr import cfgs
 from torch import Tensor
 
 from robustcodec.errors import StreamError
+from robustcodec.probing import LATENTS, MEANS, SCALES, SIDE, probe
 from robustcodec.registry import codecs
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
@@ -167,16 +168,18 @@ class HyperpriorVbr(VariableRate):
 
         @cache
         def z_hat() -> Tensor:
-            return self.round_side(self.net.h_a(self.hyper_input(y)).float(), gain)
+            z = self.net.h_a(self.hyper_input(y)).float()
+            return probe(SIDE, self.round_side(z, gain), z)
 
         @cache
         def gaussian() -> tuple[Tensor, Tensor | None]:
-            return self.gaussian(z_hat())
+            scales, means = self.gaussian(z_hat())
+            return probe(SCALES, scales, z_hat()), None if means is None else probe(MEANS, means, z_hat())
 
         @cache
         def symbols() -> Tensor:
             means = gaussian()[1]
-            return round_latent((y if means is None else y - means) * gain)
+            return probe(LATENTS, round_latent((y if means is None else y - means) * gain))
 
         def part_bits() -> list[Tensor]:
             y_bits = _entropy.gaussian_bits(self.net.gaussian_conditional, symbols(), gaussian()[0] * gain, None)
@@ -187,7 +190,10 @@ class HyperpriorVbr(VariableRate):
             y_steps = symbols() if means is None else symbols() + gain * means
             return [y_steps, self.side_steps(z_hat(), gain)]
 
-        return Latents(cache(lambda: self.dequantise(symbols(), *gaussian(), gain)), part_bits, coded)
+        def y_hat() -> Tensor:
+            return probe(LATENTS, self.dequantise(symbols(), *gaussian(), gain), y)
+
+        return Latents(cache(y_hat), part_bits, coded)
 
     def encode(self, frame: Tensor) -> tuple[list[bytes], int]:
         y = self.net.g_a(frame).float()

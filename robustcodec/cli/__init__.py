@@ -14,6 +14,7 @@ COMMANDS = (
     "run",
     "audit",
     "attack",
+    "explain",
     "list",
     "show",
     "check",

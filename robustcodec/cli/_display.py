@@ -91,3 +91,13 @@ class RunDisplay:
         if result.error is not None:
             line = result.error.strip().splitlines()[-1]
             self.console.print(f"failed: {result.cell}: {line}", markup=False, highlight=False)
+
+
+class OneAttack(RunDisplay):
+    """A single cell, of a command that shows what came of it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, 1, 0)
+
+    def cell_finished(self, result: Result, seconds: float) -> None:
+        """What failed is said once, as the error of the command."""

@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
-    from robustcodec.cli._display import RunDisplay
-    from robustcodec.running.store import Result
     from robustcodec.studies.attack_outcome import Outcome
 
 
@@ -65,7 +62,7 @@ def command(
         from contextlib import nullcontext
 
         from robustcodec import registry
-        from robustcodec.cli._display import choose_device
+        from robustcodec.cli._display import OneAttack, choose_device
         from robustcodec.spec import Spec
         from robustcodec.studies.attack import attack as run
 
@@ -73,7 +70,7 @@ def command(
         folder = out or Path("attacked") / file.stem
         where = choose_device(device)
     try:
-        with _display(console) if console.is_terminal else nullcontext() as display:
+        with OneAttack(console) if console.is_terminal else nullcontext() as display:
             outcome = run(
                 file,
                 codec,
@@ -104,16 +101,6 @@ def command(
     for warning in outcome.warnings:
         console.print(f"warning: {warning}", style="bold", markup=False, highlight=False)
     console.print(f"picture: {folder / 'panel.png'}   everything: {folder}", style="dim", markup=False, soft_wrap=True)
-
-
-def _display(console: Console) -> RunDisplay:
-    from robustcodec.cli._display import RunDisplay
-
-    class Quiet(RunDisplay):
-        def cell_finished(self, result: Result, seconds: float) -> None:
-            """What failed is said once, as the error of the command."""
-
-    return Quiet(console, 1, 0)
 
 
 def _scores(outcome: Outcome) -> Table:

@@ -19,7 +19,7 @@ ROOMS = {p.parent.name for p in CORE.glob("*/__init__.py")} - {*PLUGINS}
 # lowest first: a room, or a module of the root, imports its own row and what is below it. ``robustcodec`` itself, what
 # users import, is the last but one
 LAYERS = [
-    {"errors", "files", "spec", "rounding", "stream"},
+    {"errors", "files", "spec", "rounding", "probing", "stream"},
     {"interfaces", "oracle", "registry", "stack", "weights", "threats", "clips", "coding"},
     {"data", "scores"},
     {"objectives"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"robustcodec"},
     {"cli"},
 ]
-PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "interfaces", "oracle", "registry", "weights"}
+PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "probing", "interfaces", "oracle", "registry", "weights"}
 
 
 def imports(path: Path) -> Iterator[str]:
