@@ -67,6 +67,6 @@ def test_reduced_precision_stays_reduced() -> None:
 def test_other_layers_stay() -> None:
     """Only this form of them; and the bundled codecs have it at both ends."""
     others = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 3, 5, 2, 2), nn.ConvTranspose2d(8, 3, 5, 2, 2))
-    assert [type(m) for m in next_to_pixels(others)] == [nn.Conv2d, nn.Conv2d, nn.ConvTranspose2d]
+    assert [type(m) for m in next_to_pixels(others).children()] == [nn.Conv2d, nn.Conv2d, nn.ConvTranspose2d]
     names = [type(m) for m in robustcodec.load("bmshj2018-hyperprior.tiny-q1").modules()]
     assert names.count(FromPixels) == names.count(ToPixels) == 1
