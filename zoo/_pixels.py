@@ -52,7 +52,8 @@ def to_pixels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     phases = taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * outputs, inputs, 3, 3)
     kernel = phases.contiguous(memory_format=torch.channels_last)
     each = None if bias is None else bias.repeat_interleave(4)
-    return F.pixel_shuffle(F.conv2d(x, kernel, each, padding=1), 2)
+    # whoever asks for a gradient may take a view of it
+    return F.pixel_shuffle(F.conv2d(x, kernel, each, padding=1), 2).contiguous()
 
 
 class _Analysed(torch.autograd.Function):

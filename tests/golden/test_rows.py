@@ -90,7 +90,7 @@ def test_rows_are_of_what_a_run_can_be_asked_for() -> None:
     assert list(GOLDEN) == list(CELLS)
     assert any(cell.precision == "bfloat16" for cell in CELLS.values())
     assert any((cell.defense, cell.access) == ("resize", "adaptive:draws=2") for cell in CELLS.values())
-    (video,) = (name for name, cell in CELLS.items() if cell.codec == "rdae.tiny-q1")
+    (video,) = (name for name, cell in CELLS.items() if cell.codec == "rdae.tiny-q1" and "clips" in cell.data)
     assert all(None not in curve for curves in GOLDEN[video]["frames"].values() for curve in curves.values())
 
 
