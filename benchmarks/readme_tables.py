@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustcodec.reporting.tables import attack_table, leaderboard
-from robustcodec.reporting.text import to_markdown
+from robustcodec.reporting.text import bounded, place, to_markdown
 from robustcodec.running.store import Store
 from robustcodec.scores.robustness import BOARD
 from robustcodec.studies.defenses_report import HOLDS, TIMES, contenders
@@ -73,7 +73,9 @@ def defenses(rows: pd.DataFrame, times: pd.DataFrame | None) -> str:
 def table(rows: pd.DataFrame, which: str) -> str:
     """A run's leaderboard or attacks, the columns that the README shows."""
     if which == "leaderboard":
-        boards = leaderboard(rows).groupby(BOARD)
+        lines = leaderboard(rows)
+        printed = bounded(lines).assign(rank=[place(line) for line in lines.to_dict("records")])
+        boards = printed.groupby(BOARD)
         return "\n".join(f"{', '.join(of)}\n\n{to_markdown(b[LEADERBOARD])}" for of, b in boards)
     attacks = attack_table(rows).sort_values(["threat", "codec", "vi_db"], ascending=[False, True, True])
     return to_markdown(attacks[ATTACKS])

@@ -176,7 +176,9 @@ def test_apgd_is_the_algorithm_of_the_paper(norm: str, steps: int, bonus: int, l
             met.append(x_adv)
             return super().gradient(x_adv, surrogate)
 
-    APGD(steps=steps, surrogate="none").run(Listening(linear(matrix), Favoured(), x, "white"), x, threat, Draws(range(2)))
+    APGD(steps=steps, surrogate="none").run(
+        Listening(linear(matrix), Favoured(), x, "white"), x, threat, Draws(range(2))
+    )
     for i, (clip, start) in enumerate(zip(x.flatten(1), starts.flatten(1), strict=True)):
 
         def f(v: Tensor, clip: Tensor = clip, start: Tensor = start) -> Tensor:
