@@ -21,7 +21,7 @@ def main() -> None:
     """Print (and write) a table per threat."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="+", help="run folders; their rows are taken together")
-    parser.add_argument("--suite", default="robustcodec-standard")
+    parser.add_argument("--suite", default="robustcodec-standard.v1", help="that benchmarks/attacks.toml runs")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     import pandas as pd
