@@ -56,7 +56,7 @@ def test_one_look_says_nothing() -> None:
     [
         ("pgd", "step_size=0.01,decay=constant,widening=1", BehindBlur),
         ("mi-fgsm", "reach=0.3,start=0.0", CostlySymbols),
-        ("apgd", "judge=1,steps=3", CostlySymbols),
+        ("apgd", "judge=1,steps=3", BehindBlur),
         ("ftda", "lr=0.005", BehindBlur),
     ],
 )
