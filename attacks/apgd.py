@@ -54,8 +54,8 @@ class APGD(Attack):
         halved = torch.zeros_like(step_size, dtype=torch.bool)
         checkpoint, reached, top_grad = 0, top.damage.clone(), torch.zeros_like(x)
         for step in range(self.steps):
-            before_it, oracle.progress = stage(oracle.progress), step / self.steps
-            if self.surrogate == "annealed" and step and stage(oracle.progress) != before_it:
+            last_stage, oracle.progress = stage(oracle.progress), step / self.steps
+            if self.surrogate == "annealed" and step and stage(oracle.progress) != last_stage:
                 top, last = Best(here), torch.full_like(last, math.inf)  # damage of another rounding says nothing
                 reached = top.damage.clone()
             damage, grad = oracle.gradient(here, self.surrogate)

@@ -27,7 +27,17 @@ class _Made:
     blind: bool
 
 
-class Ensemble(Codec):
+class ForwardOnly(Codec):
+    """A codec for an oracle alone, which asks ``forward`` and writes and reads no bytes."""
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        raise NotImplementedError(f"{type(self).__name__} is for an oracle, which writes no bytes")
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} is for an oracle, which reads no bytes")
+
+
+class Ensemble(ForwardOnly):
     """Several codecs that are attacked at once; an oracle asks each of its ``members`` for itself."""
 
     def __init__(self, members: Sequence[Codec]) -> None:
@@ -40,12 +50,6 @@ class Ensemble(Codec):
 
     def forward(self, x: Tensor) -> Output:
         raise NotImplementedError("several codecs show no picture together")
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        raise NotImplementedError("several codecs write no stream together")
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError("several codecs read no stream together")
 
 
 class _Member:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from robustcodec import registry
 from robustcodec.errors import AttackError
-from robustcodec.interfaces import Attack, Card, Codec, Draws, Output, Threat, Transform
-from robustcodec.oracle import Oracle
+from robustcodec.interfaces import Attack, Card, Draws, Output, Threat, Transform
+from robustcodec.oracle import ForwardOnly, Oracle
 from robustcodec.rounding import round_latent
 from robustcodec.studies.check import Check, guarded
 
@@ -111,7 +111,7 @@ class MeansTransform(Transform):
         return (levels[0] / 63).movedim(4, 2).repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
-class Means(Codec):
+class Means(ForwardOnly):
     """Codes :class:`MeansTransform`, for what asks ``forward`` alone."""
 
     card = Card("means", "means")
@@ -121,9 +121,3 @@ class Means(Codec):
         levels = self.transform.analyse(x)
         shown = self.transform.synthesise(levels, *x.shape[-2:])
         return Output(lambda: shown, lambda: (1 + levels[0].abs()).log2().flatten(1).sum(1))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        raise NotImplementedError("an attack sees its victim through an oracle, which writes no bytes")
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError("an attack sees its victim through an oracle, which reads no bytes")

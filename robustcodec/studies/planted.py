@@ -20,7 +20,6 @@ trapdoor             opens                                             what miss
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from robustcodec import registry
 from robustcodec.interfaces import Attack, Card, Codec, Draws, Output
-from robustcodec.oracle import Oracle
+from robustcodec.oracle import ForwardOnly, Oracle
 from robustcodec.rounding import round_latent
 from robustcodec.studies.check import Check, guarded
 
@@ -40,7 +39,7 @@ MARGIN = 0.1  # of a step, beyond a boundary: rounding the input to 8 bits moves
 SEED = 1
 
 
-class Planted(Codec):
+class Planted(ForwardOnly):
     """A codec of one clip, for what asks ``forward`` alone.
 
     ``found``: share of the key's damage, beyond that of the clean clip, from which an attack has found the trapdoor.
@@ -70,12 +69,6 @@ class Planted(Codec):
     @abstractmethod
     def key(self) -> Tensor:
         """``(VALUES,)``: a perturbation of at most :data:`LENGTH` that opens the trapdoor."""
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        raise NotImplementedError("an attack sees its victim through an oracle, which writes no bytes")
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError("an attack sees its victim through an oracle, which reads no bytes")
 
 
 class OneBoundary(Planted):
