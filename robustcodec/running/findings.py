@@ -131,10 +131,12 @@ class _Attempt:
 
     @property
     def kind(self) -> str:
-        """``baseline``, ``white`` or ``black``; empty for an attack that is not installed here."""
+        """``baseline``, ``white`` (also where a transform is known) or ``black``; empty if it is not installed here."""
         if self.part is None:
             return ""
-        return "baseline" if self.part.built.baseline else str(self.part.built.access)
+        if self.part.built.baseline:
+            return "baseline"
+        return "black" if self.part.built.access == "black" else "white"
 
     def extends(self, other: _Attempt) -> bool:
         """True if the two differ in their effort alone, and this one spends more."""

@@ -93,6 +93,13 @@ def test_queries_alone_that_beat_gradients_are_a_sign_of_masking() -> None:
     assert suspicious(("c", "square", 1.51), ("c", "pgd", 1.5)) == []  # within the margin
 
 
+def test_what_knows_the_transform_counts_as_what_has_gradients() -> None:
+    (found,) = suspicious(("jpeg", "block-search", 2.0), ("jpeg", "jpeg-dct", 1.5))
+    assert "black-box beats jpeg-dct" in found
+    (found,) = suspicious(("jpeg", "noise", 2.0), ("jpeg", "jpeg-dct", 1.5))
+    assert "noise beats jpeg-dct" in found
+
+
 def test_the_best_attack_of_each_kind_counts() -> None:
     """Of two black-box attacks the better; of two with gradients as well; and each objective for itself."""
     blacks = [("c", "square", 2.0), ("c", "nes", 0.1)]
