@@ -57,8 +57,8 @@ class Run:
 
 def run(grid: str | Path | None = None, out: str | Path | None = None, device: str = "cpu", batch_size: int = 1) -> Run:
     """Run a grid file (default: the grid that ships) into ``out`` (default: ``runs/NAME``); resumes what is there."""
+    from robustcodec.execution.runner import Runner
     from robustcodec.running.grid import Grid
-    from robustcodec.running.runner import Runner
     from robustcodec.running.store import Store
 
     chosen = Grid.default() if grid is None else Grid.read(Path(grid))

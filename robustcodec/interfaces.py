@@ -377,13 +377,23 @@ class Metric:
 @dataclass(frozen=True)
 class Sample:
     """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``source``: the file it is read from, if any;
-    ``fps``: frames per second, if stated.
+    ``fps``: frames per second, if stated; ``checksum``: of its file or pixels, if known already.
+
+    It travels to other processes as its pixels: they need not have the file.
     """
 
     id: str
     load: Callable[[], Tensor]
     source: Path | None = None
     fps: float | None = None
+    checksum: str = ""
+
+    def __reduce__(self) -> tuple[Callable[..., Sample], tuple[str, Tensor, float | None, str]]:
+        return _arrived, (self.id, self.load(), self.fps, self.checksum)
+
+
+def _arrived(name: str, clip: Tensor, fps: float | None, checksum: str) -> Sample:
+    return Sample(name, lambda: clip, None, fps, checksum)
 
 
 class DataSet(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -205,10 +204,9 @@ def _provenance(results: Sequence[Result]) -> dict[str, str]:
 def _seconds(store: Store) -> dict[str, float]:
     """Wall time by cell, over all attempts."""
     spent: dict[str, float] = defaultdict(float)
-    log = store.root / "log.jsonl"
-    for line in log.read_text().splitlines() if log.is_file() else ():
-        noted = json.loads(line)
-        spent[noted["cell"]] += float(noted["seconds"])
+    for noted in store.logged():
+        if "cell" in noted:
+            spent[noted["cell"]] += float(noted["seconds"])
     return spent
 
 

@@ -21,9 +21,9 @@ from robustcodec.boards.entry import Entry, axes_of
 from robustcodec.boards.founding import samples_of
 from robustcodec.clips import fingerprint
 from robustcodec.errors import BoardError, UserError
+from robustcodec.execution.runner import Runner
 from robustcodec.running.grid import Drawn
 from robustcodec.running.resolved import identity_of
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Row, Store
 from robustcodec.scores.robustness import FAILED_PSNR
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from robustcodec.errors import UserError
-from robustcodec.running.grid import Cell
+from robustcodec.execution.tasks import Answer, Task
+from robustcodec.execution.watching import Silent
 from robustcodec.running.store import Result
+
+SHOWN = 8  # workers in a line of their own
 
 
 def choose_device(name: str) -> str:
@@ -34,31 +36,33 @@ def report_console(stderr: bool = False) -> Console:
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar per task with what the task notes in its field ``note``, time elapsed and time left."""
+    """A bar per task with what the task notes in its field ``note``, and time elapsed."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
         console=console,
         transient=True,
     )
 
 
 class RunDisplay:
-    """Cells done, failed and running, the current damage, and the time left. A watcher of :class:`Runner`."""
+    """Cells done and failed, the time left, and what each worker does. A watcher of :class:`Runner`.
 
-    def __init__(self, console: Console, cells: int, done: int) -> None:
-        self.progress = progress_bar(console)
-        self.cells = self.progress.add_task("cells", total=cells, completed=done, note="")
-        self.current = self.progress.add_task("", total=1, note="", visible=False)
-        self.failed, self.queries, self.shown = 0, 0, 0.0
-        self.console = console
+    Where there is no terminal it prints a line for every cell that has finished.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.progress = console, progress_bar(console)
+        self.cells = self.progress.add_task("cells", total=None, note="")
+        self.slots: list[TaskID] = []
+        self.done, self.total, self.failed, self.left = 0, 0, 0, ""
 
     def __enter__(self) -> RunDisplay:
-        self.progress.start()
+        if self.console.is_terminal:
+            self.progress.start()
         return self
 
     def __exit__(
@@ -66,38 +70,67 @@ class RunDisplay:
     ) -> None:
         self.progress.stop()
 
-    def cell_started(self, cell: Cell) -> None:
-        self.queries = 0
-        total = len(cell.samples())
-        self.progress.reset(self.current, total=total, description=str(cell), visible=True, note="")
+    def planned(self, cells: int, done: int) -> None:
+        self.total, self.done = cells, done
+        self.progress.update(self.cells, total=cells, completed=done)
 
-    def sample_done(self, cell: Cell, done: int, total: int) -> None:
-        self.progress.update(self.current, completed=done, total=total)
+    def started(self, slot: int, task: Task) -> None:
+        while len(self.slots) <= slot:
+            self.slots.append(self.progress.add_task("", total=None, note="", visible=len(self.slots) < SHOWN))
+        what = "crafts" if task.crafts else "evaluates"
+        samples = f"{len(task.samples)} sample{'s'[: len(task.samples) > 1]}"
+        self.progress.reset(self.slots[slot], total=None, description=f"{what} {task.cell}", visible=slot < SHOWN)
+        self.progress.update(self.slots[slot], note=samples)
+
+    def queried(self, slot: int, damage: float) -> None:
+        self.progress.update(self.slots[slot], note=f"damage {damage:.3g}")
+
+    def finished(self, slot: int, task: Task, answer: Answer) -> None:
+        self.progress.update(self.slots[slot], visible=False)
+
+    def remaining(self, seconds: float) -> None:
+        self.left = f"about {_duration(seconds)} left"
+        self._show()
 
     def note(self, text: str) -> None:
         """Say what is going on now that is no cell."""
-        self.progress.reset(self.current, total=None, description=text, visible=True, note="")
-
-    def queried(self, damage: float) -> None:
-        self.queries += 1
-        now = time.monotonic()
-        if now - self.shown > 0.2:
-            self.shown = now
-            self.progress.update(self.current, note=f"query {self.queries}, damage {damage:.3g}")
+        if not self.slots:
+            self.slots.append(self.progress.add_task("", total=None, note=""))
+        self.progress.reset(self.slots[0], total=None, description=text, visible=True)
 
     def cell_finished(self, result: Result, seconds: float) -> None:
         self.failed += result.status == "error"
-        self.progress.update(self.cells, advance=1, note=f"{self.failed} failed" if self.failed else "")
+        self.done += 1
+        self._show()
+        place = "" if self.console.is_terminal else f"{self.done}/{self.total} {seconds:.1f} s "
         if result.error is not None:
             line = result.error.strip().splitlines()[-1]
-            self.console.print(f"failed: {result.cell}: {line}", markup=False, highlight=False)
+            self.console.print(f"{place}failed: {result.cell}: {line}", markup=False, highlight=False, soft_wrap=True)
+        elif place:
+            self.console.print(f"{place}{result.cell}", markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self) -> None:
+        failed = f"{self.failed} failed" if self.failed else ""
+        self.progress.update(self.cells, completed=self.done, note=", ".join(filter(None, (failed, self.left))))
 
 
 class OneAttack(RunDisplay):
     """A single cell, of a command that shows what came of it."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console, 1, 0)
-
     def cell_finished(self, result: Result, seconds: float) -> None:
         """What failed is said once, as the error of the command."""
+
+
+class CraftingNote(Silent):
+    """Notes at the bar of another task which attack is being made."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def started(self, slot: int, task: Task) -> None:
+        self._progress.update(self._task, note=f"crafting {task.cell}")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -50,7 +50,7 @@ def command(
     console = report_console(stderr=json)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device
-        from robustcodec.running.runner import Runner
+        from robustcodec.execution.runner import Runner
         from robustcodec.running.store import Store
         from robustcodec.studies import audit
 
@@ -59,7 +59,7 @@ def command(
         tried = [challenge.cell for challenge in plan.challenges]
         runner = Runner(Store(store.audits), choose_device(device), batch_size)
     try:
-        with RunDisplay(console, len(tried), sum(map(runner.done, tried))) as display:
+        with RunDisplay(console) as display:
             found, tally = audit.audit(store, runner, plan, display, display.note)
     except KeyboardInterrupt:
         console.print("interrupted: what was crafted is kept; the same command goes on from here")

@@ -13,11 +13,9 @@ from robustcodec.errors import BadParameter
 if TYPE_CHECKING:
     import pandas
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
     from robustcodec.interfaces import Sample
     from robustcodec.running.grid import Cell
-    from robustcodec.running.store import Result
 
 Several = Optional[list[str]]  # noqa: UP045 - typer reads these at run time
 
@@ -65,7 +63,7 @@ def command(
     from robustcodec.cli._allocator import keep_memory
 
     keep_memory()
-    from robustcodec.cli._display import choose_device, progress_bar, report_console
+    from robustcodec.cli._display import CraftingNote, choose_device, progress_bar, report_console
 
     console = report_console(stderr=json)
     axes = {"objective": objective, "threat": threat, "access": access}
@@ -73,8 +71,8 @@ def command(
         raise BadParameter(f"{' and '.join(idle)} are of an attack, and none is given; add one, such as --attack pgd")
     with console.status("loading codecs and data …"):
         from robustcodec import registry
+        from robustcodec.execution.runner import Runner
         from robustcodec.running.grid import Grid
-        from robustcodec.running.runner import Runner
         from robustcodec.running.store import Store
         from robustcodec.scores.metrics import of_every_run
         from robustcodec.spec import expand
@@ -119,7 +117,7 @@ def command(
                 out,
                 runner,
                 lambda note: progress.update(task, advance=1, note=note),
-                _Crafting(progress, task),
+                CraftingNote(progress, task),
             )
         paths = tables.write(rows, failures, metrics, data, out)
     except KeyboardInterrupt:
@@ -132,23 +130,6 @@ def command(
         console.print(text, style="bold", markup=False, highlight=False)
     if failures:
         raise typer.Exit(1)
-
-
-class _Crafting:
-    """Notes which attack is being made. A watcher of :class:`Runner`."""
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
-
-    def cell_started(self, cell: Cell) -> None:
-        self._progress.update(self._task, note=f"crafting {cell}")
-
-    def sample_done(self, cell: Cell, done: int, total: int) -> None:
-        self._progress.update(self._task, note=f"crafting {cell}: {done} of {total}")
-
-    def queried(self, damage: float) -> None: ...
-
-    def cell_finished(self, result: Result, seconds: float) -> None: ...
 
 
 def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:

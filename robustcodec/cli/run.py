@@ -52,8 +52,23 @@ def command(
     seed: Annotated[Optional[list[int]], typer.Option(help="Seed.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=0, help="Samples of each data set; 0 for all.")] = None,  # noqa: UP045
     out: Annotated[Optional[Path], typer.Option(help="Run folder. Default: runs/NAME.")] = None,  # noqa: UP045
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, several as cuda:0,cuda:1, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples crafted together (more helps on a GPU).")] = 1,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1,
+            envvar="ROBUSTCODEC_WORKERS",
+            help="Processes on each device. Default: one per core (CPU) or one (CUDA). Results do not depend on it.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of each process; results are the same bits for the same number.")
+    ] = 1,
+    cell_timeout: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0.1, help="Seconds of work after which a cell is given up, as its own failure."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON, and nothing else.")] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Show the page of the run to this machine's browser while cells finish.")
@@ -91,18 +106,24 @@ def command(
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device
-        from robustcodec.running.runner import Runner
+        from robustcodec.execution.executors import executor
+        from robustcodec.execution.runner import Runner
+        from robustcodec.execution.worker import Setting
         from robustcodec.running.store import Store
 
         cells = chosen.check()
         store = Store(out or Path("runs") / chosen.name)
         store.put_grid(chosen)
-        runner = Runner(store, choose_device(device), batch_size, metric or ())
+        devices = [choose_device(name) for name in device.split(",")]
     from robustcodec.cli.report import publish
 
-    with _served(store.root, port, console) if serve else nullcontext():
+    with (
+        _served(store.root, port, console) if serve else nullcontext(),
+        executor(Setting(tuple(metric or ()), threads), devices, workers, cell_timeout is not None) as workforce,
+    ):
+        runner = Runner(store, devices[0], batch_size, metric or (), workforce, cell_timeout)
         try:
-            with RunDisplay(console, len(cells), sum(map(runner.done, cells))) as display:
+            with RunDisplay(console) as display:
                 tally = runner.run(cells, display)
         except KeyboardInterrupt:
             done = sum(map(runner.done, cells))
@@ -111,7 +132,7 @@ def command(
         publish(store, cells, console, as_json=json)
     console.print(
         f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
-        f"{runner.crafting.queries} queries to craft {runner.crafting.clips} clips",
+        f"{runner.queries} queries to craft {runner.clips} clips",
         style="dim",
     )
     for cell, error in tally.errors.items():

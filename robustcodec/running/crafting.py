@@ -1,11 +1,11 @@
 """Adversarial clips of a cell: an attack meets its victim through an oracle, and what it returns is not trusted.
 
-It is checked, projected onto the threat, rounded to 8 bits inside it, and stored, sample batch by sample batch.
+It is checked, projected onto the threat and rounded to 8 bits inside it, sample batch by sample batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,54 +21,44 @@ from robustcodec.oracle import Oracle
 from robustcodec.running.codecs import Codecs
 from robustcodec.running.findings import budget_used, gradient_health
 from robustcodec.running.resolved import Resolved
-from robustcodec.running.store import Store
-from robustcodec.running.watching import Watcher
 
+Queried = Callable[[Tensor], None]
 OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
 
 
 @dataclass(frozen=True)
-class Crafted:
-    """An adversarial uint8 clip ``(T, 3, H, W)`` of a sample, and how it was reached."""
+class Made:
+    """Adversarial uint8 clips ``(T, 3, H, W)`` in the order of their samples, each with how it was reached; ``queries``
+    of all, where what they share counts once for each sample.
+    """
 
-    sample: Sample
-    clip: Tensor
-    info: dict[str, Any]
+    clips: tuple[tuple[Tensor, dict[str, Any]], ...]
+    queries: int
 
 
 class Crafting:
-    """Crafts what the store does not hold. ``clips``, ``queries``: made here, and what they took; what cells share
-    counts once.
-    """
+    """Crafts clips on the codecs of one device."""
 
-    def __init__(self, store: Store, codecs: Codecs, batch_size: int) -> None:
-        self.store, self.codecs, self.batch_size = store, codecs, batch_size
-        self.clips, self.queries = 0, 0
+    def __init__(self, codecs: Codecs) -> None:
+        self.codecs = codecs
 
-    def run(self, cell: Resolved, watcher: Watcher) -> list[Crafted]:
-        """Every sample of the cell, crafted now or before."""
-        samples = cell.cell.samples()
-        ids = {s.id: cell.craft_id(s) for s in samples}
-        missing = [s for s in samples if self.store.clip(ids[s.id]) is None]
-        done = len(samples) - len(missing)
-        memory: dict[str, Any] = {}  # what the attack makes once, for all of this cell's samples
-        # random states are of single samples, and on a CPU no bit depends on a batch if there is none
-        alone = self.codecs.device.type == "cpu" or (bool(missing) and self.codecs.victim(cell).randomised)
-        for batch in _batches(missing, 1 if alone else self.batch_size):
-            clips, infos = self._attack(cell, batch, watcher, memory, probe=batch[0] is missing[0])
-            for sample, clip, info in zip(batch, clips, infos, strict=True):
-                self.store.put_clip(ids[sample.id], clip, info)
-            done += len(batch)
-            watcher.sample_done(cell.cell, done, len(samples))
-        return [self._stored(sample, ids[sample.id]) for sample in samples]
-
-    def _stored(self, sample: Sample, craft_id: str) -> Crafted:
-        stored = self.store.clip(craft_id)
-        assert stored is not None, "written above"
-        return Crafted(sample, *stored)
+    def run(self, cell: Resolved, batches: Iterable[Sequence[Sample]], probed: str, queried: Queried) -> Made:
+        """A clip for each sample; ``queried`` learns the damages ``(N,)`` of every query. ``probed``: the sample on
+        which the health of the gradient is looked into.
+        """
+        memory: dict[str, Any] = {}  # what the attack makes once, for all of these samples
+        # random states are of single samples
+        alone = self.codecs.victim(cell).randomised
+        clips: list[tuple[Tensor, dict[str, Any]]] = []
+        queries = 0
+        for group in (part for batch in batches for part in ([[s] for s in batch] if alone else [batch])):
+            adversarial, infos = self._attack(cell, group, queried, memory, probed in [s.id for s in group])
+            clips += zip(adversarial, infos, strict=True)
+            queries += sum(info["queries"] for info in infos)
+        return Made(tuple(clips), queries)
 
     def _attack(
-        self, cell: Resolved, batch: list[Sample], watcher: Watcher, memory: dict[str, Any], probe: bool
+        self, cell: Resolved, batch: Sequence[Sample], queried: Queried, memory: dict[str, Any], probe: bool
     ) -> tuple[Tensor, list[dict[str, Any]]]:
         """Adversarial clips and how they were reached; ``probe``: look into the health of the gradient too."""
         attack, threat, name = cell.attack, cell.threat, cell.cell.attack
@@ -90,7 +80,7 @@ class Crafting:
 
         with _contained(victim, changed):
             torch.manual_seed(seeds[0])  # for whoever draws from the global state
-            oracle = ask(lambda damage: watcher.queried(float(damage.mean())), memory)
+            oracle = ask(queried, memory)
             returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
         suspicions: list[list[str]] = [[] for _ in batch]
         if probe and attack.access == "white":
@@ -106,27 +96,7 @@ class Crafting:
                 oracle.blind, budget_used(x_adv, x, threat), findings, oracle.remarks, suspicions, strict=True
             )
         ]
-        self.clips += len(batch)
-        self.queries += oracle.queries * len(batch)
         return to_uint8(x_adv).cpu(), infos
-
-
-def _batches(samples: list[Sample], size: int) -> Iterator[list[Sample]]:
-    """Runs of at most ``size`` neighbours of one shape."""
-    batch: list[Sample] = []
-    shape: torch.Size | None = None
-    for sample in samples:
-        if size > 1 and batch and (len(batch) == size or sample.load().shape != shape):
-            yield batch
-            batch = []
-        if size == 1:
-            yield [sample]
-            continue
-        if not batch:
-            shape = sample.load().shape
-        batch.append(sample)
-    if batch:
-        yield batch
 
 
 @contextmanager

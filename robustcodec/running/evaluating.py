@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
-from robustcodec.clips import as_batch, sample_seed
+from robustcodec.clips import as_batch, fingerprint, sample_seed
 from robustcodec.coding import EVALUATION, Coded, code, estimated_bits
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Codec, Metric, Objective, Output, Sample
 from robustcodec.running.codecs import Codecs
-from robustcodec.running.crafting import Crafted
-from robustcodec.running.findings import Finding, sample_findings, summarise
+from robustcodec.running.findings import Finding, sample_findings
 from robustcodec.running.provenance import provenance
 from robustcodec.running.resolved import Resolved
-from robustcodec.running.store import Curves, Result, Row, Store
+from robustcodec.running.store import Curves, Row
 from robustcodec.scores import temporal
 from robustcodec.scores.robustness import NAN, break_scores, clean_scores, sample_scores
 
-PICTURED = 2**23  # bytes of decoded clips kept per cell for pictures; those of the first sample in any case
+PICTURED = 2**23  # bytes of decoded clips kept per cell for pictures
+CLEAN = 2**28  # bytes of clean reconstructions kept, since other attacks of a codec ask for them again
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,37 @@ class Clean:
     scores: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Crafted:
+    """An adversarial uint8 clip ``(T, 3, H, W)`` of a sample, and how it was reached."""
+
+    sample: Sample
+    clip: Tensor
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Scores of some samples of a cell. ``pictured``: by sample, the clips that pictures show, ``PICTURED`` bytes of
+    them; those of the first sample in any case.
+    """
+
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    frames: dict[str, Curves]
+    pictured: dict[str, dict[str, Tensor]]
+    provenance: dict[str, str]
+
+
 class Evaluation:
-    """Scores cells from clips that were crafted. ``metrics``: by name."""
+    """Scores clips that were crafted. ``metrics``: by name."""
 
-    def __init__(self, store: Store, codecs: Codecs, metrics: Mapping[str, Metric]) -> None:
-        self.store, self.codecs, self.metrics = store, codecs, metrics
-        self._clean: dict[str, Clean] = {}  # by sample, of the codec and defense in hand
-        self._clean_of: tuple[str, str, str] | None = None
+    def __init__(self, codecs: Codecs, metrics: Mapping[str, Metric]) -> None:
+        self.codecs, self.metrics = codecs, metrics
+        self._clean: LRUCache[tuple[str, ...], Clean] = LRUCache(CLEAN, lambda clean: clean.x_hat.numel())
 
-    def run(self, cell: Resolved, crafted: list[Crafted]) -> Result:
-        """The result of a cell; raises :class:`RobustCodecError` for a codec that cannot decode a clean clip."""
-        subject = cell.cell.codec, cell.cell.defense, cell.cell.data
-        if self._clean_of != subject:  # cells come sorted: the last is the one to keep
-            self._clean, self._clean_of = {}, subject
+    def run(self, cell: Resolved, crafted: Sequence[Crafted]) -> Part:
+        """Raises :class:`RobustCodecError` for a codec that cannot decode a clean clip."""
         codec = self.codecs.evaluated(cell)
         objective = cell.objective.bind(codec)
         rows: list[Row] = []
@@ -64,7 +84,7 @@ class Evaluation:
         size = 0
         for attack in crafted:
             sample, original = attack.sample, attack.sample.load()
-            clean = self._clean_scores(codec, sample, original)
+            clean = self._clean_scores(cell, codec, sample, original)
             attacked = self._code(codec, attack.clip, sample)
             scores = self._scores(sample, original, attack.clip, clean, attacked)
             scores |= self._harm(objective, codec, original, attack.clip, clean, attacked, scores["input_psnr"])
@@ -79,11 +99,7 @@ class Evaluation:
             size += sum(clip.numel() for clip in shown.values())
             if not pictured or size <= PICTURED:
                 pictured[sample.id] = shown
-        self.store.put_decoded(cell.id, pictured)
-        return Result(
-            cell.id, cell.cell, "ok", tuple(rows), summarise(findings, len(rows)), provenance(self.codecs.device),
-            identity=cell.identity, frames=frames,
-        )  # fmt: skip
+        return Part(tuple(rows), tuple(findings), frames, pictured, provenance(self.codecs.device))
 
     def _code(self, codec: Codec, clip: Tensor, sample: Sample) -> Estimated:
         """Real bytes and back. A random codec meets all versions of a sample with one draw, which no attack saw."""
@@ -93,17 +109,21 @@ class Evaluation:
         frame_bits = temporal.bits_per_frame(parts, len(clip)).tolist()
         return Estimated(coded, estimated_bits(codec, clip, device, seed), frame_bits)
 
-    def _clean_scores(self, codec: Codec, sample: Sample, original: Tensor) -> Clean:
-        if sample.id not in self._clean:
-            estimated = self._code(codec, original, sample)
-            x_hat, reason = estimated.coded.x_hat, estimated.coded.reason
-            if x_hat is None:
-                raise RobustCodecError(f"{codec.card.name} cannot decode its own stream of {sample.id}: {reason}")
-            scores = clean_scores(
-                as_batch(original), as_batch(x_hat), estimated.coded.bits, estimated.bits, self.metrics, sample.fps
-            )
-            self._clean[sample.id] = Clean(estimated, x_hat, scores)
-        return self._clean[sample.id]
+    def _clean_scores(self, cell: Resolved, codec: Codec, sample: Sample, original: Tensor) -> Clean:
+        key = cell.cell.codec, cell.cell.defense, sample.id, fingerprint(sample)
+        if (known := self._clean.get(key)) is not None:
+            return known
+        estimated = self._code(codec, original, sample)
+        x_hat, reason = estimated.coded.x_hat, estimated.coded.reason
+        if x_hat is None:
+            raise RobustCodecError(f"{codec.card.name} cannot decode its own stream of {sample.id}: {reason}")
+        scores = clean_scores(
+            as_batch(original), as_batch(x_hat), estimated.coded.bits, estimated.bits, self.metrics, sample.fps
+        )
+        clean = Clean(estimated, x_hat, scores)
+        if x_hat.numel() <= CLEAN:
+            self._clean[key] = clean
+        return clean
 
     def _scores(
         self, sample: Sample, original: Tensor, adversarial: Tensor, clean: Clean, attacked: Estimated

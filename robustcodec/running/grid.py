@@ -81,6 +81,10 @@ class Cell:
         """The samples that this cell measures."""
         return self.resolved.samples
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is resolved here is resolved anew in another process."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def __str__(self) -> str:
         defense = ""
         if self.defense != "none":

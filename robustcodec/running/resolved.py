@@ -127,7 +127,7 @@ class Resolved:
         borrowed = {"transfer": self.victim.codecs, "bpda": (self.victim.guide or "",)}.get(kind)
         access = self.cell.access
         if borrowed:
-            access = f"{kind}:{'|'.join(_canonical(self._codecs[codec]) for codec in borrowed)}"
+            access = f"{kind}:{'|'.join(_canonical(self.codecs[codec]) for codec in borrowed)}"
         samples = [[sample.id, self._fingerprint(sample)] for sample in self.cell.samples()]
         named = {kind: part.identity for kind, part in self.parts.items()}
         return self._common | named | {"access": access, "samples": samples}
@@ -145,13 +145,13 @@ class Resolved:
 
     @cached_property
     def _victim_identity(self) -> list[dict[str, Any]]:
-        facts = [*(self._codecs[codec] for codec in self.victim.codecs), self.victim_defense.identity]
+        facts = [*(self.codecs[codec] for codec in self.victim.codecs), self.victim_defense.identity]
         if self.victim.guide is not None:
-            facts.append(self._codecs[self.victim.guide])
+            facts.append(self.codecs[self.victim.guide])
         return facts if self.victim.draws == DRAWS else [*facts, {"draws": self.victim.draws}]
 
     @cached_property
-    def _codecs(self) -> dict[str, dict[str, Any]]:
+    def codecs(self) -> dict[str, dict[str, Any]]:
         """Identities of what the cell measures, crafts on and borrows gradients from, by name."""
         others = {*self.victim.codecs, self.victim.guide} - {self.cell.codec, None}
         named = {name: Part("codec", name).identity for name in others if name is not None}
@@ -159,7 +159,7 @@ class Resolved:
 
     def check_codecs(self) -> None:
         """Raises :class:`RobustCodecError` if weights are not what they were when the cell was identified."""
-        for name, identity in self._codecs.items():
+        for name, identity in self.codecs.items():
             if identity_of("codec", name) != identity:
                 raise RobustCodecError(f"the weights of {name} changed while the run went on; run it again")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -123,6 +124,10 @@ class Store:
         data = save({"clip": clip.contiguous()}, {"info": json.dumps(info, sort_keys=True)})
         write_whole(self._clip_path(craft_id), data)
 
+    def holds_clip(self, craft_id: str) -> bool:
+        """True if this adversarial clip is there."""
+        return self._clip_path(craft_id).is_file()
+
     def clip(self, craft_id: str) -> tuple[Tensor, dict[str, Any]] | None:
         """An adversarial clip and its info, or None if it is not there."""
         from safetensors import safe_open
@@ -172,6 +177,13 @@ class Store:
         """Append to the log, the one file with times in it."""
         with on_disk(self.root / "log.jsonl"), (self.root / "log.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
+
+    def logged(self) -> Iterator[dict[str, Any]]:
+        """What the log holds; a line that was not written to its end is left out."""
+        path = self.root / "log.jsonl"
+        for line in path.read_text().splitlines() if path.is_file() else ():
+            with suppress(ValueError):
+                yield json.loads(line)
 
     def frame(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """One row per finished cell and sample: the axes, ``sample``, the scores, ``warnings``."""

@@ -16,12 +16,12 @@ from robustcodec.clips import sample_seed, to_uint8
 from robustcodec.coding import EVALUATION, code
 from robustcodec.data._lossless import lossless_path, write_lossless
 from robustcodec.errors import BadData, BadParameter, RobustCodecError, StoreError, UserError
+from robustcodec.execution.runner import Runner
+from robustcodec.execution.watching import Watcher
 from robustcodec.files import on_disk
 from robustcodec.interfaces import Sample
 from robustcodec.running.grid import AXES, Cell, Grid
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Result, Store
-from robustcodec.running.watching import Watcher
 from robustcodec.studies.attack_outcome import Outcome
 
 RUN = "run"  # the run folder inside the folder of an attack
@@ -150,7 +150,7 @@ def _outcome(runner: Runner, cell: Cell, sample: Sample) -> Outcome:
         key: float("nan") if v is None else float(v) for key, v in row.items() if key not in ("sample", "queries")
     }
     warnings = [w.removesuffix(f": 1 of 1 samples ({sample.id})") for w in result.warnings]
-    codec, seed = runner.codecs.evaluated(cell.resolved), sample_seed(sample, EVALUATION)
+    codec, seed = runner.worker.codecs.evaluated(cell.resolved), sample_seed(sample, EVALUATION)
     clean_stream, attacked_stream = (
         code(codec, clips[name], runner.device, seed).stream for name in ("original", "adversarial")
     )

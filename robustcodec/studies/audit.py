@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from robustcodec.errors import BadParameter, UserError
-from robustcodec.running.crafting import Crafted
+from robustcodec.execution.runner import Runner, Tally
+from robustcodec.execution.watching import Watcher
+from robustcodec.running.evaluating import Crafted
 from robustcodec.running.findings import Finding, clearly_above, summarise
 from robustcodec.running.grid import Cell, Drawn
 from robustcodec.running.resolved import Part
-from robustcodec.running.runner import Runner, Tally
 from robustcodec.running.store import Row, Store
-from robustcodec.running.watching import Watcher
 from robustcodec.spec import Spec
 
 SURROGATES = ("soft", "none", "noise")  # of those an attack may choose, all but the one known to miss
@@ -174,7 +174,7 @@ def _transferred(store: Store, runner: Runner, cell: Cell, plan: Plan) -> dict[s
         if _lends(neighbour, cell) and (stored := store.clip(neighbour.craft_id(sample))) is not None
     ]
     most: dict[str, tuple[float, Cell]] = {}
-    rows = runner.evaluation.run(cell.resolved, [crafted for _, crafted in attempts]).rows if attempts else ()
+    rows = runner.worker.evaluation.run(cell.resolved, [crafted for _, crafted in attempts]).rows if attempts else ()
     for (neighbour, _), row in zip(attempts, rows, strict=True):
         most[row["sample"]] = max(most.get(row["sample"], (-math.inf, cell)), (_damage(row), neighbour), key=_first)
     return most

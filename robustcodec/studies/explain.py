@@ -17,12 +17,12 @@ from torch import Tensor
 
 from robustcodec.clips import to_float
 from robustcodec.coding import judged
+from robustcodec.execution.watching import Watcher
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Codec
 from robustcodec.probing import Handler, probed
 from robustcodec.reporting import explanation as drawing
 from robustcodec.rounding import rounding
-from robustcodec.running.watching import Watcher
 from robustcodec.studies.attack import attack as run
 from robustcodec.studies.attack_outcome import Outcome
 from robustcodec.studies.layers import Layer, require_layers, trace

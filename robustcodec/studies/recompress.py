@@ -24,12 +24,12 @@ from torch import Tensor
 from robustcodec.clips import as_batch, checksum, sample_seed
 from robustcodec.coding import EVALUATION, code, judged
 from robustcodec.errors import BadData, BadParameter, StoreError, UserError
+from robustcodec.execution.runner import Runner
+from robustcodec.execution.watching import Watcher
 from robustcodec.files import remove_leftovers, write_whole
 from robustcodec.interfaces import Codec, Metric, Sample
 from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part, identity_of
-from robustcodec.running.runner import Runner
-from robustcodec.running.watching import Watcher
 from robustcodec.scores import rate
 from robustcodec.scores.metrics import decibels, of_every_run, squared_error
 from robustcodec.scores.robustness import NAN
@@ -205,7 +205,7 @@ def study(
     for line in lines:
         try:
             _craft(line, samples, runner, watcher)
-            codec = runner.codecs.get(line.codec, Part("defense", line.defense))
+            codec = runner.worker.codecs.get(line.codec, Part("defense", line.defense))
         except StoreError:  # the disk, not the line
             raise
         except Exception as error:  # attacks and codecs are anyone's code

@@ -13,11 +13,11 @@ from torch import Tensor
 from robustcodec import registry
 from robustcodec.clips import to_float
 from robustcodec.data._images import write_image
+from robustcodec.execution.runner import Runner
+from robustcodec.execution.watching import Silent
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.resolved import Part
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
-from robustcodec.running.watching import Silent
 from robustcodec.studies.audit import _lends, _variants, audit, drawn, plan
 
 CODEC = "bmshj2018-factorized.tiny-q1"
@@ -96,7 +96,7 @@ def test_findings_are_true_and_shown_where_findings_are(robust: Type, tmp_path: 
 
     again = Runner(audits)
     lines, tally = audit(store, again, plan(store, 0.1, 10, 0), Silent())
-    assert lines == {cell.id: tuple(found)} and (again.crafting.clips, tally.skipped) == (0, 4)
+    assert lines == {cell.id: tuple(found)} and (again.clips, tally.skipped) == (0, 4)
 
 
 def test_a_neighbours_clip_is_tried(tmp_path: Path, file: str) -> None:

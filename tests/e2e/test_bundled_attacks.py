@@ -10,10 +10,10 @@ from torch import Tensor
 
 from robustcodec import load, registry
 from robustcodec.clips import centre_crop, to_float
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Draws
 from robustcodec.oracle import Oracle
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 
 CODEC = "bmshj2018-hyperprior.tiny-q2"

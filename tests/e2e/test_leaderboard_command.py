@@ -18,7 +18,7 @@ from robustcodec.boards.board import RESULTS, Board
 from robustcodec.boards.entry import Dispute, Entry, digest
 from robustcodec.boards.founding import found
 from robustcodec.errors import BoardError
-from robustcodec.running.runner import Runner
+from robustcodec.execution.runner import Runner
 from robustcodec.running.store import Store
 
 LEARNED, CLASSICAL = "bmshj2018-factorized.tiny-q1", "jpeg:quality=20"

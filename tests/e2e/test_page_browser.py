@@ -20,9 +20,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from robustcodec.execution.runner import Runner
 from robustcodec.page import Detail, View, of_run, render
 from robustcodec.running.grid import Grid
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -17,7 +17,7 @@ def test_installed_package_adds_every_kind_of_plugin(plugin_site: Path, tmp_path
         "import torch\n"
         "from robustcodec import registry\n"
         "from robustcodec.running.grid import Cell\n"
-        "from robustcodec.running.runner import Runner\n"
+        "from robustcodec.execution.runner import Runner\n"
         "from robustcodec.running.store import Store\n"
         "cell = Cell('levels:levels=8', 'brighten', 'darkness', 'linf:8/255', 'halve', data='ramps:size=16')\n"
         "store = Store(Path(sys.argv[1]))\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from terminal import Type
 
+from robustcodec.execution.runner import Runner
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 
 ROOT = Path(__file__).parents[2]

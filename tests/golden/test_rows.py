@@ -18,8 +18,8 @@ import pytest
 import toys
 
 from robustcodec import registry
+from robustcodec.execution.runner import Runner
 from robustcodec.running.grid import Cell, Grid
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 from robustcodec.spec import Spec
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import GridError
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Card, Codec, Output
 from robustcodec.objectives.damage import Rate, SourceDistortion
 from robustcodec.oracle import Ensemble, Oracle
@@ -18,7 +19,6 @@ from robustcodec.registry import codecs
 from robustcodec.running.access import DRAWS, Victim, victim
 from robustcodec.running.grid import Cell
 from robustcodec.running.guided import Guided
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 
 

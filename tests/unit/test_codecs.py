@@ -10,13 +10,13 @@ import pytest
 import torch
 from toys import clips
 
+from robustcodec.execution.runner import Runner
 from robustcodec.files import dump_toml
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import defenses
 from robustcodec.running.codecs import KEPT, Codecs
 from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 from robustcodec.weights import find, read_card
 

@@ -24,6 +24,7 @@ LAYERS = [
     {"data", "scores"},
     {"objectives"},
     {"running", "training"},
+    {"execution"},
     {"reporting"},
     {"studies"},
     {"page", "boards"},

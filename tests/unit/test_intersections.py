@@ -15,11 +15,11 @@ from torch import Tensor
 
 from robustcodec import registry
 from robustcodec.errors import BadParameter, UnknownName
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Draws, Threat
 from robustcodec.reporting.points import family
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.resolved import identity_of
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 from robustcodec.threats import L2, Intersection, Linf, Psnr
 from robustcodec.threats._filling import filled

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from robustcodec.attacks.min_norm import MinNorm
 from robustcodec.errors import BadParameter
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Draws, Threat
 from robustcodec.objectives.damage import Distortion
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 from robustcodec.threats import Linf, Psnr
 

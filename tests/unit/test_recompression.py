@@ -18,10 +18,10 @@ from torch import Tensor
 
 from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter, StoreError, StreamError, UnknownName
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Card, Codec, Output, Sample
 from robustcodec.registry import codecs, data
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 from robustcodec.scores.metrics import of_every_run
 from robustcodec.studies import recompress as recompression
@@ -261,7 +261,7 @@ def test_the_first_generation_is_that_of_the_grid(tmp_path: Path, folder: str) -
     assert (rows[rows["generation"] == 2]["previous_psnr"] < 60).all()  # another draw, another size
     again = Runner(store)
     rows, _ = study([Line(TRAINED, "resize", cell)], ["none"], samples(folder), 2, METRICS, tmp_path / "b", again)
-    assert again.crafting.clips == 0 and rows[rows["generation"] == 1]["psnr"].tolist() == grid["adv_psnr"].tolist()
+    assert again.clips == 0 and rows[rows["generation"] == 1]["psnr"].tolist() == grid["adv_psnr"].tolist()
 
 
 def test_interrupted_extended_and_repeated(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import toys  # noqa: F401 - registers codecs
 
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Attack, Defense, Objective, Plugin, Threat
 from robustcodec.registry import KINDS, Registry, attacks, defenses, objectives, threats
 from robustcodec.running.grid import AXES, Cell
 from robustcodec.running.resolved import Part, Resolved, identity_of
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 
 PIXELS: dict[str, Any] = {"data": "photos:size=32", "limit": 6}

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import StreamError
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Attack, Card, Codec, DataSet, Draws, Metric, Output, Sample, StreamPart, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, codecs, data, metrics
 from robustcodec.rounding import round_latent
 from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Result, Store
 
 PIXELS = {"data": "photos:size=24", "limit": 2}
@@ -224,7 +224,7 @@ def test_state_is_restored_after_an_attack(tmp_path: Path) -> None:
         assert not runner.run([cheat(how)]).errors
     assert torch.is_grad_enabled()
     assert torch.equal(torch.rand(3), expected)
-    codec = runner.codecs.get("test-scale", Part("defense", "none"))
+    codec = runner.worker.codecs.get("test-scale", Part("defense", "none"))
     assert not codec.training and not any(p.requires_grad for p in codec.parameters())
     honest = run(cheat("nothing"), tmp_path / "honest")
     in_place = Store(tmp_path).result(cheat("in place").id)
@@ -239,10 +239,12 @@ def test_cells_after_a_changed_codec_meet_the_original(how: str, tmp_path: Path)
     assert shared is not None and shared.rows == alone.rows
 
 
-def test_memory_holds_the_clean_results_of_one_codec_only(tmp_path: Path) -> None:
+def test_memory_of_clean_results_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(Store(tmp_path))
+    clean = runner.worker.evaluation._clean
+    monkeypatch.setattr(clean, "_Cache__maxsize", 3 * 3 * 24 * 24)
     runner.run([Cell(codec, "noise", **PIXELS) for codec in ("test-scale", "jpeg:50", "jpeg:60")])  # type: ignore[arg-type]
-    assert len(runner.evaluation._clean) == 2
+    assert len(clean) == 3
 
 
 def test_a_new_metric_scores_done_cells_again_from_the_stored_clips(plugins: None, tmp_path: Path) -> None:
@@ -346,7 +348,7 @@ def test_adversarial_clips_are_shared_by_cells_that_only_evaluate_them(tmp_path:
     assert adaptive.craft_id(sample) != bare.craft_id(sample)
     runner = Runner(Store(tmp_path))
     runner.run([bare, oblivious, transfer])
-    assert len(list(tmp_path.glob("crafted/*/*.safetensors"))) == 2 == runner.crafting.clips
+    assert len(list(tmp_path.glob("crafted/*/*.safetensors"))) == 2 == runner.clips
 
 
 def test_defenses_and_transfer_targets_cost_no_query(tmp_path: Path) -> None:
@@ -356,8 +358,8 @@ def test_defenses_and_transfer_targets_cost_no_query(tmp_path: Path) -> None:
     targets = [Cell(f"jpeg:quality={q}", "pgd:steps=3", access="transfer:test-scale", **PIXELS) for q in (40, 50, 60)]  # type: ignore[arg-type]
     alone, grid = Runner(Store(tmp_path / "alone")), Runner(Store(tmp_path / "grid"))
     assert not alone.run([bare]).errors and not grid.run([bare, *defended, *targets]).errors
-    assert alone.crafting.queries == grid.crafting.queries == 2 * (3 + 1)
-    assert grid.run([bare, *defended, *targets]).ran == 0 and grid.crafting.queries == alone.crafting.queries
+    assert alone.queries == grid.queries == 2 * (3 + 1)
+    assert grid.run([bare, *defended, *targets]).ran == 0 and grid.queries == alone.queries
 
 
 def test_a_codec_that_rounds_without_a_surrogate_is_flagged(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 from toys import SIZES, Shown
 
 from robustcodec.clips import to_float, to_uint8
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Attack, Card, Draws, Objective, Output, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, codecs, objectives
 from robustcodec.rounding import round_latent
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Result, Row, Store
 
 REDUCED: list[tuple[bool, bool]] = []  # of each forward: under a gradient, in reduced precision

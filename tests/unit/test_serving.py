@@ -24,10 +24,10 @@ import pytest
 from terminal import Type
 
 from robustcodec.errors import StoreError, UserError
+from robustcodec.execution.runner import Runner
 from robustcodec.page import serving
 from robustcodec.page.serving import Pages, Server, listen, served
 from robustcodec.running.grid import Grid
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Result, Store
 
 GRID = Grid("tiny", ({"codec": ["jpeg:quality=20"], "attack": ["noise"], "seed": [0, 1, 2], "limit": 1,

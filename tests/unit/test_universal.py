@@ -18,14 +18,15 @@ from robustcodec.attacks.universal import Universal
 from robustcodec.clips import to_float, to_uint8
 from robustcodec.data._images import write_image
 from robustcodec.errors import BadData, BadParameter
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Card, Codec, Draws, Objective, Output, Threat
 from robustcodec.objectives.damage import Distortion
 from robustcodec.oracle import Oracle
 from robustcodec.rounding import round_latent
+from robustcodec.running.codecs import Codecs
+from robustcodec.running.crafting import Crafting
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
-from robustcodec.running.watching import Silent
 from robustcodec.threats import Linf, Psnr
 
 
@@ -188,21 +189,18 @@ def test_made_once_and_the_same_whatever_was_made_before(greys: str) -> None:
     assert torch.equal(after, alone) and queries == 5 and asked == 0
 
 
-class Count(Silent):
-    def __init__(self) -> None:
-        self.queries = 0
-
-    def queried(self, damage: float) -> None:
-        self.queries += 1
-
-
-def run(cell: Cell, folder: Path, batch_size: int = 1) -> tuple[list[dict[str, object]], list[Tensor], int]:
-    store, count = Store(folder), Count()
-    tally = Runner(store, batch_size=batch_size).run([cell], count)
+def run(cell: Cell, folder: Path, together: bool = False) -> tuple[list[dict[str, object]], list[Tensor], int]:
+    """Rows and clips of a run, and how often the codec was asked when it was crafted."""
+    store, asked = Store(folder), list[Tensor]()
+    assert Runner(store).run([cell]).ran == 1
     result = store.result(cell.id)
-    assert tally.ran == 1 and result is not None
-    stored = [store.clip(cell.craft_id(s)) for s in cell.samples()]
-    return list(result.rows), [s[0] for s in stored if s is not None], count.queries
+    assert result is not None
+    samples = cell.samples()
+    batches = [samples] if together else [[sample] for sample in samples]
+    made = Crafting(Codecs(torch.device("cpu"))).run(cell.resolved, batches, samples[0].id, asked.append)
+    stored = [store.clip(cell.craft_id(s)) for s in samples]
+    assert all(s is not None and torch.equal(s[0], clip) for s, (clip, _) in zip(stored, made.clips, strict=True))
+    return list(result.rows), [clip for clip, _ in made.clips], len(asked)
 
 
 def test_a_run_makes_it_once_for_all_samples_and_their_batches(tmp_path: Path) -> None:
@@ -213,7 +211,7 @@ def test_a_run_makes_it_once_for_all_samples_and_their_batches(tmp_path: Path) -
     assert queries == 4 and [row["queries"] for row in rows] == [4, 4]
     one_row, one_clip, queries = run(Cell(codec, attack, threat="linf:4/255", data="photos:size=32", limit=1), tmp_path)
     assert queries == 4 and one_row == rows[:1] and torch.equal(one_clip[0], clips[0])
-    batch_rows, batch_clips, queries = run(cell, tmp_path / "batch", batch_size=2)
+    batch_rows, batch_clips, queries = run(cell, tmp_path / "batch", together=True)
     assert queries == 4 and [row["queries"] for row in batch_rows] == [4, 4]
     assert all(torch.equal(a, b) for a, b in zip(batch_clips, clips, strict=True))
 
@@ -221,7 +219,7 @@ def test_a_run_makes_it_once_for_all_samples_and_their_batches(tmp_path: Path) -
 def test_each_sample_of_its_own_training_set_has_its_own(tmp_path: Path) -> None:
     cell = Cell("bmshj2018-factorized.tiny-q1", "universal:photos:32,steps=3,size=16", data="photos:size=32", limit=2)
     rows, clips, queries = run(cell, tmp_path / "a")
-    batch_rows, batch_clips, batch_queries = run(cell, tmp_path / "b", batch_size=2)
+    batch_rows, batch_clips, batch_queries = run(cell, tmp_path / "b", together=True)
     assert queries == batch_queries == 6
     assert [row["queries"] for row in rows] == [row["queries"] for row in batch_rows] == [3, 3]
     assert all(torch.equal(a, b) for a, b in zip(batch_clips, clips, strict=True))

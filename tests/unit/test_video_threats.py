@@ -13,11 +13,11 @@ from torch import Tensor
 from robustcodec import load, registry
 from robustcodec.clips import to_float
 from robustcodec.errors import BadParameter
+from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Codec, Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.running import findings as checks
 from robustcodec.running.grid import Cell
-from robustcodec.running.runner import Runner
 from robustcodec.running.store import Store
 from robustcodec.threats import L2, Flicker, Mse, Psnr
 

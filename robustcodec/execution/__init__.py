@@ -1,0 +1,1 @@
+"""Who does the work of a grid: units, one scheduler that orders them, and executors that run them."""

@@ -1,0 +1,103 @@
+"""Python processes that serve this one: started, asked, watched and ended here, for whoever needs them.
+
+A child is asked by messages, which are pickled, over a pipe of its own. It does not outlive its parent, leaves Ctrl-C
+to it, and what it prints goes to stderr, since stdout may be somebody's JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from multiprocessing import Pipe, connection
+from typing import Any
+
+START = "import sys; sys.path[:] = {path!r}; from robustcodec.execution.children import serve; serve({fd}, {parent})"
+GRACE = 2.0  # seconds between asking a child to end and ending it
+
+Say = Callable[[Any], None]
+
+
+class Child:
+    """A process that answers with ``module:function``.
+
+    The function is called as ``function(*args)`` and returns what answers a message: ``answer(message, say)``, where
+    ``say`` sends something before the answer. ``environment``: added to this process's.
+    """
+
+    def __init__(self, function: str, *args: Any, environment: Mapping[str, str] | None = None) -> None:
+        self.pipe, theirs = Pipe()
+        start = START.format(path=sys.path, fd=theirs.fileno(), parent=os.getpid())
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", start],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.__stderr__,
+            pass_fds=[theirs.fileno()],
+            env=os.environ | dict(environment or {}),
+        )
+        theirs.close()
+        self.send((function, args))
+
+    def send(self, message: Any) -> None:
+        """Ask something; a child that has ended says so when it is listened to."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(message)
+
+    def hear(self) -> tuple[bool, Any]:
+        """The next thing it says, waited for, and whether that is its answer; raises :class:`EOFError` if it ended."""
+        try:
+            said: tuple[bool, Any] = self.pipe.recv()
+        except OSError as error:
+            raise EOFError(str(error)) from None
+        return said
+
+    def how_it_ended(self) -> str:
+        """``ended with exit code 3`` or ``was ended by SIGKILL``."""
+        try:
+            code = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return "stopped listening"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self.pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def listen(children: Iterable[Child], seconds: float) -> list[Child]:
+    """Those that have something to say or have ended, as soon as there is one, or none after so many seconds."""
+    by_pipe = {child.pipe: child for child in children}
+    if not by_pipe:
+        time.sleep(seconds)
+        return []
+    return [by_pipe[pipe] for pipe in connection.wait(list(by_pipe), seconds)]  # type: ignore[index]
+
+
+def serve(fd: int, parent: int) -> None:
+    """What a child does: answer the messages of its parent until that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    pipe = connection.Connection(fd)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        function, args = pipe.recv()
+        module, _, name = function.partition(":")
+        answer = getattr(importlib.import_module(module), name)(*args)
+        while True:
+            message = pipe.recv()
+            pipe.send((True, answer(message, lambda said: pipe.send((False, said)))))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended, even in the middle of an answer."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,77 @@
+"""Workers in processes of their own on this machine, which a task may crash without harm to others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robustcodec.execution.children import Child, Say, listen
+from robustcodec.execution.scheduler import Lost, Queried
+from robustcodec.execution.tasks import Answer, Task
+from robustcodec.execution.worker import Setting
+
+
+class Processes:
+    """A worker for each of ``devices``, which may name one several times: ``("cpu",) * 8``."""
+
+    def __init__(self, setting: Setting, devices: Sequence[str]) -> None:
+        self._setting, self._devices = setting, tuple(devices)
+        self._children = {slot: self._child(slot) for slot in range(len(devices))}
+        self._busy: set[int] = set()
+
+    @property
+    def slots(self) -> int:
+        return len(self._devices)
+
+    def _child(self, slot: int) -> Child:
+        threads = self._setting.threads
+        environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        return Child(f"{__name__}:work", self._setting, self._devices[slot], environment=environment)
+
+    def idle(self) -> Sequence[int]:
+        return [slot for slot in self._children if slot not in self._busy]
+
+    def start(self, slot: int, task: Task) -> None:
+        self._busy.add(slot)
+        self._children[slot].send(task)
+
+    def wait(self, seconds: float, queried: Queried) -> Sequence[tuple[int, Answer | Lost]]:
+        busy = {self._children[slot]: slot for slot in self._busy}
+        news: list[tuple[int, Answer | Lost]] = []
+        for child in listen(busy, seconds):
+            slot = busy[child]
+            try:
+                final, said = child.hear()
+            except EOFError:
+                news.append((slot, Lost(child.how_it_ended())))
+                self.give_up(slot)
+                continue
+            if final:
+                self._busy.discard(slot)
+                news.append((slot, said))
+            else:
+                queried(slot, said)
+        return news
+
+    def give_up(self, slot: int) -> None:
+        self._children[slot].end()
+        self._children[slot] = self._child(slot)
+        self._busy.discard(slot)
+
+    def close(self) -> None:
+        for child in self._children.values():
+            child.end()
+
+
+def work(setting: Setting, device: str):  # type: ignore[no-untyped-def]
+    """What a child answers: tasks, by a worker that it keeps."""
+    from robustcodec.cli._allocator import keep_memory
+
+    keep_memory()
+    from robustcodec.execution.worker import Worker
+
+    worker = Worker(setting, device)
+
+    def answer(task: Task, say: Say) -> Answer:
+        return worker.do(task, say)
+
+    return answer

@@ -1,0 +1,233 @@
+"""The one scheduler: it decides what is done next and by whom, and is the only one that writes results.
+
+An executor has slots, each of which does one task at a time. Evaluation comes first, since it finishes cells; then a
+slot goes on with the codecs that it has in hand; then the longest work is begun first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from robustcodec.execution.costs import Costs
+from robustcodec.execution.jobs import Crafts, Evaluations, Job
+from robustcodec.execution.tasks import Answer, Failure, Task
+from robustcodec.execution.watching import Watcher
+from robustcodec.running.crafting import Made
+from robustcodec.running.evaluating import Part
+from robustcodec.running.store import Store
+
+LENGTH = 1.0  # seconds that a task should take: much more than what it costs to move it, and little to lose
+ATTEMPTS = 3  # a task whose worker is lost is given to others, so many times in all
+ESTIMATED = 5.0  # seconds from one estimate of the end to the next
+WATCHED = 1.0  # seconds after which a limit of time is looked at again
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker that ended in the middle of a task; ``how``: such as "was ended by SIGKILL"."""
+
+    how: str
+
+
+class Executor(Protocol):
+    """Workers in slots, numbered from 0; their number may change."""
+
+    @property
+    def slots(self) -> int: ...
+    def idle(self) -> Sequence[int]:
+        """Slots that wait for a task."""
+        ...
+
+    def start(self, slot: int, task: Task) -> None:
+        """Give a task to a slot that is idle."""
+        ...
+
+    def wait(self, seconds: float, queried: Queried) -> Sequence[tuple[int, Answer | Lost]]:
+        """What has come of tasks, after so many seconds at most; ``queried`` learns the damage in each slot."""
+        ...
+
+    def give_up(self, slot: int) -> None:
+        """End what a slot does; nothing comes of it."""
+        ...
+
+    def close(self) -> None:
+        """End all workers."""
+        ...
+
+
+Queried = Callable[[int, float], None]
+
+
+@dataclass
+class _UnderWay:
+    job: Job
+    task: Task
+    attempt: int
+    started: float = field(default_factory=time.monotonic)
+
+
+class Scheduler:
+    """Does all ``crafts`` and ``evaluations`` into ``store``. ``finish`` is called with every cell that is finished.
+
+    ``limit``: seconds of work that a cell may take in all; None: no limit.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        watcher: Watcher,
+        costs: Costs,
+        finish: Callable[[Evaluations], None],
+        limit: float | None = None,
+    ) -> None:
+        self.store, self.executor, self.watcher, self.costs = store, executor, watcher, costs
+        self._finish, self._limit = finish, limit
+        self.clips = self.queries = 0
+        self._crafts: list[Crafts] = []
+        self._evaluations: dict[Evaluations, None] = {}  # those with something to do now
+        self._wanted: dict[str, list[tuple[Evaluations, str]]] = {}  # clips: who waits, for which sample
+        self._under_way: dict[int, _UnderWay] = {}
+        self._again: deque[_UnderWay] = deque()
+        self._estimated = time.monotonic()
+        self._hands: dict[int, tuple[str, ...]] = {}  # codecs of the last task of each slot
+
+    def run(self, crafts: Iterable[Crafts], evaluations: Iterable[Evaluations]) -> None:
+        """Until all is done or has failed."""
+        self._crafts = list(crafts)
+        if self.executor.slots > 1:
+            self._crafts.sort(key=self.costs.left, reverse=True)
+        for job in evaluations:
+            if job.pending:
+                self._evaluations[job] = None
+            for sample in job.waiting:
+                self._wanted.setdefault(job.ids[sample], []).append((job, sample))
+        while self._crafts or self._evaluations or self._under_way or self._again:
+            for slot in self.executor.idle():
+                self._give(slot)
+            for slot, news in self.executor.wait(WATCHED, self.watcher.queried):
+                self._learn(slot, news)
+            self._end_those_over_time()
+            self._estimate()
+
+    def _give(self, slot: int) -> None:
+        """A task for ``slot``, if there is any."""
+        if self._again:
+            work = self._again.popleft()
+            work = _UnderWay(work.job, work.task, work.attempt)
+        elif (job := self._next(slot)) is not None:
+            work = _UnderWay(job, job.take(self._count(job)), 1)
+            self._forget_if_empty(job)
+        else:
+            return
+        if isinstance(work.job, Evaluations):
+            work.job.under_way += work.attempt == 1
+        self._hands[slot] = work.job.codecs
+        self._under_way[slot] = work
+        self.watcher.started(slot, work.task)
+        self.executor.start(slot, work.task)
+
+    def _next(self, slot: int) -> Job | None:
+        hands = self._hands.get(slot)
+        for jobs in (self._evaluations, self._crafts):
+            if jobs:
+                return next((job for job in jobs if job.codecs == hands), next(iter(jobs)))
+        return None
+
+    def _count(self, job: Job) -> int:
+        """How many batches of ``job`` make a task: of :data:`LENGTH`, unless others would have nothing to do."""
+        seconds = self.costs.per_sample(job) * len(job.pending[0])
+        share = -(-len(job.pending) // self.executor.slots)
+        return max(1, min(int(LENGTH / seconds) if seconds else share, share))
+
+    def _learn(self, slot: int, news: Answer | Lost) -> None:
+        work = self._under_way.pop(slot)
+        job = work.job
+        if isinstance(news, Lost):
+            if work.attempt < ATTEMPTS:
+                self._again.append(_UnderWay(job, work.task, work.attempt + 1))
+                return
+            news = Answer(Failure(f"its worker {news.how}, {work.attempt} times"), time.monotonic() - work.started)
+        self.watcher.finished(slot, work.task, news)
+        job.whole.seconds += news.seconds
+        if isinstance(job, Evaluations):
+            job.under_way -= 1
+        match news.outcome:
+            case Failure() as failure:
+                self._fail(job, failure, work.task)
+            case Made() as made:
+                self.costs.learn(job, len(work.task.samples), news.seconds)
+                self._keep(job, work.task, made)
+            case Part() as part:
+                self.costs.learn(job, len(work.task.samples), news.seconds)
+                assert isinstance(job, Evaluations)
+                job.parts[work.task.samples[0].id] = part
+                self._finish_if_done(job)
+
+    def _keep(self, job: Job, task: Task, made: Made) -> None:
+        """Store the clips that were asked for, and tell whoever waits for them."""
+        assert isinstance(job, Crafts)
+        for sample, (clip, info) in zip(task.samples, made.clips, strict=True):
+            craft_id = job.ids.get(sample.id)
+            if craft_id is None:  # it was there, and only kept the others company
+                continue
+            self.store.put_clip(craft_id, clip, info)
+            self.clips += 1
+            self.queries += info["queries"]
+            for waiting, name in self._wanted.pop(craft_id, ()):
+                waiting.crafted(name)
+                if waiting.failure is None:
+                    self._evaluations[waiting] = None
+
+    def _fail(self, job: Job, failure: Failure, task: Task) -> None:
+        """A cell fails of its own; of clips that could not be crafted fail all that wait for any of that cell's."""
+        failed = [job] if isinstance(job, Evaluations) else []
+        if isinstance(job, Crafts):
+            rest = {sample.id for sample in task.samples} | {s.id for batch in job.pending for s in batch}
+            job.pending.clear()
+            self._forget_if_empty(job)
+            failed += [w for sample in rest if sample in job.ids for w, _ in self._wanted.pop(job.ids[sample], ())]
+        for evaluation in dict.fromkeys(failed):
+            if evaluation.failure is None:
+                evaluation.failure = failure
+                evaluation.pending.clear()
+                self._evaluations.pop(evaluation, None)
+                self._finish(evaluation)
+
+    def _finish_if_done(self, job: Evaluations) -> None:
+        if job.failure is None and job.finished:
+            self._finish(job)
+
+    def _forget_if_empty(self, job: Job) -> None:
+        if job.pending:
+            return
+        if isinstance(job, Crafts):
+            if job in self._crafts:
+                self._crafts.remove(job)
+        else:
+            assert isinstance(job, Evaluations)
+            self._evaluations.pop(job, None)
+
+    def _estimate(self) -> None:
+        """Tell how long it will take, now and then: of what is not begun, and of evaluating what will be crafted."""
+        if time.monotonic() < self._estimated + ESTIMATED:
+            return
+        self._estimated = time.monotonic()
+        seconds = sum(map(self.costs.left, (*self._crafts, *self._evaluations)))
+        for waiting in self._wanted.values():
+            seconds += sum(self.costs.per_sample(job) for job, _ in waiting)
+        self.watcher.remaining(seconds / max(1, self.executor.slots))
+
+    def _end_those_over_time(self) -> None:
+        if self._limit is None:
+            return
+        for slot, work in list(self._under_way.items()):
+            if work.job.whole.seconds + time.monotonic() - work.started > self._limit:
+                self.executor.give_up(slot)
+                what = "crafting" if work.task.crafts else "evaluating"
+                failure = Failure(f"given up while {what}: it took longer than {self._limit:g} s (--cell-timeout)")
+                self._learn(slot, Answer(failure, time.monotonic() - work.started))
