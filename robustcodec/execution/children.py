@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -47,12 +48,12 @@ class Child:
     def send(self, message: Any) -> None:
         """Ask something; a child that has ended says so when it is listened to."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(message)
+            _send(self.pipe, message)
 
     def hear(self) -> tuple[bool, Any]:
         """The next thing it says, waited for, and whether that is its answer; raises :class:`EOFError` if it ended."""
         try:
-            said: tuple[bool, Any] = self.pipe.recv()
+            said: tuple[bool, Any] = pickle.loads(self.pipe.recv_bytes())
         except OSError as error:
             raise EOFError(str(error)) from None
         return said
@@ -88,12 +89,17 @@ def serve(fd: int, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     pipe = connection.Connection(fd)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        function, args = pipe.recv()
+        function, args = pickle.loads(pipe.recv_bytes())
         module, _, name = function.partition(":")
         answer = getattr(importlib.import_module(module), name)(*args)
         while True:
-            message = pipe.recv()
-            pipe.send((True, answer(message, lambda said: pipe.send((False, said)))))
+            message = pickle.loads(pipe.recv_bytes())
+            _send(pipe, (True, answer(message, lambda said: _send(pipe, (False, said)))))
+
+
+def _send(pipe: connection.Connection, message: Any) -> None:
+    """By plain pickle: that of multiprocessing would share the memory of tensors, which ends with a process."""
+    pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
 
 def _end_with(parent: int) -> None:
