@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,8 @@ from typing import Any
 
 from robustcodec.errors import StoreError
 
+HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "localhost"  # as names of temporary files say it
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -20,7 +23,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises :class:`OSError` as the system does; the temporary file is then removed.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
     try:
         yield partial
         with partial.open("rb") as file:
@@ -32,14 +35,15 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files below ``folder`` of processes that are no more; others may be at work there."""
+    """Remove temporary files below ``folder`` of processes of this machine that are no more; others may be at work."""
     for partial in folder.rglob(".*.part"):
-        pid = partial.name.split(".")[-2]
-        if not (pid.isdigit() and _alive(int(pid))):
+        *_, host, pid, _ = partial.name.split(".")
+        if host == HOST and not (pid.isdigit() and alive(int(pid))):
             partial.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """True if this machine has such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

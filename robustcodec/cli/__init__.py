@@ -12,6 +12,7 @@ from robustcodec.errors import RobustCodecError, UserError
 
 COMMANDS = (
     "run",
+    "merge",
     "audit",
     "attack",
     "explain",

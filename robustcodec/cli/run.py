@@ -65,6 +65,10 @@ def command(
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of each process; results are the same bits for the same number.")
     ] = 1,
+    shard: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Part K of N of the grid, as K/N, for a job array; robustcodec merge puts parts together."),
+    ] = None,
     cell_timeout: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(min=0.1, help="Seconds of work after which a cell is given up, as its own failure."),
@@ -92,6 +96,10 @@ def command(
 
         robustcodec run mygrid.toml --serve
 
+        robustcodec run mygrid.toml --workers 8 --cell-timeout 3600
+
+        robustcodec run mygrid.toml --shard 2/8
+
         robustcodec run --board leaderboards/photos-quick --codec mine --defense none --defense self-ensemble
     """
     options = locals()
@@ -108,11 +116,15 @@ def command(
         from robustcodec.cli._display import RunDisplay, choose_device
         from robustcodec.execution.executors import executor
         from robustcodec.execution.runner import Runner
+        from robustcodec.execution.shards import Shard
         from robustcodec.execution.worker import Setting
         from robustcodec.running.store import Store
 
-        cells = chosen.check()
-        store = Store(out or Path("runs") / chosen.name)
+        cells, name = chosen.check(), chosen.name
+        if shard is not None:
+            part = Shard.parse(shard)
+            cells, name = part.of(cells), f"{name}-{part.number}-of-{part.count}"
+        store = Store(out or Path("runs") / name)
         store.put_grid(chosen)
         devices = [choose_device(name) for name in device.split(",")]
     from robustcodec.cli.report import publish

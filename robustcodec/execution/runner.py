@@ -75,6 +75,9 @@ class Runner:
         crafts, evaluations = plan(todo, self.store, self._batch_size)
 
         def finish(job: Evaluations) -> None:
+            if job.failure is None and not job.parts:  # another run in the same folder did it
+                tally.skipped += 1
+                return
             result = self._keep(job)
             if result.error is not None:
                 assert job.failure is not None
@@ -85,7 +88,7 @@ class Runner:
                 tally.ran += 1
             watcher.cell_finished(result, job.seconds)
 
-        scheduler = Scheduler(self.store, self.executor, watcher, costs, finish, self._limit)
+        scheduler = Scheduler(self.store, self.executor, watcher, costs, self.done, finish, self._limit)
         try:
             scheduler.run(crafts, evaluations)
         finally:

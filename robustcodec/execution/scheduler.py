@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from robustcodec.execution.claims import Claims
 from robustcodec.execution.costs import Costs
 from robustcodec.execution.jobs import Crafts, Evaluations, Job
 from robustcodec.execution.tasks import Answer, Failure, Task
 from robustcodec.execution.watching import Watcher
 from robustcodec.running.crafting import Made
 from robustcodec.running.evaluating import Part
+from robustcodec.running.grid import Cell
 from robustcodec.running.store import Store
 
 LENGTH = 1.0  # seconds that a task should take: much more than what it costs to move it, and little to lose
 ATTEMPTS = 3  # a task whose worker is lost is given to others, so many times in all
+LOOKED = 2.0  # seconds from one look at what other runs do to the next
 ESTIMATED = 5.0  # seconds from one estimate of the end to the next
 WATCHED = 1.0  # seconds after which a limit of time is looked at again
 
@@ -71,7 +74,8 @@ class _UnderWay:
 
 
 class Scheduler:
-    """Does all ``crafts`` and ``evaluations`` into ``store``. ``finish`` is called with every cell that is finished.
+    """Does all ``crafts`` and ``evaluations`` into ``store``. ``finish`` is called with every cell that is finished;
+    ``done`` tells whether another run in the same folder has done it meanwhile.
 
     ``limit``: seconds of work that a cell may take in all; None: no limit.
     """
@@ -82,18 +86,20 @@ class Scheduler:
         executor: Executor,
         watcher: Watcher,
         costs: Costs,
+        done: Callable[[Cell], bool],
         finish: Callable[[Evaluations], None],
         limit: float | None = None,
     ) -> None:
         self.store, self.executor, self.watcher, self.costs = store, executor, watcher, costs
-        self._finish, self._limit = finish, limit
+        self._done, self._finish, self._limit = done, finish, limit
         self.clips = self.queries = 0
         self._crafts: list[Crafts] = []
         self._evaluations: dict[Evaluations, None] = {}  # those with something to do now
         self._wanted: dict[str, list[tuple[Evaluations, str]]] = {}  # clips: who waits, for which sample
         self._under_way: dict[int, _UnderWay] = {}
         self._again: deque[_UnderWay] = deque()
-        self._estimated = time.monotonic()
+        self._claims, self._elsewhere = Claims(store.claims), list[Job]()
+        self._estimated = self._looked = time.monotonic()
         self._hands: dict[int, tuple[str, ...]] = {}  # codecs of the last task of each slot
 
     def run(self, crafts: Iterable[Crafts], evaluations: Iterable[Evaluations]) -> None:
@@ -106,13 +112,18 @@ class Scheduler:
                 self._evaluations[job] = None
             for sample in job.waiting:
                 self._wanted.setdefault(job.ids[sample], []).append((job, sample))
-        while self._crafts or self._evaluations or self._under_way or self._again:
-            for slot in self.executor.idle():
-                self._give(slot)
-            for slot, news in self.executor.wait(WATCHED, self.watcher.queried):
-                self._learn(slot, news)
-            self._end_those_over_time()
-            self._estimate()
+        try:
+            while self._crafts or self._evaluations or self._under_way or self._again or self._elsewhere:
+                for slot in self.executor.idle():
+                    self._give(slot)
+                for slot, news in self.executor.wait(WATCHED, self.watcher.queried):
+                    self._learn(slot, news)
+                self._end_those_over_time()
+                self._estimate()
+                self._claims.renew()
+                self._look_elsewhere()
+        finally:
+            self._claims.close()
 
     def _give(self, slot: int) -> None:
         """A task for ``slot``, if there is any."""
@@ -121,7 +132,8 @@ class Scheduler:
             work = _UnderWay(work.job, work.task, work.attempt)
         elif (job := self._next(slot)) is not None:
             work = _UnderWay(job, job.take(self._count(job)), 1)
-            self._forget_if_empty(job)
+            if not job.pending:
+                self._close(job)
         else:
             return
         if isinstance(work.job, Evaluations):
@@ -134,9 +146,35 @@ class Scheduler:
     def _next(self, slot: int) -> Job | None:
         hands = self._hands.get(slot)
         for jobs in (self._evaluations, self._crafts):
-            if jobs:
-                return next((job for job in jobs if job.codecs == hands), next(iter(jobs)))
+            while jobs:
+                job: Job = next((job for job in jobs if job.codecs == hands), next(iter(jobs)))
+                if job.cell.id in self._claims:
+                    return job
+                self._close(job)
+                if self._claims.take(job.cell.id):
+                    self._open(job)
+                else:
+                    self._elsewhere.append(job)
         return None
+
+    def _open(self, job: Job) -> None:
+        """Give work on ``job``, but for what other runs in this folder have done since this one was planned."""
+        if isinstance(job, Crafts):
+            there = {sample for sample, craft_id in job.ids.items() if self.store.holds_clip(craft_id)}
+            for sample in there:
+                self._arrived(job.ids[sample])
+            job.pending = [b for b in job.pending if any(s.id in job.ids.keys() - there for s in b)]
+            if job.pending:
+                self._crafts.insert(0, job)
+            return
+        assert isinstance(job, Evaluations)
+        if self._done(job.cell):
+            job.pending.clear()
+            job.waiting.clear()
+            self._claims.release(job.cell.id)
+            self._finish(job)
+        elif job.pending:
+            self._evaluations[job] = None
 
     def _count(self, job: Job) -> int:
         """How many batches of ``job`` make a task: of :data:`LENGTH`, unless others would have nothing to do."""
@@ -178,10 +216,13 @@ class Scheduler:
             self.store.put_clip(craft_id, clip, info)
             self.clips += 1
             self.queries += info["queries"]
-            for waiting, name in self._wanted.pop(craft_id, ()):
-                waiting.crafted(name)
-                if waiting.failure is None:
-                    self._evaluations[waiting] = None
+            self._arrived(craft_id)
+
+    def _arrived(self, craft_id: str) -> None:
+        """Tell whoever waits for a clip that it is there."""
+        for waiting, name in self._wanted.pop(craft_id, ()):
+            if waiting.crafted(name) and waiting.failure is None and waiting not in self._elsewhere:
+                self._evaluations[waiting] = None
 
     def _fail(self, job: Job, failure: Failure, task: Task) -> None:
         """A cell fails of its own; of clips that could not be crafted fail all that wait for any of that cell's."""
@@ -189,7 +230,7 @@ class Scheduler:
         if isinstance(job, Crafts):
             rest = {sample.id for sample in task.samples} | {s.id for batch in job.pending for s in batch}
             job.pending.clear()
-            self._forget_if_empty(job)
+            self._close(job)
             failed += [w for sample in rest if sample in job.ids for w, _ in self._wanted.pop(job.ids[sample], ())]
         for evaluation in dict.fromkeys(failed):
             if evaluation.failure is None:
@@ -197,20 +238,29 @@ class Scheduler:
                 evaluation.pending.clear()
                 self._evaluations.pop(evaluation, None)
                 self._finish(evaluation)
+                self._claims.release(evaluation.cell.id)
 
     def _finish_if_done(self, job: Evaluations) -> None:
         if job.failure is None and job.finished:
             self._finish(job)
+            self._claims.release(job.cell.id)
 
-    def _forget_if_empty(self, job: Job) -> None:
-        if job.pending:
-            return
-        if isinstance(job, Crafts):
-            if job in self._crafts:
-                self._crafts.remove(job)
-        else:
-            assert isinstance(job, Evaluations)
+    def _close(self, job: Job) -> None:
+        """Give nobody any work on it, for now or for ever."""
+        if isinstance(job, Evaluations):
             self._evaluations.pop(job, None)
+        elif job in self._crafts:
+            assert isinstance(job, Crafts)
+            self._crafts.remove(job)
+
+    def _look_elsewhere(self) -> None:
+        """See what other runs in this folder have done, and take over what they have left."""
+        if not self._elsewhere or time.monotonic() < self._looked + LOOKED:
+            return
+        self._looked = time.monotonic()
+        left, self._elsewhere = self._elsewhere, []
+        for job in left:
+            self._open(job)
 
     def _estimate(self) -> None:
         """Tell how long it will take, now and then: of what is not begun, and of evaluating what will be crafted."""

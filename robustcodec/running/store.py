@@ -216,6 +216,11 @@ class Store:
             if result is not None and result.status == "ok":
                 yield cell, result
 
+    @property
+    def claims(self) -> Path:
+        """The folder in which runs that share this one say what they work on."""
+        return self.root / "claims"
+
     def _clip_path(self, craft_id: str) -> Path:
         return self.root / "crafted" / craft_id[:2] / f"{craft_id}.safetensors"
 
