@@ -22,11 +22,12 @@ from typing import Any
 START = "import sys; sys.path[:] = {path!r}; from robustcodec.execution.children import serve; serve({fd}, {parent})"
 GRACE = 2.0  # seconds between asking a child to end and ending it
 
+READY = "ready"  # the first thing that a child says: it can be asked now
 Say = Callable[[Any], None]
 
 
 class Child:
-    """A process that answers with ``module:function``.
+    """A process that answers with ``module:function``, once it has said :data:`READY`.
 
     The function is called as ``function(*args)`` and returns what answers a message: ``answer(message, say)``, where
     ``say`` sends something before the answer. ``environment``: added to this process's.
@@ -92,6 +93,7 @@ def serve(fd: int, parent: int) -> None:
         function, args = pickle.loads(pipe.recv_bytes())
         module, _, name = function.partition(":")
         answer = getattr(importlib.import_module(module), name)(*args)
+        _send(pipe, (True, READY))
         while True:
             message = pickle.loads(pipe.recv_bytes())
             _send(pipe, (True, answer(message, lambda said: _send(pipe, (False, said)))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robustcodec.errors import RobustCodecError
 from robustcodec.execution.children import Child, Say, listen
 from robustcodec.execution.scheduler import Lost, Queried
 from robustcodec.execution.tasks import Answer, Task
@@ -16,7 +17,7 @@ class Processes:
     def __init__(self, setting: Setting, devices: Sequence[str]) -> None:
         self._setting, self._devices = setting, tuple(devices)
         self._children = {slot: self._child(slot) for slot in range(len(devices))}
-        self._busy: set[int] = set()
+        self._starting, self._busy = set(self._children), set[int]()
 
     @property
     def slots(self) -> int:
@@ -28,33 +29,41 @@ class Processes:
         return Child(f"{__name__}:work", self._setting, self._devices[slot], environment=environment)
 
     def idle(self) -> Sequence[int]:
-        return [slot for slot in self._children if slot not in self._busy]
+        return [slot for slot in self._children if slot not in self._busy | self._starting]
 
     def start(self, slot: int, task: Task) -> None:
         self._busy.add(slot)
         self._children[slot].send(task)
 
     def wait(self, seconds: float, queried: Queried) -> Sequence[tuple[int, Answer | Lost]]:
-        busy = {self._children[slot]: slot for slot in self._busy}
+        heard = {self._children[slot]: slot for slot in self._busy | self._starting}
         news: list[tuple[int, Answer | Lost]] = []
-        for child in listen(busy, seconds):
-            slot = busy[child]
+        for child in listen(heard, seconds):
+            slot = heard[child]
             try:
                 final, said = child.hear()
             except EOFError:
-                news.append((slot, Lost(child.how_it_ended())))
+                how = child.how_it_ended()
+                if slot in self._starting:
+                    raise RobustCodecError(
+                        f"a worker process {how} before it could work; see what it printed"
+                    ) from None
                 self.give_up(slot)
+                news.append((slot, Lost(how)))
                 continue
-            if final:
+            if not final:
+                queried(slot, said)
+            elif slot in self._starting:
+                self._starting.discard(slot)
+            else:
                 self._busy.discard(slot)
                 news.append((slot, said))
-            else:
-                queried(slot, said)
         return news
 
     def give_up(self, slot: int) -> None:
         self._children[slot].end()
         self._children[slot] = self._child(slot)
+        self._starting.add(slot)
         self._busy.discard(slot)
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ def _cost(costs: Costs, group: Iterable[Cell]) -> float:
 
 
 def _groups(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells that share clips, together: they share that of their first sample, since a limit leaves out the last ones."""
+    """Cells that share clips, together: they share that of their first sample, since limits leave out the last."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.craft_id(cell.samples()[0]), []).append(cell)

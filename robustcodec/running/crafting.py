@@ -28,12 +28,9 @@ OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius 
 
 @dataclass(frozen=True)
 class Made:
-    """Adversarial uint8 clips ``(T, 3, H, W)`` in the order of their samples, each with how it was reached; ``queries``
-    of all, where what they share counts once for each sample.
-    """
+    """Adversarial uint8 clips ``(T, 3, H, W)`` in the order of their samples, each with how it was reached."""
 
     clips: tuple[tuple[Tensor, dict[str, Any]], ...]
-    queries: int
 
 
 class Crafting:
@@ -50,12 +47,10 @@ class Crafting:
         # random states are of single samples
         alone = self.codecs.victim(cell).randomised
         clips: list[tuple[Tensor, dict[str, Any]]] = []
-        queries = 0
         for group in (part for batch in batches for part in ([[s] for s in batch] if alone else [batch])):
             adversarial, infos = self._attack(cell, group, queried, memory, probed in [s.id for s in group])
             clips += zip(adversarial, infos, strict=True)
-            queries += sum(info["queries"] for info in infos)
-        return Made(tuple(clips), queries)
+        return Made(tuple(clips))
 
     def _attack(
         self, cell: Resolved, batch: Sequence[Sample], queried: Queried, memory: dict[str, Any], probe: bool
