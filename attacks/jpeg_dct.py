@@ -9,6 +9,7 @@ No gradient is asked for: the gradient of a rounding is zero, and that of what r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from robustcodec.attacks._crossing import Levels, measured
-from robustcodec.attacks.ascent import Best
+from robustcodec.attacks.ascent import Best, per_sample
 from robustcodec.interfaces import Access, Attack, Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
@@ -25,7 +26,8 @@ MARGIN = 0.6  # grey levels beyond the boundary, as the norm of a move, while it
 WIDER, NARROWER = 0.5, 0.05  # what a margin gains after a crossing that failed, and loses after one that did not
 CORRECTIONS = 6  # of one perturbation, so that its crossings do not disturb each other
 SPENT = 0.995  # of the budget
-SHARES = {"l2": (1.0,), "linf": (0.35, 0.2, 0.6, 1.0)}  # of the budget, as energy: how much fits in a box is not known
+WHOLE = 1.0  # of the budget, as energy: corrected until it is spent, where a norm is bounded
+SHARES = 0.35, 0.2, 0.6, 1.0  # that are tried and kept where single values are: how much fits in a box is not known
 
 
 @attacks.register("jpeg-dct")
@@ -71,7 +73,8 @@ class Crossing:
         residue = self._start - self._whole
         self._signs, self._near = torch.where(residue < 0, -1.0, 1.0), residue.abs()
         self._step = 255 * self._levels.price.sqrt()  # of a level, in grey levels
-        self._budget = budgets(threat, x)
+        self._budget, self._reach = budgets(threat, x), reach(threat, x)
+        self._corrected = torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
         self.best = Best(x)
         self.begin()
 
@@ -84,10 +87,11 @@ class Crossing:
         """Worth of each level ``(N, T, M)`` and share of each budget ``(N, G)``: what did most at first sight."""
         damage = torch.full((len(self._x),), -torch.inf, device=self._x.device)
         worth, share = torch.zeros_like(self._near), torch.ones_like(self._budget)
-        usual, *others = SHARES[self._threat.norm]
-        for tried, part in [*((w, usual) for w in self._worths()), *((None, part) for part in others)]:
+        corrected = torch.zeros_like(self._corrected)
+        for tried, part, spends in self._first_attempts():
             candidate = worth if tried is None else tried
             self.begin()
+            self._corrected = torch.full_like(corrected, spends)
             spent = torch.full_like(self._budget, part)
             self.attempt(candidate, spent)
             self.learn()
@@ -96,7 +100,22 @@ class Crossing:
             better = new > damage
             damage = new.where(better, damage)
             worth, share = candidate.where(better[:, None, None], worth), spent.where(better[:, None], share)
+            corrected = self._corrected.where(better[:, None], corrected)
+        self._corrected = corrected
         return worth, share
+
+    def _first_attempts(self) -> Iterator[tuple[Tensor | None, float, bool]]:
+        """Worth of each level (None: what did most so far), share of each budget, and whether that is corrected.
+
+        An intersection may be held by either kind of bound, so both are tried.
+        """
+        worths = self._worths()
+        if self._threat.norm == "l2":
+            yield from ((worth, WHOLE, True) for worth in worths)
+        if (self._reach.square() < 0.999 * self._budget.amax(1)).any():  # values have bounds of their own
+            usual, *others = SHARES
+            yield from ((worth, usual, False) for worth in worths)
+            yield from ((None, part, False) for part in others)
 
     def _worths(self) -> list[Tensor]:
         added = self._levels.weight * (1 - 2 * self._near)
@@ -134,13 +153,13 @@ class Crossing:
         self._margin = (self._margin + change.where(self._crossed, 0.0)).clamp(min=0)
 
     def correction(self) -> Tensor:
-        """``(N, G)``: by how much another share of each budget would spend it, once rounded to 8 bits."""
-        if self._threat.norm == "linf":
-            return torch.ones_like(self._budget)
+        """``(N, G)``: by how much another share of each budget would spend it, once rounded to 8 bits; 1 where shares
+        are kept.
+        """
         rounded = (255 * self._asked).round() / 255 - self._x
         spent = rounded.square().sum((2, 3, 4), dtype=torch.float64)
         spent = spent if self._budget.shape[1] == spent.shape[1] else spent.sum(1, keepdim=True)
-        return torch.where(spent > 0, SPENT * self._budget / spent, 1.0)
+        return torch.where(self._corrected & (spent > 0), SPENT * self._budget / spent, 1.0)
 
     def _within(self, worth: Tensor, cost: Tensor, share: Tensor) -> Tensor:
         """The levels that are worth most for their ``cost`` and together fit in a ``share`` of each budget."""
@@ -153,10 +172,9 @@ class Crossing:
         return chosen.view_as(self._near)
 
     def _allowed(self, delta: Tensor) -> Tensor:
-        delta = self._threat.confine(delta, self._x)
-        if self._threat.norm == "linf":
-            return self._threat.project(self._x + delta, self._x) - self._x
-        return (self._x + delta).clamp(0, 1) - self._x
+        """Inside the bounds of single values; what a norm bounds is scaled when all is projected."""
+        most = per_sample(self._reach)
+        return (self._x + self._threat.confine(delta, self._x).clamp(-most, most)).clamp(0, 1) - self._x
 
 
 def budgets(threat: Threat, x: Tensor) -> Tensor:
@@ -169,3 +187,13 @@ def budgets(threat: Threat, x: Tensor) -> Tensor:
     frames, tilted = energy(torch.ones_like(x)), energy(rising)
     separate = torch.allclose(frames, tilted, rtol=1e-3)
     return frames if separate else frames.sum(1, keepdim=True)
+
+
+def reach(threat: Threat, x: Tensor) -> Tensor:
+    """``(N,)``: how far the threat lets one value of a clip move, in the frame where that is farthest."""
+    farthest = torch.zeros(len(x), device=x.device)
+    for frame in range(x.shape[1]):
+        single = torch.zeros_like(x)
+        single[:, frame, 0, 0, 0] = 1
+        farthest = farthest.maximum(threat.steepest(single, x).flatten(1).amax(1))
+    return farthest

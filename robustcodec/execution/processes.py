@@ -46,7 +46,7 @@ class Processes:
                 how = child.how_it_ended()
                 if slot in self._starting:
                     raise RobustCodecError(
-                        f"a worker process {how} before it could work; see what it printed"
+                        f"a worker process {how} before it could work; it said why"
                     ) from None
                 self.give_up(slot)
                 news.append((slot, Lost(how)))

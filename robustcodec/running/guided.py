@@ -24,6 +24,7 @@ class Guided(Codec):
         self.guide: Codec = guide
         self.card = replace(codec.card, name=f"{codec.card.name} (gradient of {guide.card.name})")
         self.transform = codec.transform
+        self.differentiable = guide.differentiable
         self.randomised = codec.randomised or guide.randomised
         self.exact_forward = codec.exact_forward
         self.train(codec.training)

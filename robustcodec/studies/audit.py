@@ -59,8 +59,11 @@ class _Blow:
 
     @property
     def gain(self) -> str:
-        share = (self.damage - self.worst) / abs(self.worst) if self.worst else math.inf
-        return f"{share:.0%} more damage than" if math.isfinite(share) else "damage without bounds, unlike"
+        if not math.isfinite(self.damage):
+            return "damage without bounds, unlike"
+        if self.worst == 0:
+            return f"{self.damage:.2g} instead of 0,"
+        return f"{(self.damage - self.worst) / abs(self.worst):.0%} more damage than"
 
 
 def plan(store: Store, share: float, longer: int, seed: int) -> Plan:

@@ -18,7 +18,7 @@ from robustcodec.execution.watching import Silent
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.resolved import Part
 from robustcodec.running.store import Store
-from robustcodec.studies.audit import _lends, _variants, audit, drawn, plan
+from robustcodec.studies.audit import _Blow, _lends, _variants, audit, drawn, plan
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 EMPTY = Grid("empty", ({"codec": ["jpeg"], "attack": ["noise"]},))
@@ -38,6 +38,13 @@ def test_what_is_changed_of_an_attack() -> None:
     assert variants("square") == {"a schedule 10 times as long": "square:queries=5000"}
     assert "a schedule 10 times as long" not in variants("ftda:constants=published-0")  # it sets its steps itself
     assert variants("noise") == {}
+
+
+def test_a_gain_is_said_in_numbers_where_there_are_any() -> None:
+    gains = [
+        _Blow("a", "noise", damage, worst).gain for damage, worst in ((3.0, 2.0), (0.012, 0.0), (float("inf"), 2.0))
+    ]
+    assert gains == ["50% more damage than", "0.012 instead of 0,", "damage without bounds, unlike"]
 
 
 def test_cells_of_one_data_set_draw_the_same_samples() -> None:

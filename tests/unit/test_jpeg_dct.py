@@ -168,6 +168,16 @@ def test_more_steps_never_do_less() -> None:
     assert reached[0] <= reached[1] <= reached[2] and reached[0] < reached[2]
 
 
+@pytest.mark.parametrize(("joined", "inside"), [("psnr:20+linf:8", "linf:8"), ("psnr:34+linf:8", "psnr:40+linf:8")])
+def test_an_intersection_is_filled_whichever_bound_holds_it(joined: str, inside: str) -> None:
+    codec, x = registry.codecs.build("jpeg:20"), photos()[0]
+    more, less = (
+        error(codec, attacked(codec, registry.threats.build(name), "source-distortion", x, "jpeg-dct:steps=1"), x)
+        for name in (joined, inside)  # whatever the second allows, the first does
+    )
+    assert more > 0.99 * less
+
+
 def test_samples_do_not_see_each_other() -> None:
     codec, both = registry.codecs.build("jpeg:30"), torch.cat(photos())
     together = attacked(codec, Psnr(40), "source-distortion", both, "jpeg-dct:steps=2")

@@ -105,6 +105,8 @@ def test_bad_input(photo: Tensor, tmp_path: Path) -> None:
         robustcodec.attack(picture, CODEC, crop=8)
     with pytest.raises(UserError, match="gives no gradient"):
         robustcodec.attack(picture, "jpeg", attack="pgd")
+    with pytest.raises(UserError, match=r"gradient of jpeg.*gives no gradient"):
+        robustcodec.attack(picture, CODEC, attack="pgd", access="bpda:jpeg")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StoreError, match="not the folder of an attack"):
         robustcodec.attack(picture, CODEC, attack="noise", out=tmp_path)
