@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-
 UNUSED = {"torchvision", "torch_geometric", "torch._dynamo"}  # seconds of every start, for what no codec needs
 
 
