@@ -26,7 +26,13 @@ SHAPE = (1, 3, 12, 12)  # of a clip of the linear codec
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread per worker: as many workers as cores share the files of tests."""
+    """One thread per worker, as many workers as cores, and nothing is compiled twice: where Python may not write beside
+    its sources, every command that a test starts would compile all of PyTorch again. Workers inherit what is set here.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits for another thread sleeps: cores are busy
+    if sys.dont_write_bytecode:
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # of commands that tests start: as many threads, the same bytes
         torch.set_num_threads(1)

@@ -7,6 +7,7 @@ import math
 import struct
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from robustcodec import weights
 from robustcodec.defenses._purifier import Architecture, Purifier
+from robustcodec.defenses.preprocessing import PreprocessedCodec
 from robustcodec.interfaces import Card, Codec, Output
-from robustcodec.registry import data
+from robustcodec.registry import codecs, data, defenses
 
 Shape = tuple[int, int, int, int]  # (T, 3, H, W)
 SIZES = struct.Struct("<4H")
@@ -96,6 +98,20 @@ def stored_purifier(folder: Path) -> Path:
     network, path = small(), folder / "diffpure.small.safetensors"
     weights.save(path, network.state(), {"name": "diffpure.small", **network.facts})
     return path
+
+
+@cache
+def purified_codec() -> Codec:
+    """The codec behind :func:`purified`."""
+    codec: Codec = codecs.build("bmshj2018-factorized.tiny-q1")
+    return codec.requires_grad_(False).eval()
+
+
+def purified(spec: str) -> PreprocessedCodec:
+    """A bundled codec behind a purification, such as ``diffpure:sigma=0.05``."""
+    made = defenses.build(spec).wrap(purified_codec())
+    assert isinstance(made, PreprocessedCodec)
+    return made
 
 
 def random_backbone(torch_home: Path) -> None:

@@ -98,13 +98,14 @@ def render(views: Sequence[View], title: str, libraries: bool = True) -> str:
             allowed=_allowed(script),
         )
 
-    bare = len(page(_Pictures(views, 0)).encode())
-    if bare > LIMIT - SPARE:
+    bare = page(_Pictures(views, 0))
+    size = len(bare.encode())
+    if size > LIMIT - SPARE:
         raise BadData(
-            f"the numbers of {len(views)} views make a page of {bare / 1e6:.1f} MB without any picture; "
+            f"the numbers of {len(views)} views make a page of {size / 1e6:.1f} MB without any picture; "
             f"expected at most {LIMIT / 1e6:.0f} MB: give fewer views, or views with fewer samples"
         )
-    return page(_Pictures(views, LIMIT - SPARE - bare if libraries else 0))
+    return page(_Pictures(views, LIMIT - SPARE - size)) if libraries else bare
 
 
 def _check(views: Sequence[View]) -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode
 
 import pytest
+from reader import Reader
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from robustcodec.execution.runner import Runner
 from robustcodec.page import Detail, View, of_run, render
@@ -99,57 +98,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     driver = webdriver.Chrome(options, Service(DRIVER))
     yield driver
     driver.quit()
-
-
-class Reader:
-    """Who opens the page, with an address, and looks and types."""
-
-    def __init__(self, driver: webdriver.Chrome, page: Path) -> None:
-        self.driver, self.page = driver, page
-        self.open()
-
-    def open(self, **chosen: str) -> None:
-        self.driver.get("about:blank")
-        self.driver.get(f"{self.page.as_uri()}#{urlencode(chosen)}")
-        self.until(lambda: self.run("return document.body.dataset.ready"))
-
-    def run(self, script: str, *values: Any) -> Any:
-        return self.driver.execute_script(script, *values)
-
-    def until(self, true: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.driver, 30, 0.05).until(lambda _: true())
-
-    def drawn(self, figure: WebElement) -> None:
-        """Scroll to a plot and wait for it."""
-        self.run("arguments[0].scrollIntoView()", figure)
-        self.until(lambda: figure.find_elements(By.CSS_SELECTOR, ".main-svg"))
-
-    def one(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, f"article:not([hidden]) {selector}, body > {selector}")
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, f"article:not([hidden]) {selector}")
-
-    def column(self, name: str) -> list[str]:
-        """The texts of a column of the ranking, from above."""
-        heads = [th.get_attribute("data-name") for th in self.all("table.ranking thead th")]
-        return [row.find_elements(By.TAG_NAME, "td")[heads.index(name)].text for row in self.rows()]
-
-    def rows(self) -> list[WebElement]:
-        return [row for row in self.all("table.ranking tbody tr") if row.get_attribute("data-board")]
-
-    def address(self) -> dict[str, str]:
-        return {
-            key: value[0]
-            for key, value in parse_qs(self.driver.current_url.partition("#")[2], keep_blank_values=True).items()
-        }
-
-    def addressed(self, **chosen: str) -> None:
-        self.until(lambda: chosen.items() <= self.address().items())
-
-    def choose(self, key: str, value: str) -> None:
-        options = Select(self.one(f".browser [data-key={key}]")).options
-        next(option for option in options if option.get_attribute("value") == value).click()
 
 
 @pytest.fixture

@@ -7,9 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+UNUSED = {"torchvision", "torch_geometric", "torch._dynamo"}  # seconds of every start, for what no codec needs
 
 
-def test_installed_package_adds_every_kind_of_plugin(plugin_site: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ran(plugin_site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], set[str]]:
+    """The row of a cell of the package's plugins, run in a process of its own, and the modules that were loaded."""
     script = (
         "import json, sys, warnings\n"
         "warnings.simplefilter('ignore')\n"
@@ -24,17 +31,28 @@ def test_installed_package_adds_every_kind_of_plugin(plugin_site: Path, tmp_path
         "tally = Runner(store, metrics=('psnr', 'mean_difference')).run([cell])\n"
         "assert not tally.failed, tally.errors\n"
         "row = store.result(cell.id).rows[0]\n"
-        "print(json.dumps(row))\n"
+        "print(json.dumps([row, [*sys.modules]]))\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(plugin_site)}
+    folder = tmp_path_factory.mktemp("ran")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin_site), *sys.path])}  # this checkout
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", script, str(folder)], env=environment, capture_output=True, text=True, cwd=folder
     )
     assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout)
+    row, modules = json.loads(done.stdout)
+    return row, set(modules)
+
+
+def test_installed_package_adds_every_kind_of_plugin(ran: tuple[dict[str, Any], set[str]]) -> None:
+    row, _ = ran
     assert row["sample"] == "ramp"
     assert round(row["input_linf"], 4) == 8
     assert 0 < row["adv_mean_difference"] < 1 / 8
+
+
+def test_a_run_loads_nothing_that_no_codec_needs(ran: tuple[dict[str, Any], set[str]]) -> None:
+    _, modules = ran
+    assert "compressai.models" in modules and not UNUSED & modules
 
 
 def test_a_name_taken_twice_names_both_definitions(plugin_site: Path) -> None:
@@ -44,6 +62,6 @@ def test_a_name_taken_twice_names_both_definitions(plugin_site: Path) -> None:
         "@attacks.register('brighten')\n"
         "class Other: ...\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(plugin_site)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin_site), *sys.path])}  # this checkout
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert "'brighten' is defined twice: in robustcodec_example.plugins and in __main__" in done.stderr

@@ -209,7 +209,8 @@ def test_resumed_and_repeated_runs_are_the_same(tmp_path: Path, monkeypatch: pyt
         compare(ladders(SWEEP), samples(), METRICS, tmp_path / "one")
     resumed.append(1)
     assert len(list((tmp_path / "one" / "points").iterdir())) == 2
-    for folder in ("one", "one", "two"):
+    compare(ladders(SWEEP), samples(), METRICS, tmp_path / "one")
+    for folder in ("one", "two"):
         rows, failures = compare(ladders(SWEEP), samples(), METRICS, tmp_path / folder)
         paths = curves.write(rows, failures, METRICS, "photos", tmp_path / folder)
     assert len(measured) == 6 + 6

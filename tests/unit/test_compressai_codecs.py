@@ -318,3 +318,9 @@ def test_official_weights_name_file_address_and_place_when_offline(
 def test_weights_that_nobody_publishes_say_so(spec: str) -> None:
     with pytest.raises(WeightsError, match="publishes no weights"):
         codecs.build(spec)
+
+
+def test_its_data_sets_come_when_they_are_asked_for() -> None:
+    from compressai.datasets import ImageFolder
+
+    assert ImageFolder.__module__ == "compressai.datasets.image" and ImageFolder.__getitem__

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import sys
-import tomllib
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,20 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor, nn
-from toys import SMALL, clips, small, stored_purifier
+from toys import SMALL, clips, purified, purified_codec, small, stored_purifier
 
 from robustcodec import weights
 from robustcodec.clips import to_float
 from robustcodec.defenses._purifier import Architecture, Purifier, Sampler
 from robustcodec.defenses._purifier_weights import purifier
-from robustcodec.defenses.diffpure import DiffPure, Purification
-from robustcodec.defenses.preprocessing import PreprocessedCodec
-from robustcodec.errors import BadParameter, MissingDependency, WeightsError
-from robustcodec.files import dump_toml
-from robustcodec.interfaces import Codec
+from robustcodec.defenses.diffpure import Purification
+from robustcodec.errors import BadParameter, MissingDependency
 from robustcodec.registry import codecs, data, defenses
 from robustcodec.studies.check import check
 
@@ -37,18 +29,6 @@ from robustcodec.studies.check import check
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of ours with the small network."""
     return stored_purifier(tmp_path_factory.mktemp("weights"))
-
-
-@cache
-def inner() -> Codec:
-    codec: Codec = codecs.build("bmshj2018-factorized.tiny-q1")
-    return codec.requires_grad_(False).eval()
-
-
-def wrapped(spec: str) -> PreprocessedCodec:
-    made = defenses.build(spec).wrap(inner())
-    assert isinstance(made, PreprocessedCodec)
-    return made
 
 
 def draws(shape: torch.Size, times: int, seed: int = 0) -> list[Tensor]:
@@ -189,7 +169,7 @@ def test_any_size_is_padded_by_its_edges(size: tuple[int, int]) -> None:
 
 def test_frames_are_purified_each_with_its_noise(stored: Path) -> None:
     x = clips(1, 3)
-    made = wrapped(f"diffpure:weights={stored}").preprocessed
+    made = purified(f"diffpure:weights={stored}").preprocessed
     torch.manual_seed(0)
     together = made(x)
     (noise,) = draws(torch.Size((3, 3, 33, 47)), 1)
@@ -197,7 +177,7 @@ def test_frames_are_purified_each_with_its_noise(stored: Path) -> None:
     network = purifier(str(stored))
     torch.manual_seed(0)
     torch.testing.assert_close(together[0], network.purified(x[0], 0.03, 2, "ddpm"))
-    alone = wrapped(f"diffpure:steps=1,weights={stored}").preprocessed
+    alone = purified(f"diffpure:steps=1,weights={stored}").preprocessed
     torch.manual_seed(0)
     frames = alone(x)[0]
     sigma = float(network.sigmas[network.level(0.03)])
@@ -210,42 +190,42 @@ def test_frames_are_purified_each_with_its_noise(stored: Path) -> None:
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_bytes_and_forward_agree_after_the_same_seed(stored: Path, sampler: str) -> None:
-    x, codec = clips(2, 2), wrapped(f"diffpure:sampler={sampler},weights={stored}")
+    x, codec = clips(2, 2), purified(f"diffpure:sampler={sampler},weights={stored}")
     torch.manual_seed(1)
     streams = codec.compress(x)
     torch.manual_seed(1)
     assert streams == [s for clip in x for s in codec.compress(clip[None])]
     torch.manual_seed(1)
-    assert streams == inner().compress(codec.preprocessed(x))
+    assert streams == purified_codec().compress(codec.preprocessed(x))
     torch.manual_seed(1)
     torch.testing.assert_close(codec(x).x_hat, codec.decompress(streams), rtol=0, atol=1e-4)
     assert codec.randomised and codec.compress(x) != streams
-    assert codec.card.name == f"{inner().card.name}+diffpure"
+    assert codec.card.name == f"{purified_codec().card.name}+diffpure"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 31)])
 def test_any_size_is_coded(stored: Path, size: tuple[int, int]) -> None:
-    x, codec = clips(1, 2, *size), wrapped(f"diffpure:weights={stored}")
+    x, codec = clips(1, 2, *size), purified(f"diffpure:weights={stored}")
     assert codec.decompress(codec.compress(x)).shape == x.shape
 
 
 def test_it_keeps_a_codecs_promises(stored: Path) -> None:
     photos, spec = [clip[None] for clip in clips(2, 1, 16, 24)], f"diffpure:sigma=0.01,weights={stored}"
-    checks = check(wrapped(spec), photos, lambda: wrapped(spec))
+    checks = check(purified(spec), photos, lambda: purified(spec))
     assert not [c for c in checks if not c.passed]
 
 
 def test_wrapped_codecs_share_a_network_that_is_no_part_of_them(stored: Path) -> None:
-    one, other = wrapped(f"diffpure:weights={stored}"), wrapped(f"diffpure:sigma=0.1,weights={stored}")
+    one, other = purified(f"diffpure:weights={stored}"), purified(f"diffpure:sigma=0.1,weights={stored}")
     assert isinstance(one.pre, Purification) and isinstance(other.pre, Purification)
     assert one.pre.network is other.pre.network
-    assert [p.shape for p in one.parameters()] == [p.shape for p in inner().parameters()]
+    assert [p.shape for p in one.parameters()] == [p.shape for p in purified_codec().parameters()]
     assert not any(p.requires_grad for p in one.pre.network.parameters())
 
 
 def test_an_attacker_meets_a_gradient_with_other_precision(stored: Path) -> None:
     x = clips(1).requires_grad_()
-    codec = wrapped(f"diffpure:weights={stored}")
+    codec = purified(f"diffpure:weights={stored}")
     with torch.autocast("cpu", torch.bfloat16):
         torch.manual_seed(0)
         coarse = codec.preprocessed(x)
@@ -272,106 +252,13 @@ def test_parameters_are_checked(spec: str, expected: str) -> None:
 def test_a_sigma_that_the_weights_do_not_know_is_refused(stored: Path) -> None:
     for sigma in (0.001, 0.16):
         with pytest.raises(BadParameter, match=r"sigma=.*from 0.002 to 0.15"):
-            wrapped(f"diffpure:sigma={sigma},weights={stored}")
+            purified(f"diffpure:sigma={sigma},weights={stored}")
 
 
 def test_without_the_library_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingDependency, match=r"pip install 'robustcodec\[diffusion\]'"):
         Purifier.of(SMALL)
-
-
-# -- weights -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_fingerprint_is_of_the_weights(stored: Path, tmp_path: Path) -> None:
-    assert DiffPure(weights=str(stored)).fingerprint() == weights.sha256(stored)
-    assert DiffPure().fingerprint() == weights.sha256(weights.find("diffpure", "tiny"))
-    assert DiffPure(weights="random").fingerprint() == "random"
-    assert purifier("random") is purifier("random") is not purifier(None)
-    official(tmp_path)
-    before = DiffPure(weights=str(tmp_path)).fingerprint()
-    config = tmp_path / "scheduler_config.json"
-    config.write_text(config.read_text().replace("0.02", "0.03"))
-    assert before != DiffPure(weights=str(tmp_path)).fingerprint()
-
-
-def test_missing_and_foreign_weights_are_refused(stored: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no card for"):
-        wrapped(f"diffpure:weights={tmp_path}/none.safetensors")
-    with pytest.raises(
-        WeightsError, match=r"config\.json is not there; expected .*diffusion_pytorch_model\.safetensors"
-    ):
-        wrapped(f"diffpure:weights={tmp_path}/none")
-    path = weights.find("bmshj2018-factorized", "tiny-q1")
-    with pytest.raises(WeightsError, match="weights of bmshj2018-factorized, not of diffpure"):
-        wrapped(f"diffpure:weights={path}")
-    wrong = tmp_path / "diffpure.wrong.safetensors"
-    facts = {**small().facts, "architecture": {**small().facts["architecture"], "widths": [4, 8]}}
-    weights.save(wrong, small().state(), {"name": "wrong", **facts})
-    with pytest.raises(WeightsError, match="not hold the network that its card describes"):
-        wrapped(f"diffpure:weights={wrong}")
-
-
-def test_a_card_may_have_any_key() -> None:
-    table = {"psnr_0.02": 1.0, "a-b_c": 2, "sigma_0.1": {"é": "x", "in.side": {"k": True}}}
-    assert tomllib.loads(dump_toml(table)) == table
-
-
-def official(folder: Path, out_channels: int = 3, in_channels: int = 3) -> Any:
-    """A small model in the format of google/ddpm-*: written by diffusers itself."""
-    from diffusers import DDPMScheduler, UNet2DModel
-
-    make: Any = UNet2DModel
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unet = make(
-            sample_size=16, in_channels=in_channels, out_channels=out_channels, block_out_channels=(8, 8),
-            layers_per_block=1, down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, attention_head_dim=4,
-        )  # fmt: skip
-    unet.save_pretrained(folder)
-    scheduler: Any = DDPMScheduler
-    scheduler().save_pretrained(folder)
-    return unet.eval().requires_grad_(False)
-
-
-@pytest.mark.parametrize("pipeline", [False, True])
-@pytest.mark.parametrize("channels", [3, 6])
-def test_a_model_of_diffusers_is_read(tmp_path: Path, pipeline: bool, channels: int) -> None:
-    unet = official(tmp_path, channels)
-    if pipeline:
-        for name in ("unet", "scheduler"):
-            (tmp_path / name).mkdir()
-        for file in tmp_path.glob("*.*"):
-            file.rename(tmp_path / ("scheduler" if "scheduler" in file.name else "unet") / file.name)
-    network, x = purifier(str(tmp_path)), clips(1, 1, 18, 21)[0]
-    bars = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).neg().add(1).cumprod(0)  # of Ho et al.
-    torch.testing.assert_close(network.alphas, bars, rtol=1e-4, atol=1e-6)
-    level = network.level(0.03)
-    assert level == int((0.5 * (1 / bars - 1).sqrt() / 0.03).log().abs().argmin()) > 0
-    whole = F.pad(x, (0, 1, 0, 0), mode="replicate")
-    told = unet(whole, torch.tensor([level])).sample[:, :3, :, :21]
-    torch.testing.assert_close(network.predicted(x, torch.tensor([level])), told)
-    assert wrapped(f"diffpure:weights={tmp_path}").compress(x[None])
-    with pytest.raises(BadParameter, match="not ours to train"):
-        DiffPure(weights=str(tmp_path)).trainee()
-
-
-def test_an_incomplete_model_says_which_file_is_missing(tmp_path: Path) -> None:
-    official(tmp_path / "whole")
-    for i, name in enumerate(("config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json")):
-        folder = tmp_path / f"without-{i}"
-        shutil.copytree(tmp_path / "whole", folder)
-        (folder / name).unlink()
-        with pytest.raises(WeightsError, match=f"{name} is not there.*huggingface.co"):
-            DiffPure(weights=str(folder)).fingerprint()
-    (tmp_path / "whole" / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", "norm_num_groups": 7}))
-    with pytest.raises(WeightsError, match="does not hold a UNet2DModel that diffusers can read"):
-        wrapped(f"diffpure:weights={tmp_path}/whole")
-    official(tmp_path / "latent", 4, 4)
-    with pytest.raises(WeightsError, match="takes 4 channels and gives 4"):
-        wrapped(f"diffpure:weights={tmp_path}/latent")
 
 
 # -- the one that ships ------------------------------------------------------------------------------------------------

@@ -40,8 +40,7 @@ def row(codec: str, attack: str, threat: str, sample: str, loss: float) -> dict[
     }  # fmt: skip
 
 
-@pytest.fixture
-def rows() -> pd.DataFrame:
+def grid() -> pd.DataFrame:
     """Two codecs, two attacks, two budgets, two samples."""
     return pd.DataFrame(
         [
@@ -55,11 +54,21 @@ def rows() -> pd.DataFrame:
 
 
 @pytest.fixture
-def curves() -> pd.DataFrame:
+def rows() -> pd.DataFrame:
+    return grid()
+
+
+def fading() -> pd.DataFrame:
     """A clip of three frames that loses less at each."""
     axes = {"codec": "a_1", "defense": "none", "access": "oblivious", "attack": "pgd", "objective": "distortion"}
     axes |= {"threat": "psnr:40", "data": "clips", "sample": "1"}
     return pd.DataFrame([{**axes, "frame": i, "psnr": 30.0, "adv_psnr": 25.0 + i} for i in range(3)])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Every figure of :func:`grid` and :func:`fading`."""
+    return figures(grid(), fading(), tmp_path_factory.mktemp("drawn"))
 
 
 def test_csv_parquet_and_json_lose_nothing(rows: pd.DataFrame, tmp_path: Path) -> None:
@@ -191,14 +200,13 @@ figures(pandas.read_parquet(folder / "rows.parquet"), pandas.read_parquet(folder
 """
 
 
-def test_figures_are_vectors_and_the_same_again(rows: pd.DataFrame, curves: pd.DataFrame, tmp_path: Path) -> None:
+def test_figures_are_vectors_and_the_same_again(drawn: list[Path], tmp_path: Path) -> None:
     """Also in another process, whose hashes are seeded otherwise."""
-    paths = figures(rows, curves, tmp_path / "once")
     boards = [f"photos-size-64-psnr-{db}" for db in (34, 40)]
     names = ["drift-clips", *(f"{k}-{b}" for k in ("rate-distortion", "vulnerability") for b in boards)]
     names += ["security-photos-size-64"]
-    assert [p.name for p in paths] == sorted(f"{name}.{suffix}" for name in names for suffix in ("pdf", "png"))
-    for path in paths:
+    assert [p.name for p in drawn] == sorted(f"{name}.{suffix}" for name in names for suffix in ("pdf", "png"))
+    for path in drawn:
         data = path.read_bytes()
         if path.suffix == ".pdf":
             assert data.startswith(b"%PDF-") and b"/CreationDate" not in data and b"/ModDate" not in data
@@ -209,18 +217,19 @@ def test_figures_are_vectors_and_the_same_again(rows: pd.DataFrame, curves: pd.D
         else:
             with Image.open(path) as image:
                 assert image.size[0] in (2100, 4296) and round(image.info["dpi"][0]) == 600
-    rows.to_parquet(tmp_path / "rows.parquet")
-    curves.to_parquet(tmp_path / "curves.parquet")
+    grid().to_parquet(tmp_path / "rows.parquet")
+    fading().to_parquet(tmp_path / "curves.parquet")
     seeded = os.environ | {"PYTHONHASHSEED": "77"}
     subprocess.run([sys.executable, "-c", DRAW, str(tmp_path)], check=True, env=seeded)
-    assert [p.read_bytes() for p in paths] == [(tmp_path / "again" / p.name).read_bytes() for p in paths]
+    assert [p.read_bytes() for p in drawn] == [(tmp_path / "again" / p.name).read_bytes() for p in drawn]
 
 
-def test_figures_show_what_changed(rows: pd.DataFrame, tmp_path: Path) -> None:
-    before = figures(rows, pd.DataFrame(), tmp_path / "a", ["pdf"])
+def test_figures_show_what_changed(drawn: list[Path], rows: pd.DataFrame, tmp_path: Path) -> None:
+    before = [path for path in drawn if path.suffix == ".pdf" and not path.name.startswith("drift")]
     worse = rows.assign(adv_psnr=rows["adv_psnr"] - rows["bpp"] * rows.index, vi_db=rows["vi_db"] * (1 + rows.index))
     after = figures(worse, pd.DataFrame(), tmp_path / "b", ["pdf"])
-    assert len(before) == 5 and all(a.read_bytes() != b.read_bytes() for a, b in zip(before, after, strict=True))
+    assert len(before) == 5 and [p.name for p in before] == [p.name for p in after]
+    assert all(a.read_bytes() != b.read_bytes() for a, b in zip(before, after, strict=True))
 
 
 def test_long_names_stay_on_the_figure(rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
