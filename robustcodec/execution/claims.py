@@ -26,11 +26,10 @@ class Claims:
         self._mine: set[str] = set()
         self._renewed = time.monotonic()
 
-    def __contains__(self, cell_id: str) -> bool:
-        return cell_id in self._mine
-
     def take(self, cell_id: str) -> bool:
-        """Claim a cell; False if another run works on it."""
+        """Claim a cell, if that is not done; False if another run works on it."""
+        if cell_id in self._mine:
+            return True
         path = self._folder / cell_id
         if self._taken(path):
             return False

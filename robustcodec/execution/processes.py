@@ -45,9 +45,7 @@ class Processes:
             except EOFError:
                 how = child.how_it_ended()
                 if slot in self._starting:
-                    raise RobustCodecError(
-                        f"a worker process {how} before it could work; it said why"
-                    ) from None
+                    raise RobustCodecError(f"a worker process {how} before it could work; it said why") from None
                 self.give_up(slot)
                 news.append((slot, Lost(how)))
                 continue

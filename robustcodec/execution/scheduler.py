@@ -98,7 +98,7 @@ class Scheduler:
         self._wanted: dict[str, list[tuple[Evaluations, str]]] = {}  # clips: who waits, for which sample
         self._under_way: dict[int, _UnderWay] = {}
         self._again: deque[_UnderWay] = deque()
-        self._claims, self._elsewhere = Claims(store.claims), list[Job]()
+        self._claims, self._begun, self._elsewhere = Claims(store.claims), set[Job](), list[Job]()
         self._estimated = self._looked = time.monotonic()
         self._hands: dict[int, tuple[str, ...]] = {}  # codecs of the last task of each slot
 
@@ -148,10 +148,11 @@ class Scheduler:
         for jobs in (self._evaluations, self._crafts):
             while jobs:
                 job: Job = next((job for job in jobs if job.codecs == hands), next(iter(jobs)))
-                if job.cell.id in self._claims:
+                if job in self._begun:
                     return job
                 self._close(job)
                 if self._claims.take(job.cell.id):
+                    self._begun.add(job)
                     self._open(job)
                 else:
                     self._elsewhere.append(job)

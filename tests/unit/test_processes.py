@@ -32,6 +32,7 @@ from robustcodec.registry import attacks
 @attacks.register("test-unruly")
 @dataclass(frozen=True)
 class Unruly(Attack):
+    access = "black"
     how: str = "hang"
 
     def run(self, oracle, x, threat, rng):

@@ -113,7 +113,7 @@ def foreign(folder: Path, cell: str, age: float = 0.0, host: str = "elsewhere", 
 
 def test_claims_hold_while_their_run_lives(tmp_path: Path) -> None:
     claims = Claims(tmp_path / "claims")
-    assert claims.take("mine") and "mine" in claims
+    assert claims.take("mine") and claims.take("mine")
     foreign(tmp_path / "claims", "theirs")
     foreign(tmp_path / "claims", "expired", EXPIRED + 60)
     with subprocess.Popen(["true"]) as ended:
