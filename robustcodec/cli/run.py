@@ -65,6 +65,13 @@ def command(
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of each process; results are the same bits for the same number.")
     ] = 1,
+    ray: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Workers on a Ray cluster instead: its address, auto, or local for this machine's own."),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float, typer.Option(min=0, help="Of --ray: share of a GPU for each worker, such as 0.5; 0: none.")
+    ] = 0.0,
     shard: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Part K of N of the grid, as K/N, for a job array; robustcodec merge puts parts together."),
@@ -100,6 +107,8 @@ def command(
 
         robustcodec run mygrid.toml --shard 2/8
 
+        robustcodec run mygrid.toml --ray auto --gpus-per-worker 0.5
+
         robustcodec run --board leaderboards/photos-quick --codec mine --defense none --defense self-ensemble
     """
     options = locals()
@@ -114,7 +123,7 @@ def command(
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device
-        from robustcodec.execution.executors import executor
+        from robustcodec.execution.executors import Workforce
         from robustcodec.execution.runner import Runner
         from robustcodec.execution.shards import Shard
         from robustcodec.execution.worker import Setting
@@ -126,14 +135,15 @@ def command(
             cells, name = part.of(cells), f"{name}-{part.number}-of-{part.count}"
         store = Store(out or Path("runs") / name)
         store.put_grid(chosen)
-        devices = [choose_device(name) for name in device.split(",")]
+        devices = tuple(choose_device(name) for name in device.split(","))
+        workforce = Workforce(devices, workers, cell_timeout is not None, ray, gpus_per_worker)
     from robustcodec.cli.report import publish
 
     with (
         _served(store.root, port, console) if serve else nullcontext(),
-        executor(Setting(tuple(metric or ()), threads), devices, workers, cell_timeout is not None) as workforce,
+        workforce.hired(Setting(tuple(metric or ()), threads)) as executor,
     ):
-        runner = Runner(store, devices[0], batch_size, metric or (), workforce, cell_timeout)
+        runner = Runner(store, devices[0], batch_size, metric or (), executor, cell_timeout)
         try:
             with RunDisplay(console) as display:
                 tally = runner.run(cells, display)

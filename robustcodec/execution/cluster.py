@@ -24,21 +24,21 @@ RECRUITED = 3.0  # seconds from one look at the size of the cluster to the next
 class Cluster:
     """A worker for every ``threads`` cores of the cluster, or for every share ``gpus`` of a GPU.
 
-    ``address``: of a cluster, ``auto`` for the one that this machine belongs to; empty: a cluster of this machine alone
-    is started and ended with this executor. Raises :class:`MissingDependency` without Ray, :class:`RobustCodecError` if
+    ``address``: of a cluster, ``auto`` for the one that this machine belongs to, ``local`` for one of this machine alone,
+    which is started and ended with this executor. Raises :class:`MissingDependency` without Ray, :class:`RobustCodecError` if
     the cluster cannot be reached.
     """
 
-    def __init__(self, setting: Setting, address: str = "", gpus: float = 0.0) -> None:
+    def __init__(self, setting: Setting, address: str, gpus: float = 0.0) -> None:
         try:
             import ray
         except ImportError:
             raise MissingDependency("--ray needs Ray: pip install 'robustcodec[ray]'") from None
         self._ray, self._setting, self._gpus = ray, setting, gpus
         try:
-            ray.init(address or "local", log_to_driver=False, include_dashboard=False if not address else None)
+            ray.init(address, log_to_driver=False, include_dashboard=False if address == "local" else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RobustCodecError(f"no Ray cluster answers at {address or 'this machine'}: {error}") from None
+            raise RobustCodecError(f"no Ray cluster answers at {address}: {error}") from None
         self._actor = ray.remote(RayWorker)
         self._workers: dict[int, Any] = {}
         self._starting: dict[Any, int] = {}  # the first answer of a worker → its slot

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from robustcodec.execution.cluster import Cluster
 from robustcodec.execution.here import Here
 from robustcodec.execution.processes import Processes
 from robustcodec.execution.scheduler import Executor
 from robustcodec.execution.worker import Setting
 
 
-@contextmanager
-def executor(setting: Setting, devices: Sequence[str], workers: int | None, apart: bool = False) -> Iterator[Executor]:
-    """``workers`` of them on each device, ended with the block; None: as many as the machine has cores for, or one on
-    each GPU. ``apart``: in processes of their own even if there is one alone, so that it can be ended.
+@dataclass(frozen=True)
+class Workforce:
+    """Who is asked for. ``devices``: of this machine, with ``workers`` processes on each; None: as many as there are
+    cores for, or one on each GPU. ``apart``: in processes of their own even if there is one alone, so that it can be
+    ended. ``ray``: the address of a cluster instead, with ``gpus`` of a GPU for each worker.
     """
-    each = {
-        device: workers or (1 if device != "cpu" else max(1, cores() // (setting.threads or 1))) for device in devices
-    }
-    slots = [device for device in devices for _ in range(each[device])]
-    if len(slots) == 1 and not apart:
-        yield Here(setting, slots[0])
-        return
-    processes = Processes(setting, slots)
-    try:
-        yield processes
-    finally:
-        processes.close()
+
+    devices: tuple[str, ...] = ("cpu",)
+    workers: int | None = None
+    apart: bool = False
+    ray: str | None = None
+    gpus: float = 0.0
+
+    @contextmanager
+    def hired(self, setting: Setting) -> Iterator[Executor]:
+        """An executor, whose workers end with the block."""
+        executor = self._executor(setting)
+        try:
+            yield executor
+        finally:
+            executor.close()
+
+    def _executor(self, setting: Setting) -> Executor:
+        if self.ray is not None:
+            return Cluster(setting, self.ray, self.gpus)
+        on_cpu = max(1, cores() // (setting.threads or 1))
+        slots = [each for each in self.devices for _ in range(self.workers or (on_cpu if each == "cpu" else 1))]
+        return Here(setting, slots[0]) if len(slots) == 1 and not self.apart else Processes(setting, slots)
 
 
 def cores() -> int:

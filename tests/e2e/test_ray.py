@@ -1,0 +1,59 @@
+"""A grid on a Ray cluster: machines come and go, and the bytes are those of one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from robustcodec.errors import MissingDependency
+from robustcodec.execution.cluster import Cluster
+from robustcodec.execution.here import Here
+from robustcodec.execution.runner import Runner
+from robustcodec.execution.worker import Setting
+from robustcodec.running.grid import Cell
+from robustcodec.running.store import Store
+
+SETTING = Setting(threads=1)
+CODEC = "bmshj2018-factorized.tiny-q1"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    paths = [p for p in folder.rglob("*") if p.is_file() and p.name != "log.jsonl"]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
+
+
+def test_a_machine_that_is_killed_and_one_that_joins_late_change_no_byte(tmp_path: Path) -> None:
+    utils = pytest.importorskip("ray.cluster_utils")
+    machines = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    first = machines.add_node(num_cpus=1)
+    cells = [Cell(CODEC, f"pgd:steps={steps}", data="photos:size=48", limit=3) for steps in (3, 4, 5)]
+    done = threading.Event()
+
+    def change() -> None:
+        while not list(tmp_path.glob("ray/crafted/*/*.safetensors")) and not done.is_set():
+            time.sleep(0.05)
+        machines.add_node(num_cpus=1)
+        machines.remove_node(first, allow_graceful=False)
+
+    changes = threading.Thread(target=change)
+    changes.start()
+    cluster = Cluster(SETTING, machines.address)
+    try:
+        assert not Runner(Store(tmp_path / "ray"), executor=cluster).run(cells).errors
+    finally:
+        done.set()
+        changes.join()
+        cluster.close()
+        machines.shutdown()
+    assert not Runner(Store(tmp_path / "one"), executor=Here(SETTING)).run(cells).errors
+    left, right = files(tmp_path / "ray"), files(tmp_path / "one")
+    assert left.keys() == right.keys() and [name for name in right if left[name] != right[name]] == []
+
+
+def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingDependency, match=r"robustcodec\[ray\]"):
+        Cluster(SETTING, "local")
