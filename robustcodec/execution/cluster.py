@@ -24,9 +24,9 @@ RECRUITED = 3.0  # seconds from one look at the size of the cluster to the next
 class Cluster:
     """A worker for every ``threads`` cores of the cluster, or for every share ``gpus`` of a GPU.
 
-    ``address``: of a cluster, ``auto`` for the one that this machine belongs to, ``local`` for one of this machine alone,
-    which is started and ended with this executor. Raises :class:`MissingDependency` without Ray, :class:`RobustCodecError` if
-    the cluster cannot be reached.
+    ``address``: of a cluster, ``auto`` for the one that this machine belongs to, ``local`` for one of this machine
+    alone, which is started and ended with this executor. Raises :class:`MissingDependency` without Ray,
+    :class:`RobustCodecError` if the cluster cannot be reached.
     """
 
     def __init__(self, setting: Setting, address: str, gpus: float = 0.0) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from robustcodec.execution.tasks import Task
 from robustcodec.running.grid import Cell
@@ -70,7 +71,8 @@ def unpacked(task: Task, parcels: Mapping[str, Parcel]) -> Task:
     here = {path: str(parcel.unpack()) for path, parcel in parcels.items()}
     if not here:
         return task
-    cell = replace(task.cell, **{axis: _renamed(getattr(task.cell, axis), here) for axis in TRAVELS})
+    renamed: dict[str, Any] = {axis: _renamed(getattr(task.cell, axis), here) for axis in TRAVELS}
+    cell = replace(task.cell, **renamed)
     return replace(task, cell=cell, codecs={_renamed(name, here): facts for name, facts in task.codecs.items()})
 
 
