@@ -22,6 +22,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from robustcodec.errors import StreamError
 
 MAGIC, VERSION = b"rc", 2
@@ -57,6 +59,14 @@ def overhead_bits(packet_shape: tuple[int, int, int], part_sizes: Sequence[int])
     """Bits of everything but the parts."""
     fields = [*packet_shape, *part_sizes]
     return 8 * (len(MAGIC) + 1 + 4 + 2 + 4 + sum(len(_varint(v)) for v in fields))
+
+
+def overhead_of(packet_shape: tuple[int, int, int], part_sizes: Tensor) -> Tensor:
+    """``(N,)`` int64: :func:`overhead_bits` of each of several samples, whose parts have ``(N, parts)`` bytes, an int32;
+    computed where those are.
+    """
+    lengths = 1 + sum((part_sizes >= 1 << 7 * more).long() for more in range(1, 5))
+    return overhead_bits(packet_shape, ()) + 8 * lengths.sum(1)
 
 
 def pack(packet: Packet, model_id: bytes) -> bytes:
