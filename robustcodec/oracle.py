@@ -215,7 +215,7 @@ class Oracle:
 
     @property
     def remarks(self) -> list[list[str]]:
-        """What was remarked about each sample, once each, in order. Waits for the device: to be read when all is done."""
+        """What was remarked about each sample, in order. Reading it waits for the device: when all is done."""
         notes: list[list[str]] = [[] for _ in range(self._shape[0])]
         for what, where in self._remarked:
             for mine, chosen in zip(notes, where.tolist(), strict=True):

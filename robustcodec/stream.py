@@ -62,8 +62,8 @@ def overhead_bits(packet_shape: tuple[int, int, int], part_sizes: Sequence[int])
 
 
 def overhead_of(packet_shape: tuple[int, int, int], part_sizes: Tensor) -> Tensor:
-    """``(N,)`` int64: :func:`overhead_bits` of each of several samples, whose parts have ``(N, parts)`` bytes, an int32;
-    computed where those are.
+    """:func:`overhead_bits` of several samples, ``(N,)`` int64, computed where their parts' sizes are: int32, bytes,
+    ``(N, parts)``.
     """
     lengths = 1 + sum((part_sizes >= 1 << 7 * more).long() for more in range(1, 5))
     return overhead_bits(packet_shape, ()) + 8 * lengths.sum(1)

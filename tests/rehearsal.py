@@ -1,16 +1,16 @@
 """A device ``cuda`` without a GPU, for tests: tensors on it have shapes and no values, and nobody may ask for any.
 
-Made of torch's fake tensors. On the device ``cuda`` itself the autograd engine asks a driver for streams even for those,
-so to the library they are of the device ``meta``, which has none, and only Python sees ``cuda``. What is computed on the
-CPU alone is really computed: seeds, tables, positions.
+They are fake: to the library they are on its device ``meta``, which computes shapes alone, and only Python sees
+``cuda``. (Of torch's own fake tensors on ``cuda`` the autograd engine asks a driver for streams, which needs a GPU, and
+each of their operations costs a millisecond.) What is computed on the CPU alone is really computed: seeds, tables,
+positions.
 
-Not covered: the kernels of CUDA and what they compute (values, NaN, precision, determinism), autocast to bfloat16, which
-torch turns off where CUDA is not available, memory, and states of the device's random generator.
+Not covered: the kernels of CUDA and what they compute (values, NaN, precision, determinism), autocast to bfloat16,
+which torch turns off where CUDA is not available, memory, and states of the device's random generator.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -19,13 +19,12 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA, META = torch.device("cuda:0"), torch.device("meta")
 aten = torch.ops.aten
-FETCHES = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.unique_consecutive, aten._unique2}
+FETCHES = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten._unique2}
 INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 
 
@@ -47,20 +46,17 @@ class Rehearsal(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.uploads = 0
-        self._fakes = FakeTensorMode(allow_non_fake_inputs=True)
         self._around = ExitStack()
         self._within = False  # an operation, to which the device is what the library is told
 
     def __enter__(self) -> Rehearsal:
         for context in (
-            _quiet(),
-            patch.object(FakeTensor, "device", property(self._device)),
-            patch.object(FakeTensor, "is_cuda", property(lambda tensor: self._device(tensor) == CUDA)),
-            patch("torch.utils.swap_tensors", _take_over),  # of a parameter that changes its device or precision
+            patch.object(Tensor, "device", property(self._device), create=True),
+            patch.object(Tensor, "is_cuda", property(lambda tensor: self._device(tensor) == CUDA), create=True),
             patch("torch.cuda.get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8)),
             patch("torch.cuda.set_rng_state", lambda state, device: None),
             _new_parameters(),
-            self._fakes,
+            FakeTensorMode(),  # under it torch does not look for a driver when it reads the name of the device
         ):
             self._around.enter_context(context)
         super().__enter__()
@@ -73,54 +69,66 @@ class Rehearsal(TorchDispatchMode):
         self._around.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = (args, kwargs or {})
-        leaves = tree_leaves(given)
-        if not any(isinstance(leaf, FakeTensor) or _is_cuda(leaf) for leaf in leaves):
-            with unset_fake_temporarily():
-                return func(*given[0], **given[1])
-        self._judge(func, args, leaves)
-        args, kwargs = tree_map(lambda leaf: META if _is_cuda(leaf) else leaf, given)
+        given = [*_leaves(args), *_leaves((kwargs or {}).values())]
         outer, self._within = self._within, True
         try:
-            return func(*args, **kwargs)
+            if any(map(_is_there, given)):
+                self._judge(func.overloadpacket, args, given)
+                kwargs = {k: META if isinstance(v, torch.device) else v for k, v in (kwargs or {}).items()}
+            with unset_fake_temporarily():
+                return func(*args, **(kwargs or {}))
         finally:
             self._within = outer
 
-    def _judge(self, func: Any, args: Any, leaves: list[Any]) -> None:
+    def _judge(self, op: Any, args: Any, given: list[Any]) -> None:
         """Raise for what would make the host wait, or would not run; count what is uploaded."""
-        op = func.overloadpacket
-        on_host = [t for t in leaves if isinstance(t, Tensor) and not isinstance(t, FakeTensor) and t.ndim]
+        on_host = [t for t in given if isinstance(t, Tensor) and t.ndim and not _is_there(t)]
         if op in FETCHES:
-            raise Fetched(f"{op} of {args[0]}")
+            raise Fetched(f"{op} of {_named(args[0])}")
         if op is aten._to_copy:
-            if isinstance(args[0], FakeTensor) and any(isinstance(v, torch.device) and v.type == "cpu" for v in leaves):
-                raise Fetched(f"a copy to the CPU of {args[0]}")
-            self.uploads += not isinstance(args[0], FakeTensor)
+            if _is_there(args[0]) and any(isinstance(v, torch.device) and v.type == "cpu" for v in given):
+                raise Fetched(f"a copy to the CPU of {_named(args[0])}")
+            self.uploads += not _is_there(args[0])
         elif op is aten.copy_:
-            if not isinstance(args[0], FakeTensor):
-                raise Fetched(f"a copy to the CPU of {args[1]}")
-            self.uploads += not isinstance(args[1], FakeTensor)
-        elif op in INDEXED and isinstance(args[0], FakeTensor):
-            masks = [i for i in args[1] if i is not None and i.dtype == torch.bool]
-            if masks and (op is aten.index or args[2].numel() > 1):
-                raise Fetched(f"how many values a mask selects of {args[0]}")
+            if not _is_there(args[0]):
+                raise Fetched(f"a copy to the CPU of {_named(args[1])}")
+            self.uploads += not _is_there(args[1])
+        elif op in INDEXED and _is_there(args[0]):
+            if any(i is not None and i.dtype == torch.bool for i in args[1]) and not _fills(op, args):
+                raise Fetched(f"how many values a mask selects of {_named(args[0])}")
             self.uploads += any(t is i for t in on_host for i in args[1])
-            if op is not aten.index and any(t is args[2] for t in on_host):
-                raise Mixed(f"{func}: {args}")
+            if op is not aten.index and args[2].ndim and not _is_there(args[2]):
+                raise Mixed(f"{op}: {', '.join(map(_named, given))}")
         elif on_host:
-            raise Mixed(f"{func}: {[(tuple(t.shape), str(t.device)) for t in leaves if isinstance(t, Tensor)]}")
+            raise Mixed(f"{op}: {', '.join(_named(t) for t in given if isinstance(t, Tensor))}")
 
-    def _device(self, tensor: FakeTensor) -> torch.device:
-        within = self._within or self._fakes.in_kernel_invocation
-        return META if within else CUDA
-
-
-def _is_cuda(leaf: object) -> bool:
-    return isinstance(leaf, torch.device) and leaf.type == "cuda"
+    def _device(self, tensor: Tensor) -> torch.device:
+        own: torch.device = torch._C.TensorBase.device.__get__(tensor)
+        return CUDA if own == META and not self._within else own
 
 
-def _take_over(parameter: Tensor, applied: Tensor) -> None:
-    parameter.data = applied.data
+def _leaves(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _is_there(leaf: object) -> bool:
+    """A tensor on the device, or the device."""
+    device = torch._C.TensorBase.device.__get__(leaf) if isinstance(leaf, Tensor) else leaf
+    return isinstance(device, torch.device) and device.type in ("cuda", "meta")
+
+
+def _fills(op: Any, args: Any) -> bool:
+    """One value for all places of a mask: no length is needed for that."""
+    return op is not aten.index and args[2].numel() == 1
+
+
+def _named(leaf: object) -> str:
+    where = "cuda" if _is_there(leaf) else "cpu"
+    return f"{tuple(leaf.shape)} on {where}" if isinstance(leaf, Tensor) else str(leaf)
 
 
 @contextmanager
@@ -132,14 +140,3 @@ def _new_parameters() -> Iterator[None]:
         yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Fake tensors log what they raise."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
