@@ -11,8 +11,10 @@ which torch turns off where CUDA is not available, memory, and states of the dev
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from unittest.mock import patch
@@ -25,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 CUDA, META = torch.device("cuda:0"), torch.device("meta")
 aten = torch.ops.aten
 FETCHES = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten._unique2}
+SHAPES: dict[Any, tuple[bool, list[Any]]] = {}  # of results, by the kind of what they are made of
 INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 
 
@@ -40,12 +43,14 @@ class Rehearsal(TorchDispatchMode):
     """Inside, the device ``cuda`` exists.
 
     Raises :class:`Mixed` and :class:`Fetched`; a fetch makes the host wait until the GPU has done everything. So does
-    an upload of values from ordinary memory: they are counted in ``uploads``.
+    an upload of values from ordinary memory: they are counted in ``uploads``. ``stated``: names of files that may
+    fetch; they are told zero, or yes if they ask whether two tensors are equal, and counted in ``fetches``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *stated: str) -> None:
         super().__init__()
-        self.uploads = 0
+        self.uploads, self.fetches = 0, 0
+        self._stated = stated
         self._around = ExitStack()
         self._within = False  # an operation, to which the device is what the library is told
 
@@ -73,29 +78,38 @@ class Rehearsal(TorchDispatchMode):
         outer, self._within = self._within, True
         try:
             if any(map(_is_there, given)):
+                if what := _fetched(func.overloadpacket, args, given):
+                    return self._answer(func.overloadpacket, args, what)
                 self._judge(func.overloadpacket, args, given)
                 kwargs = {k: META if isinstance(v, torch.device) else v for k, v in (kwargs or {}).items()}
+                with unset_fake_temporarily():
+                    return _shaped(func, args, kwargs)
             with unset_fake_temporarily():
                 return func(*args, **(kwargs or {}))
         finally:
             self._within = outer
 
+    def _answer(self, op: Any, args: Any, what: str) -> Any:
+        """For who may fetch."""
+        frame = sys._getframe()
+        while "torch" in (path := Path(frame.f_code.co_filename)).parts or path.name == "rehearsal.py":
+            assert frame.f_back is not None, "somebody outside torch has asked"
+            frame = frame.f_back
+        if path.name not in self._stated or op in (aten.nonzero, *INDEXED):
+            raise Fetched(f"{path.name}:{frame.f_lineno} asks for {what}")
+        self.fetches += 1
+        if op is aten.equal:
+            return True
+        with unset_fake_temporarily():
+            zeros = torch.zeros(args[0].shape, dtype=args[0].dtype)
+            return zeros.item() if op is aten._local_scalar_dense else zeros
+
     def _judge(self, op: Any, args: Any, given: list[Any]) -> None:
-        """Raise for what would make the host wait, or would not run; count what is uploaded."""
+        """Raise for what would not run; count what is uploaded."""
         on_host = [t for t in given if isinstance(t, Tensor) and t.ndim and not _is_there(t)]
-        if op in FETCHES:
-            raise Fetched(f"{op} of {_named(args[0])}")
-        if op is aten._to_copy:
-            if _is_there(args[0]) and any(isinstance(v, torch.device) and v.type == "cpu" for v in given):
-                raise Fetched(f"a copy to the CPU of {_named(args[0])}")
-            self.uploads += not _is_there(args[0])
-        elif op is aten.copy_:
-            if not _is_there(args[0]):
-                raise Fetched(f"a copy to the CPU of {_named(args[1])}")
-            self.uploads += not _is_there(args[1])
+        if op in (aten._to_copy, aten.copy_):
+            self.uploads += not _is_there(args[op is aten.copy_])
         elif op in INDEXED and _is_there(args[0]):
-            if any(i is not None and i.dtype == torch.bool for i in args[1]) and not _fills(op, args):
-                raise Fetched(f"how many values a mask selects of {_named(args[0])}")
             self.uploads += any(t is i for t in on_host for i in args[1])
             if op is not aten.index and args[2].ndim and not _is_there(args[2]):
                 raise Mixed(f"{op}: {', '.join(map(_named, given))}")
@@ -105,6 +119,31 @@ class Rehearsal(TorchDispatchMode):
     def _device(self, tensor: Tensor) -> torch.device:
         own: torch.device = torch._C.TensorBase.device.__get__(tensor)
         return CUDA if own == META and not self._within else own
+
+
+def _shaped(func: Any, args: Any, kwargs: Any) -> Any:
+    """What ``func`` gives; asked only once for arguments of each kind, since kernels of shapes are written in Python."""
+    schema = func._schema
+    if schema.is_mutable or any(r.alias_info is not None or str(r.type) != "Tensor" for r in schema.returns):
+        return func(*args, **kwargs)
+    key = (func, _kind(args), _kind(tuple(kwargs.items())))
+    if key not in SHAPES:
+        made = func(*args, **kwargs)
+        results = made if isinstance(made, tuple) else (made,)
+        SHAPES[key] = isinstance(made, tuple), [r if r is None else (r.shape, r.stride(), r.dtype) for r in results]
+        return made
+    several, shapes = SHAPES[key]
+    empty = [s if s is None else torch.empty_strided(s[0], s[1], dtype=s[2], device=META) for s in shapes]
+    return tuple(empty) if several else empty[0]
+
+
+def _kind(value: Any) -> Any:
+    """What a shape may depend on."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.ndim == 0 and not _is_there(value)
+    if isinstance(value, list | tuple):
+        return tuple(map(_kind, value))
+    return float if isinstance(value, float) else (type(value), value)
 
 
 def _leaves(values: Any) -> Iterator[Any]:
@@ -121,9 +160,19 @@ def _is_there(leaf: object) -> bool:
     return isinstance(device, torch.device) and device.type in ("cuda", "meta")
 
 
-def _fills(op: Any, args: Any) -> bool:
-    """One value for all places of a mask: no length is needed for that."""
-    return op is not aten.index and args[2].numel() == 1
+def _fetched(op: Any, args: Any, given: list[Any]) -> str:
+    """What of the device the host has to know for an operation; empty for nothing."""
+    if op in FETCHES:
+        return f"{op} of {_named(args[0])}"
+    to_host = any(isinstance(v, torch.device) and v.type == "cpu" for v in given)
+    if (op is aten._to_copy and _is_there(args[0]) and to_host) or (op is aten.copy_ and not _is_there(args[0])):
+        return f"a copy on the CPU of {_named(args[op is aten.copy_])}"
+    if op in INDEXED and _is_there(args[0]):
+        masks = [i for i in args[1] if i is not None and i.dtype == torch.bool]
+        fills = op is not aten.index and args[2].numel() == 1  # one value for all: no length is needed
+        if masks and not fills:
+            return f"how many values a mask selects of {_named(args[0])}"
+    return ""
 
 
 def _named(leaf: object) -> str:
