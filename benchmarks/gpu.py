@@ -7,8 +7,8 @@ Prints Markdown to send in. Three tables:
 
 * **Matrix rate**: floating-point operations per second of a large product in float32, in TF32 and in bfloat16.
 * **Steps** of PGD as ``robustcodec run`` executes it (annealed rounding, every tenth iterate judged, convolutions as
-  torch has them by default, in TF32), by family and batch: time per sample; the floor, which is what the convolutions and
-  products of one forward and backward would take at the rate of TF32, counted by torch; the most memory that was
+  torch has them by default, in TF32), by family and batch: time per sample; the floor, which is what the convolutions
+  and products of one forward and backward would take at the rate of TF32, counted by torch; the most memory that was
   allocated beyond the weights, per megapixel of the batch; and how often a gradient makes the host wait.
 * **Streams** of a bundled codec, written on the CPU and read on the GPU, and the other way round: whether their bytes
   are equal, and the pixels, in 8 bits, those that the writer decodes.
@@ -30,7 +30,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from robustcodec.clips import to_uint8
 from robustcodec.coding import judged
@@ -103,13 +104,27 @@ def clips(plan: Plan, frames: int, batch: int) -> Tensor:
     return torch.rand(batch, frames, 3, *plan.size, generator=rng).to(plan.device)
 
 
+class Counter(TorchDispatchMode):
+    """Operations of what runs inside. Torch's own counter also tells modules apart, which gradients to inputs stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.operations += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=made)
+        return made
+
+
 def operations(codec: Codec, x: Tensor) -> int:
     """Of the convolutions and products of one forward and one backward to the input."""
     oracle = Oracle(codec, objectives.build("distortion"), x, "white")
     oracle.gradient(x)  # codes the clean clip, once for the whole attack
-    with FlopCounterMode(display=False) as counter:
+    with Counter() as counter:
         oracle.gradient(x)
-    return counter.get_total_flops()
+    return counter.operations
 
 
 def waits(codec: Codec, x: Tensor) -> str:

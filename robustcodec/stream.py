@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from robustcodec.errors import StreamError
@@ -65,8 +66,8 @@ def overhead_of(packet_shape: tuple[int, int, int], part_sizes: Tensor) -> Tenso
     """:func:`overhead_bits` of several samples, ``(N,)`` int64, computed where their parts' sizes are: int32, bytes,
     ``(N, parts)``.
     """
-    lengths = 1 + sum((part_sizes >= 1 << 7 * more).long() for more in range(1, 5))
-    return overhead_bits(packet_shape, ()) + 8 * lengths.sum(1)
+    longer = [(part_sizes >= 1 << 7 * more).sum(1) for more in range(1, 5)]
+    return overhead_bits(packet_shape, ()) + 8 * (part_sizes.shape[1] + torch.stack(longer).sum(0))
 
 
 def pack(packet: Packet, model_id: bytes) -> bytes:

@@ -39,7 +39,7 @@ class Fetched(AssertionError):
     """A value was asked for on the host, or the length of what a mask selects."""
 
 
-class Rehearsal(TorchDispatchMode):
+class Rehearsal(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Inside, the device ``cuda`` exists.
 
     Raises :class:`Mixed` and :class:`Fetched`; a fetch makes the host wait until the GPU has done everything. So does
@@ -48,7 +48,7 @@ class Rehearsal(TorchDispatchMode):
     """
 
     def __init__(self, *stated: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.uploads, self.fetches = 0, 0
         self._stated = stated
         self._around = ExitStack()
@@ -64,13 +64,13 @@ class Rehearsal(TorchDispatchMode):
             FakeTensorMode(),  # under it torch does not look for a driver when it reads the name of the device
         ):
             self._around.enter_context(context)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self._around.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -122,7 +122,7 @@ class Rehearsal(TorchDispatchMode):
 
 
 def _shaped(func: Any, args: Any, kwargs: Any) -> Any:
-    """What ``func`` gives; asked only once for arguments of each kind, since kernels of shapes are written in Python."""
+    """What ``func`` gives; asked once for arguments of each kind, since kernels of shapes are slow (in Python)."""
     schema = func._schema
     if schema.is_mutable or any(r.alias_info is not None or str(r.type) != "Tensor" for r in schema.returns):
         return func(*args, **kwargs)

@@ -25,7 +25,7 @@ ASKING: dict[str, Callable[[Tensor], object]] = {
     "where": lambda x: torch.where(x > 0),
     "mask": lambda x: x[x > 0],
     "masked values": lambda x: x.__setitem__(x > 0, x[0]),
-    "unique": lambda x: x.unique(),
+    "unique": torch.unique,
 }
 
 
