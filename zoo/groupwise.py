@@ -41,7 +41,8 @@ class Half(NamedTuple):
         rows, columns = (torch.arange(n, device=device) for n in (height, width))
         colour = (rows[:, None] + columns) % 2
         order = colour.flatten().argsort(stable=True)
-        first, second = order.split((-(-height * width // 2), height * width // 2))
+        middle = -(-height * width // 2)
+        first, second = order[:middle], order[middle:]
         return (
             cls(colour == 0, first // width, first % width),
             cls(colour == 1, second // width, second % width),
@@ -140,7 +141,7 @@ class GroupCodec(LatentCodec):
         ``half``: the positions to be coded; scales and means are given everywhere.
         """
         side = self.exactly("latent_codec.hyper.h_s", z_hat)
-        first, second = Half.both(*side.shape[-2:], side.device)
+        first, second = Half.both(side.shape[-2], side.shape[-1], side.device)
         done: list[Tensor] = []
         for group, board in enumerate(self.boards):
             given = self.given(side, done)

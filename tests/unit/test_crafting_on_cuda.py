@@ -7,11 +7,12 @@ asks once whenever a clip is really coded.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from rehearsal import Rehearsal
 
-from robustcodec.cli import _display
 from robustcodec.cli._display import RunDisplay, report_console
 from robustcodec.coding import judged
 from robustcodec.interfaces import Codec, Draws
@@ -21,7 +22,8 @@ from robustcodec.zoo.container import ContainerCodec
 
 SMALL = "bmshj2018-factorized.tiny-q1"
 BUNDLED = {"bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "rdae", "rdae-gan"}
-FAMILIES = {
+CLASSES: dict[str, Any] = {name: codecs.get(name) for name in codecs.names()}
+FAMILIES = {cls: name for name, cls in CLASSES.items() if issubclass(cls, ContainerCodec)}
     codecs.get(name): name for name in codecs.names() if issubclass(codecs.get(name), ContainerCodec)
 }  # learned
 ATTACKS = {  # short ones, with the file that may ask
@@ -151,6 +153,6 @@ def test_a_display_reads_a_damage_five_times_a_second(monkeypatch: pytest.Monkey
 
     display = RunDisplay(report_console(), cells=1, done=0)
     for now in (10.0, 10.1, 10.15, 10.25, 10.3):
-        monkeypatch.setattr(_display.time, "monotonic", lambda now=now: now)
+        monkeypatch.setattr("robustcodec.cli._display.time.monotonic", lambda now=now: now)
         display.queried(Damage())  # type: ignore[arg-type]
     assert (Damage.read, display.queries) == (2, 5)

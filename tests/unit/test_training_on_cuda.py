@@ -27,7 +27,8 @@ from robustcodec.zoo.container import ContainerCodec
 SETTINGS: dict[str, Any] = {"name": "rehearsed", "data": ("photos",), "steps": 10, "lmbda": 0.01}
 SMALL = "bmshj2018-hyperprior.tiny-q1"
 BUNDLED = {"bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "rdae", "rdae-gan"}
-FAMILIES = {codecs.get(name): name for name in codecs.names() if issubclass(codecs.get(name), ContainerCodec)}
+CLASSES: dict[str, Any] = {name: codecs.get(name) for name in codecs.names()}
+FAMILIES = {cls: name for name, cls in CLASSES.items() if issubclass(cls, ContainerCodec)}
 pytestmark = pytest.mark.filterwarnings("ignore:.*CUDA is not available:UserWarning")
 
 
