@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,6 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from robustcodec.errors import UserError
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SECONDS = 0.2  # between two damages that are shown: each waits for the device
 
 
 def choose_device(name: str) -> str:
@@ -78,12 +84,12 @@ class RunDisplay:
         """Say what is going on now that is no cell."""
         self.progress.reset(self.current, total=None, description=text, visible=True, note="")
 
-    def queried(self, damage: float) -> None:
+    def queried(self, damage: Tensor) -> None:
         self.queries += 1
         now = time.monotonic()
-        if now - self.shown > 0.2:
+        if now - self.shown > SECONDS:
             self.shown = now
-            self.progress.update(self.current, note=f"query {self.queries}, damage {damage:.3g}")
+            self.progress.update(self.current, note=f"query {self.queries}, damage {float(damage.mean()):.3g}")
 
     def cell_finished(self, result: Result, seconds: float) -> None:
         self.failed += result.status == "error"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from torch import Tensor
 
     from robustcodec.interfaces import Sample
     from robustcodec.running.grid import Cell
@@ -146,7 +147,7 @@ class _Crafting:
     def sample_done(self, cell: Cell, done: int, total: int) -> None:
         self._progress.update(self._task, note=f"crafting {cell}: {done} of {total}")
 
-    def queried(self, damage: float) -> None: ...
+    def queried(self, damage: Tensor) -> None: ...
 
     def cell_finished(self, result: Result, seconds: float) -> None: ...
 

@@ -90,7 +90,7 @@ class Crafting:
 
         with _contained(victim, changed):
             torch.manual_seed(seeds[0])  # for whoever draws from the global state
-            oracle = ask(lambda damage: watcher.queried(float(damage.mean())), memory)
+            oracle = ask(watcher.queried, memory)
             returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
         suspicions: list[list[str]] = [[] for _ in batch]
         if probe and attack.access == "white":

@@ -192,7 +192,7 @@ class Count(Silent):
     def __init__(self) -> None:
         self.queries = 0
 
-    def queried(self, damage: float) -> None:
+    def queried(self, damage: Tensor) -> None:
         self.queries += 1
 
 
