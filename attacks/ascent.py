@@ -36,7 +36,8 @@ class Best:
         better = damage > self.damage  # false for NaN
         if allowed is not None:
             better &= allowed
-        self.x[better], self.damage[better] = x_adv[better], damage[better].to(self.damage.dtype)
+        self.x = x_adv.where(per_sample(better), self.x)
+        self.damage = damage.to(self.damage.dtype).where(better, self.damage)
 
     @torch.no_grad()
     def judge(self, x_adv: Tensor, x: Tensor, oracle: Oracle, threat: Threat) -> Tensor:

@@ -83,7 +83,7 @@ class BlockSearch(QueryAttack):
         drawn = rng.normal(torch.Size((n, t, rows, columns, self.block, self.block))).to(x.device)
         frequency = torch.arange(self.block, device=x.device)
         drawn = drawn * (frequency[:, None] + frequency <= FREQUENCIES)
-        basis = cosines(self.block, self.block).to(x.device)
+        basis = cosines(self.block, self.block, x.device)
         luma = (basis @ drawn @ basis.T).transpose(3, 4).flatten(4, 5).flatten(2, 3)[..., :height, :width]
         return luma[:, :, None] * torch.tensor(LUMA, device=x.device)[:, None, None]
 

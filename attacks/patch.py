@@ -85,12 +85,11 @@ def busiest(energy: Tensor, size: int) -> Tensor:
     total = torch.nn.functional.pad(energy.double(), (1, 0, 1, 0)).cumsum(1).cumsum(2)
     rows = total[:, high:] - total[:, :-high]
     sums = rows[:, :, wide:] - rows[:, :, :-wide]
-    best = sums.flatten(1).argmax(1)
-    inside = torch.zeros_like(energy, dtype=torch.bool)
-    for window, at in zip(inside, best.tolist(), strict=True):
-        top, left = divmod(at, sums.shape[2])
-        window[top : top + high, left : left + wide] = True
-    return inside
+    best = sums.flatten(1).argmax(1)[:, None]
+    top, left = best // sums.shape[2], best % sums.shape[2]
+    rows, columns = (torch.arange(n, device=energy.device) for n in energy.shape[1:])
+    down, across = (rows >= top) & (rows < top + high), (columns >= left) & (columns < left + wide)
+    return down[:, :, None] & across[:, None]
 
 
 def _fractions(box: str) -> tuple[float, float, float, float]:

@@ -122,12 +122,13 @@ def noise(rng: Draws, x: Tensor, kind: Kind, coarse: int) -> Tensor:
     drawn = rng.normal(torch.Size((*x.shape[:3], rows, columns))).to(x.device)
     if kind == "block":
         return drawn.repeat_interleave(coarse, 3).repeat_interleave(coarse, 4)[..., :height, :width]
-    return cosines(height, rows).to(x.device) @ drawn @ cosines(width, columns).T.to(x.device)
+    return cosines(height, rows, x.device) @ drawn @ cosines(width, columns, x.device).T
 
 
-def cosines(length: int, count: int) -> Tensor:
-    """``(length, count)``: the first columns of the orthonormal inverse DCT-II."""
-    position, frequency = torch.arange(length)[:, None] + 0.5, torch.arange(count)[None]
+def cosines(length: int, count: int, device: torch.device) -> Tensor:
+    """``(length, count)`` on ``device``: the first columns of the orthonormal inverse DCT-II."""
+    position = torch.arange(length, device=device)[:, None] + 0.5
+    frequency = torch.arange(count, device=device)[None]
     basis: Tensor = (torch.pi * position * frequency / length).cos() * (2 / length) ** 0.5
     basis[:, 0] /= 2**0.5
     return basis

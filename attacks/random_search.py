@@ -60,10 +60,15 @@ class RandomSearch(QueryAttack):
 def _windows(area: Tensor, x: Tensor, rng: Draws) -> Tensor:
     """``(N, 1, 1, H, W)`` bool: a random window of each sample, with its share of the frame or one pixel."""
     height, width = x.shape[-2:]
-    places = rng.uniform(torch.Size((len(x), 2))).tolist()
-    inside = torch.zeros(len(x), 1, 1, height, width, dtype=torch.bool, device=x.device)
-    for window, side, (down, across) in zip(inside, area.sqrt().tolist(), places, strict=True):
-        high, wide = max(round(side * height), 1), max(round(side * width), 1)
-        top, left = int(down * (height - high + 1)), int(across * (width - wide + 1))
-        window[..., top : top + high, left : left + wide] = True
-    return inside
+    places = rng.uniform(torch.Size((len(x), 2))).to(x.device)
+    side = area.sqrt()
+
+    def along(length: int, place: Tensor) -> Tensor:
+        """``(N, length)``: the rows, or the columns, of each window."""
+        long = (side.double() * length).round().clamp(min=1)
+        first = (place.double() * (length - long + 1)).floor()
+        index = torch.arange(length, device=x.device)
+        return (index >= first[:, None]) & (index < (first + long)[:, None])
+
+    down, across = along(height, places[:, 0]), along(width, places[:, 1])
+    return (down[:, :, None] & across[:, None])[:, None, None]

@@ -83,8 +83,7 @@ class SmoothCodec(PreprocessedCodec):
         def bits() -> Tensor:
             each = torch.stack([out.bits for out in outputs], 1)
             shape = x.shape[1], x.shape[-2], x.shape[-1]
-            sizes = each.detach().div(8).ceil().int().tolist()
-            return each.sum(1) + torch.tensor([container.overhead_bits(shape, s) for s in sizes], device=x.device)
+            return each.sum(1) + container.overhead_of(shape, each.detach().div(8).ceil().int())
 
         return Output(x_hat, bits, lambda: [part for out in outputs for part in out.latents])
 

@@ -151,7 +151,7 @@ class Oracle:
         self._others: list[Oracle] = []
         self._memory: dict[str, _Made] = {} if memory is None else memory
         self._used: list[_Made] = []
-        self.remarks: list[list[str]] = [[] for _ in range(len(x))]
+        self._remarked: list[tuple[str, Tensor]] = []
 
     def __call__(self, x_adv: Tensor) -> Tensor:
         """Damage of each sample of ``x_adv``, which must be shaped like the clean input."""
@@ -211,9 +211,17 @@ class Oracle:
 
     def remark(self, what: str, where: Tensor) -> None:
         """Warn of something about the samples chosen by ``where``, ``(N,)`` bool: it goes into the tables."""
-        for notes, chosen in zip(self.remarks, where.tolist(), strict=True):
-            if chosen and what not in notes:
-                notes.append(what)
+        self._remarked.append((what, where))
+
+    @property
+    def remarks(self) -> list[list[str]]:
+        """What was remarked about each sample, in order. Reading it waits for the device: when all is done."""
+        notes: list[list[str]] = [[] for _ in range(self._shape[0])]
+        for what, where in self._remarked:
+            for mine, chosen in zip(notes, where.tolist(), strict=True):
+                if chosen and what not in mine:
+                    mine.append(what)
+        return notes
 
     def _ask(self, x_adv: Tensor) -> tuple[Tensor, Output]:
         if x_adv.shape != self._shape:

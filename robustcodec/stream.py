@@ -22,6 +22,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from robustcodec.errors import StreamError
 
 MAGIC, VERSION = b"rc", 2
@@ -57,6 +60,14 @@ def overhead_bits(packet_shape: tuple[int, int, int], part_sizes: Sequence[int])
     """Bits of everything but the parts."""
     fields = [*packet_shape, *part_sizes]
     return 8 * (len(MAGIC) + 1 + 4 + 2 + 4 + sum(len(_varint(v)) for v in fields))
+
+
+def overhead_of(packet_shape: tuple[int, int, int], part_sizes: Tensor) -> Tensor:
+    """:func:`overhead_bits` of several samples, ``(N,)`` int64, computed where their parts' sizes are: int32, bytes,
+    ``(N, parts)``.
+    """
+    longer = [(part_sizes >= 1 << 7 * more).sum(1) for more in range(1, 5)]
+    return overhead_bits(packet_shape, ()) + 8 * (part_sizes.shape[1] + torch.stack(longer).sum(0))
 
 
 def pack(packet: Packet, model_id: bytes) -> bytes:

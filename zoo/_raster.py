@@ -26,10 +26,11 @@ Pick = Callable[[Where, Tensor, Tensor], Tensor]
 TAPS = 12  # positions of a 5×5 kernel before its centre
 
 
-def wavefronts(height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows and columns of each line; everything within a causal 5×5 kernel lies on earlier lines."""
+def wavefronts(height: int, width: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows and columns of each line, on ``device``; everything within a causal 5×5 kernel lies on earlier lines."""
     for step in range(width + 3 * (height - 1)):
-        rows = torch.arange(max(0, -((width - 1 - step) // 3)), min(height - 1, step // 3) + 1)
+        first, last = max(0, -((width - 1 - step) // 3)), min(height - 1, step // 3)
+        rows = torch.arange(first, last + 1, device=device)
         yield rows, step - 3 * rows
 
 
@@ -166,8 +167,8 @@ class RasterCodec(LatentCodec):
         if (shift := self.shift(gain)) is not None:
             bias = bias + shift
         y_hat = side.new_zeros(len(side), kernel.shape[1], height + 2, width + 4)
-        taps = torch.arange(TAPS)
-        for rows, cols in wavefronts(height, width):
+        taps = torch.arange(TAPS, device=side.device)
+        for rows, cols in wavefronts(height, width, side.device):
             past = y_hat[..., rows[:, None] + taps // 5, cols[:, None] + taps % 5]
             context = torch.einsum("oit,bipt->bop", kernel, past) + bias[:, None]
             gaussian = aggregate(torch.cat((side[..., rows, cols], context), 1)[..., None])[..., 0]

@@ -132,9 +132,9 @@ class ContainerCodec(Codec):
         What an estimate lacks without it; it has no gradient.
         """
         shape = x.shape[1], x.shape[-2], x.shape[-1]
-        sizes = part_bits.detach().div(8).ceil().int().tolist()
-        total = [container.overhead_bits(shape, s) + self.coder_bits * len(s) for s in sizes]
-        return torch.tensor(total, device=x.device)
+        sizes = part_bits.detach().div(8).ceil().int()
+        total = container.overhead_of(shape, sizes).double() + self.coder_bits * sizes.shape[1]
+        return total.to(torch.get_default_dtype())
 
     def _compress_clip(self, clip: Tensor) -> bytes:
         parts, crc = self.encode_clip(clip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 from compressai.entropy_models import GaussianConditional
@@ -24,7 +25,35 @@ from robustcodec.zoo._latent import LatentCodec
 from robustcodec.zoo.container import chain
 from robustcodec.zoo.frames import Latents
 
-Pick = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+class Half(NamedTuple):
+    """One colour of a checkerboard: ``inside`` ``(H, W)`` bool, and the rows and columns of its squares in reading
+    order. What a mask selects has a length that only the device knows; what indices select has theirs.
+    """
+
+    inside: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def both(cls, height: int, width: int, device: torch.device) -> tuple[Half, Half]:
+        """That of the upper left corner, and the other one."""
+        rows, columns = (torch.arange(n, device=device) for n in (height, width))
+        colour = (rows[:, None] + columns) % 2
+        order = colour.flatten().argsort(stable=True)
+        middle = -(-height * width // 2)
+        first, second = order[:middle], order[middle:]
+        return (
+            cls(colour == 0, first // width, first % width),
+            cls(colour == 1, second // width, second % width),
+        )
+
+    def of(self, v: Tensor) -> Tensor:
+        """``(…, positions)`` of ``v`` ``(…, H, W)``."""
+        return v[..., self.rows, self.columns]
+
+
+Pick = Callable[[int, Half, Tensor, Tensor], Tensor]
 
 
 class GroupCodec(LatentCodec):
@@ -44,11 +73,11 @@ class GroupCodec(LatentCodec):
             groups: Sequence[Tensor] = y.split(self.sizes, 1)
             steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
-            def pick(group: int, half: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+            def pick(group: int, half: Half, scales: Tensor, means: Tensor) -> Tensor:
                 scales, means = probe(SCALES, scales, z_hat()), probe(MEANS, means, z_hat())
                 y_hat = probe(LATENTS, round_latent(groups[group], means), groups[group])
-                steps.append((y_hat[..., half], scales[..., half], means[..., half]))
-                return y_hat * half
+                steps.append((half.of(y_hat), half.of(scales), half.of(means)))
+                return y_hat * half.inside
 
             return self._walk(z_hat(), pick), steps
 
@@ -65,10 +94,10 @@ class GroupCodec(LatentCodec):
         groups: Sequence[Tensor] = y.split(self.sizes, 1)
         writer = _entropy.GaussianWriter(self.conditional)
 
-        def pick(group: int, half: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+        def pick(group: int, half: Half, scales: Tensor, means: Tensor) -> Tensor:
             symbols = (groups[group] - means).round()
-            writer.put(symbols[..., half], scales[..., half])
-            return (symbols + means) * half
+            writer.put(half.of(symbols), half.of(scales))
+            return (symbols + means) * half.inside
 
         self._walk(z_hat, pick)
         y_data, y_crc = writer.finish()
@@ -79,9 +108,9 @@ class GroupCodec(LatentCodec):
         z_hat, z_crc = _entropy.decode_bottleneck(bottleneck, parts[1], *size)
         reader = _entropy.GaussianReader(self.conditional, parts[0])
 
-        def pick(group: int, half: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+        def pick(group: int, half: Half, scales: Tensor, means: Tensor) -> Tensor:
             y_hat = torch.zeros_like(means)
-            y_hat[..., half] = reader.get(scales[..., half]) + means[..., half]
+            y_hat[..., half.rows, half.columns] = reader.get(half.of(scales)) + half.of(means)
             return y_hat
 
         y_hat = self._walk(z_hat, pick)
@@ -109,11 +138,10 @@ class GroupCodec(LatentCodec):
     def _walk(self, z_hat: Tensor, pick: Pick) -> Tensor:
         """``y_hat``, half by half: ``pick(group, half, scales, means)`` gives a half's latents, zero elsewhere.
 
-        ``half`` (H, W) marks the positions to be coded; scales and means are given everywhere.
+        ``half``: the positions to be coded; scales and means are given everywhere.
         """
         side = self.exactly("latent_codec.hyper.h_s", z_hat)
-        rows, cols = (torch.arange(n, device=side.device) for n in side.shape[-2:])
-        first = (rows[:, None] + cols) % 2 == 0
+        first, second = Half.both(side.shape[-2], side.shape[-1], side.device)
         done: list[Tensor] = []
         for group, board in enumerate(self.boards):
             given = self.given(side, done)
@@ -124,7 +152,7 @@ class GroupCodec(LatentCodec):
             y_hat = pick(group, first, scales, means)
             seen = self.exactly(f"{board}.context_prediction", y_hat)
             scales, means = chunk(self.exactly(f"{board}.entropy_parameters", torch.cat((seen, given), 1)))
-            done.append(y_hat + pick(group, ~first, scales, means))
+            done.append(y_hat + pick(group, second, scales, means))
         return torch.cat(done, 1)
 
 

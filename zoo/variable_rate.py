@@ -129,7 +129,7 @@ class VariableRate(LatentCodec):
         """Quantisation step of the side information, a scalar."""
         if not self._variable_side:
             return torch.ones((), device=device)
-        step = self.exactly("gayn2zqstep", torch.tensor([1.0 / gain], device=device))
+        step = self.exactly("gayn2zqstep", torch.full((1,), 1.0 / gain, device=device))
         return self.net.lower_bound_zqstep(step)[0]  # type: ignore[no-any-return]
 
     def _bottleneck(self, gain: float) -> EntropyBottleneckVbr:
@@ -238,4 +238,4 @@ class JointVbr(VariableRate, RasterCodec):
     widths = _widths("mbt2018-vbr")
 
     def shift(self, gain: float) -> Tensor | None:
-        return self.exactly("scale_to_context", torch.tensor([gain], device=self.net.Gain.device))
+        return self.exactly("scale_to_context", torch.full((1,), gain, device=self.net.Gain.device))

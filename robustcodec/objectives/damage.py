@@ -124,16 +124,16 @@ class PointwiseAddedNoise(AddedNoise):
 
     def seen(self, clip: Tensor) -> Tensor:
         down, across = (
-            self._weights(side, share).to(clip)
+            self._weights(side, share, clip)
             for side, share in zip(clip.shape[-2:], (self.row, self.column), strict=True)
         )
         return super().seen(clip) * (down[:, None] * across).sqrt()
 
-    def _weights(self, side: int, share: float) -> Tensor:
-        """``(side,)`` of mean 1."""
-        distance = (torch.arange(side) - round(share * (side - 1))).abs()
+    def _weights(self, side: int, share: float, like: Tensor) -> Tensor:
+        """``(side,)`` of mean 1, of precision and device of ``like``."""
+        distance = (torch.arange(side, device=like.device) - round(share * (side - 1))).abs()
         weights = torch.exp(-distance.square() / (2 * self.sigma**2)) * (distance <= 3 * self.sigma)
-        return weights / weights.mean()
+        return (weights / weights.mean()).to(like.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,22 +154,26 @@ class _Perceptual(_InSpace):
     def level(self, x: Tensor, clean: Output) -> Tensor:
         return (self.tau - (self.against == "clean")) * self._distance(x, clean.x_hat)
 
+    @property
+    @abstractmethod
+    def smallest(self) -> int:
+        """The shortest side of a frame that has a distance."""
+
     @abstractmethod
     def between(self, reference: Tensor, test: Tensor) -> Tensor:
-        """``(N,)`` distance of two clips ``(N, T, 3, H, W)``; NaN where frames are too small."""
+        """``(N,)`` distance of two clips ``(N, T, 3, H, W)``."""
 
     def _distance(self, reference: Tensor, test: Tensor) -> Tensor:
-        with torch.autocast(test.device.type, enabled=False):  # variances are small differences of large numbers
-            reference, test = (self.seen(c).expand(-1, -1, 3, -1, -1) for c in (reference, test))
-            distance = self.between(reference, test)
-        if distance.isnan().any() and test.isfinite().all():
-            height, width = test.shape[-2:]
+        height, width = test.shape[-2:]
+        if min(height, width) < self.smallest:
             raise BadParameter(
                 f"frames of {width}x{height} pixels are too small for {type(self).__name__}; expected sides above 32 "
                 "for ms-ssim and above 30, 16 or 15 for lpips with net=alex, squeeze or vgg. "
                 "Use larger clips, or distortion"
             )
-        return distance
+        with torch.autocast(test.device.type, enabled=False):  # variances are small differences of large numbers
+            reference, test = (self.seen(c).expand(-1, -1, 3, -1, -1) for c in (reference, test))
+            return self.between(reference, test)
 
 
 @objectives.register("ms-ssim")
@@ -180,6 +184,10 @@ class MSSSIM(_Perceptual):
     Channels whose structure at some scale is uncorrelated or inverted score 0, the worst there is, and have no
     gradient any more.
     """
+
+    @property
+    def smallest(self) -> int:
+        return metrics.MS_SSIM_SIDE
 
     def between(self, reference: Tensor, test: Tensor) -> Tensor:
         return 1 - metrics.ms_ssim().fn(reference, test)
@@ -194,6 +202,10 @@ class LPIPS(_Perceptual):
     """
 
     net: metrics.Net = "alex"
+
+    @property
+    def smallest(self) -> int:
+        return metrics.LPIPS_SIDE[self.net]
 
     def between(self, reference: Tensor, test: Tensor) -> Tensor:
         return metrics.lpips(self.net).fn(reference, test)

@@ -38,16 +38,24 @@ class OnFrames(Threat):
 
     def mask(self, x: Tensor) -> Tensor:
         """``(T, 1, 1, 1)``: the frames of ``x`` that may change; raises :class:`BadParameter` if it has none."""
+        chosen = self.chosen(x)
+        inside = torch.zeros(x.shape[1], 1, 1, 1, dtype=torch.bool, device=x.device)
+        inside[chosen.start : chosen.stop : chosen.step] = True
+        return inside
+
+    def chosen(self, x: Tensor) -> range:
+        """The numbers of the frames of ``x`` that may change, known on the host; raises as :meth:`mask`."""
         count, indices = x.shape[1], _indices(self.frames)
-        inside = torch.zeros(count, 1, 1, 1, dtype=torch.bool, device=x.device)
-        if isinstance(indices, slice) or -count <= indices < count:
-            inside[indices] = True
-        if not inside.any():
+        if isinstance(indices, slice):
+            chosen = range(count)[indices]
+        else:
+            chosen = range(indices % count, indices % count + (-count <= indices < count))
+        if not chosen:
             raise BadParameter(
                 f"frames={self.frames} is beyond a clip of {count} frames (0 to {count - 1}); "
                 "choose others or use longer clips"
             )
-        return inside
+        return chosen
 
     @abstractmethod
     def bounds(self, x: Tensor) -> Bounds:

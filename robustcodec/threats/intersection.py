@@ -39,7 +39,7 @@ class Intersection(Threat):
         bounds, values = self._bounds(x), x[0, 0].numel()
         largest = bounds.linf
         if self.norm == "l2":
-            frames = int(torch.stack([m.mask(x) for m in self.members]).all(0).sum())
+            frames = len(set.intersection(*(set(m.chosen(x)) for m in self.members)))
             largest = min(bounds.clip, math.sqrt(frames) * min(bounds.frame, math.sqrt(values) * bounds.linf))
         return torch.full((len(x),), largest, dtype=torch.float64, device=x.device)
 

@@ -30,7 +30,7 @@ class _L2Ball(OnFrames):
         """Largest sum of squares over so many values."""
 
     def radius(self, x: Tensor) -> Tensor:
-        balls = int(self.mask(x).sum()) if self.per == "frame" else 1
+        balls = len(self.chosen(x)) if self.per == "frame" else 1
         return torch.full((len(x),), math.sqrt(balls) * self._limit(x), dtype=torch.float64, device=x.device)
 
     def bounds(self, x: Tensor) -> Bounds:
@@ -41,7 +41,7 @@ class _L2Ball(OnFrames):
         """Uniform in the ball; with thousands of values that is on its boundary, but for the box."""
         direction = self.steepest(rng.normal(x.shape).to(x.device), x)
         balls = x.shape[1] if self.per == "frame" else 1
-        free = x[0, 0].numel() * (1 if self.per == "frame" else int(self.mask(x).sum()))
+        free = x[0, 0].numel() * (1 if self.per == "frame" else len(self.chosen(x)))
         share = rng.uniform(torch.Size((len(x), balls, 1, 1, 1))).to(x.device) ** (1 / free)
         return self.project(x + share * direction, x)
 

@@ -23,7 +23,7 @@ from robustcodec.scores.metrics import Net, of_every_run
 from robustcodec.scores.rate import bpp
 from robustcodec.training.features import FeatureLoss, LpipsLoss, feature_loss
 from robustcodec.training.gan_pair import Adversary
-from robustcodec.training.loop import Loop
+from robustcodec.training.loop import Loop, Seen
 from robustcodec.training.recipe import Distortion
 
 LPIPS_NETS: dict[str, Net] = {"lpips-alex": "alex", "lpips-vgg": "vgg", "lpips-squeeze": "squeeze"}
@@ -83,7 +83,7 @@ class Trainer(Loop[Codec]):
             scores = [measure(self.codec, clip, self.device) for clip in clips]
         return {k: sum(s[k] for s in scores) / len(scores) for k in scores[0]}
 
-    def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+    def _update(self, x: Tensor, detailed: bool) -> Seen:
         """One step on clips ``x``; returns what to log, the norms of the terms' gradients only if ``detailed``."""
         r = self.recipe
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
@@ -99,18 +99,16 @@ class Trainer(Loop[Codec]):
             seen |= self._update_codec(x, x_hat, bits, half, detailed)
         return seen
 
-    def _update_codec(
-        self, x: Tensor, x_hat: Tensor, bits: Tensor, half: torch.autocast, detailed: bool
-    ) -> dict[str, float]:
+    def _update_codec(self, x: Tensor, x_hat: Tensor, bits: Tensor, half: torch.autocast, detailed: bool) -> Seen:
         r = self.recipe
         bpp = bits.sum() / (x.numel() / 3)
         dist = distortion(r.metric, x, x_hat)  # in float32: MS-SSIM subtracts squares that nearly cancel
         terms = {"pixel": r.lmbda * dist, **self._other_terms(x, x_hat, half)}
-        seen = {}
+        seen: Seen = {}
         if detailed and len(terms) > 1:
             for name, term in terms.items():
                 (slope,) = torch.autograd.grad(term, x_hat, retain_graph=True)
-                seen[f"gradient_{name}"] = float(slope.norm())
+                seen[f"gradient_{name}"] = slope.norm()
         warm = min(1.0, self.step / (r.rate_warmup * r.steps)) if r.rate_warmup else 1.0
         loss = warm * r.beta * self._rate(bpp) + torch.stack(list(terms.values())).sum()
         return seen | self._descend(loss, {"bpp": bpp, "distortion": dist}, terms)

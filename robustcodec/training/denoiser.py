@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustcodec.clips import centre_crop, to_float
 from robustcodec.interfaces import Card, Defense
 from robustcodec.registry import codecs, data, defenses
-from robustcodec.training.loop import Loop
+from robustcodec.training.loop import Loop, Seen
 from robustcodec.training.recipe import CODEC, GAN, LOSS, Recipe, Sampling
 from robustcodec.training.settings import described
 
@@ -78,7 +78,7 @@ class DenoiserTrainer(Loop[nn.Module]):
     def _stored(self) -> dict[str, Tensor]:
         return self.denoiser.state()
 
-    def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+    def _update(self, x: Tensor, detailed: bool) -> Seen:
         """One step on the frames of clips ``x``; returns what to log."""
         seen = self._set_rate(self.recipe.lr)
         self.model.train()

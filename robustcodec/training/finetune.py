@@ -31,7 +31,7 @@ from robustcodec.registry import attacks, codecs, objectives, threats
 from robustcodec.rounding import rounding
 from robustcodec.training.codec import Trainer, distortion
 from robustcodec.training.finetune_recipe import FinetuneRecipe
-from robustcodec.training.loop import Diverged
+from robustcodec.training.loop import Diverged, Seen
 from robustcodec.training.recipe_file import RecipeFile, command
 from robustcodec.training.robust_terms import Shrunk, TrainingOutput, freeze, loss_terms, still
 from robustcodec.training.validation import Validator, craft, seeds
@@ -117,7 +117,7 @@ class Finetuner(Trainer):
         """Return to the last checkpoint with a lower learning rate."""
         step, rollbacks = self.step, self.rollbacks
         self._restore(torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True))
-        self.skipped = 0
+        self.skipping.forget()
         reason, factor = str(error).split(";")[0], LOWER ** (len(rollbacks) + 1)
         note = f"{reason}; rolled back from step {step} to {self.step}, learning rate × {factor:g}"
         self.rollbacks = [*rollbacks, note]
@@ -151,7 +151,7 @@ class Finetuner(Trainer):
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
-    def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+    def _update(self, x: Tensor, detailed: bool) -> Seen:
         """One step on clips ``x``; returns what to log."""
         r = self.recipe
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
@@ -182,7 +182,7 @@ class Finetuner(Trainer):
             self.delta = (threat.project(further, x) - x).nan_to_num()
         return seen
 
-    def adversary_step(self, x: Tensor, coded: TrainingOutput, half: torch.autocast) -> dict[str, float]:
+    def adversary_step(self, x: Tensor, coded: TrainingOutput, half: torch.autocast) -> Seen:
         """One step of the discriminators, if the codec has adversarial distortion."""
         assert self.adversary is not None, "asked for only with a GAN form"
         with torch.enable_grad():

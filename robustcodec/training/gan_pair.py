@@ -38,8 +38,8 @@ class Adversary:
         """Whether the codec is trained at ``step``."""
         return step >= self._alone and (step + 1) % self._n_critic == 0
 
-    def train(self, x: Tensor, x_hat: Tensor, precision: AbstractContextManager[Any]) -> dict[str, float]:
-        """One step of the discriminators on clips ``(N, T, 3, H, W)``; returns mean scores of both."""
+    def train(self, x: Tensor, x_hat: Tensor, precision: AbstractContextManager[Any]) -> dict[str, float | Tensor]:
+        """One step of the discriminators on clips ``(N, T, 3, H, W)``; returns mean scores of both, where they are."""
         x_hat = x_hat.detach()
         with precision:
             real, fake = _float(self.pair(x)), _float(self.pair(x_hat))
@@ -51,12 +51,9 @@ class Adversary:
         self.optimiser.step()
         if self.form.clip is not None:
             clip_weights(self.pair, self.form.clip)
-        seen = {"discriminator_loss": float(loss.detach())}
+        seen: dict[str, float | Tensor] = {"discriminator_loss": loss.detach()}
         for what, scores in (("real", real), ("decoded", fake)):
-            seen |= {
-                f"D_{what}_{pair}": float(s.detach().mean())
-                for pair, s in zip(("frames", "clips"), scores, strict=True)
-            }
+            seen |= {f"D_{what}_{pair}": s.detach().mean() for pair, s in zip(("frames", "clips"), scores, strict=True)}
         return seen
 
     def loss(self, x: Tensor, x_hat: Tensor, precision: AbstractContextManager[Any]) -> Tensor:

@@ -5,7 +5,8 @@ Choices that differ from the usual script:
 * a step's crops depend on (seed, step) alone, so a resumed run sees what an uninterrupted one would have seen;
 * weights are averaged (EMA) and the average, rounded as it will be stored, is what is validated and saved;
 * learning rate: linear warm-up over 2 % of the steps, then a cosine down to 2 % of its peak, if not told else;
-* a step whose loss or gradient is not finite is skipped; fifty in a row stop the run with the last checkpoint kept;
+* a step whose loss or gradient is not finite changes no weights; fifty in a row stop the run with the last checkpoint
+  kept, on a GPU when its numbers are next shown;
 * Ctrl-C waits for the end of a step and writes a checkpoint; others are written as time passes.
 """
 
@@ -37,10 +38,12 @@ from robustcodec.training.progress import Log, TrainingStatus
 from robustcodec.training.recipe import Recipe
 from robustcodec.training.recipe_file import command
 from robustcodec.training.schedule import share_of_peak
+from robustcodec.training.skipping import Skipping
 
 EARLY_STEPS, EARLY_SECONDS, SECONDS = 20, 30.0, 120.0  # before the first checkpoint of a run, and between later ones
 MAX_SKIPPED = 50
 M = TypeVar("M", bound=nn.Module)
+Seen = dict[str, float | Tensor]  # what is logged of a step; a tensor is a scalar, on the device until it is shown
 
 
 class Diverged(RobustCodecError):
@@ -62,7 +65,7 @@ class Loop(ABC, Generic[M]):
         self.optimiser = torch.optim.Adam(self.main, lr=recipe.lr, fused=True)
         self.average = [p.detach().clone() for p in self.main]
         self.notes: list[str] = []  # of how it was set up
-        self.step, self.skipped = 0, 0
+        self.step, self.skipping = 0, Skipping(self.device)
         self.checkpoint = 0  # the step of the last one
         self.validation: dict[str, float] = {}
         self._prepare()
@@ -80,8 +83,8 @@ class Loop(ABC, Generic[M]):
         """The model to train; parameters without ``requires_grad`` stay as they are."""
 
     @abstractmethod
-    def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
-        """One step on clips ``x``; returns what to log, all there is if ``detailed``."""
+    def _update(self, x: Tensor, detailed: bool) -> Seen:
+        """One step on clips ``x``; returns what to log, all there is if ``detailed``. Reads no value of the device."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -156,16 +159,21 @@ class Loop(ABC, Generic[M]):
         for index, batch in enumerate(crops.stream(first, -(-r.steps // self.replays), workers), first):
             x = to_float(batch.to(self.device))
             for _ in range(self.step, min(r.steps, (index + 1) * self.replays)):
+                shown = (self.step + 1) % every == 0
+                milestone = (self.step + 1) % r.validate_every == 0 or self.step + 1 == r.steps
                 with uninterrupted() if self.saved_anywhere else nullcontext():
-                    seen = self._update(x, detailed=(self.step + 1) % every == 0)
+                    seen = self._update(x, detailed=shown)
+                    if shown or milestone or self.device.type == "cpu":  # there nobody waits
+                        self._check()
                     self.step += 1
-                if milestone := self.step % r.validate_every == 0 or self.step == r.steps:
+                if milestone:
                     self._milestone()
                     log.write("validation", self.step, self.validation)
                 elif saving := self._save_is_due():
                     self._save()
-                if milestone or saving or self.step % every == 0:
-                    log.show(self.step, seen, self.validation, self.checkpoint)
+                if milestone or saving or shown:
+                    values = {name: float(value) for name, value in seen.items()}
+                    log.show(self.step, values, self.validation, self.checkpoint)
                 if self.stopped:
                     return
 
@@ -213,34 +221,35 @@ class Loop(ABC, Generic[M]):
             },
         }
 
-    def _set_rate(self, peak: float) -> dict[str, float]:
+    def _set_rate(self, peak: float) -> Seen:
         """The learning rate of this step, set and to be logged."""
         lr = peak * share_of_peak(self.recipe, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         return {"lr": lr}
 
-    def _descend(self, loss: Tensor, measured: dict[str, Tensor], terms: dict[str, Tensor]) -> dict[str, float]:
+    def _descend(self, loss: Tensor, measured: dict[str, Tensor], terms: dict[str, Tensor]) -> Seen:
         """One step of the optimisers down ``loss``; returns it, the gradient's norm and the other two for the log."""
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.main, self.recipe.clip)
         losses = {"loss": loss, **measured, "gradient": norm} | {f"loss_{name}": term for name, term in terms.items()}
-        seen = {name: float(value.detach()) for name, value in losses.items()}
-        if not all(map(math.isfinite, seen.values())):
-            self.skipped += 1
-            if self.skipped >= self.max_skipped:
-                raise Diverged(
-                    f"training diverged: {self.max_skipped} steps in a row gave no finite gradient, the last at step "
-                    f"{self.step}; a checkpoint in {self.out} is from before. Try a smaller --lr or --precision float32"
-                )
-            return seen
-        self.skipped = 0
+        self.skipping.judge(losses.values(), self.optimiser)
         self.optimiser.step()
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.main], 1 - decay)
         self._descended()
-        return seen
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _check(self) -> int:
+        """How many of the last steps in a row were skipped; raises :class:`Diverged` for too many."""
+        skipped = self.skipping.look()
+        if skipped >= self.max_skipped:
+            raise Diverged(
+                f"training diverged: {skipped} steps in a row gave no finite gradient, the last at step "
+                f"{self.step}; a checkpoint in {self.out} is from before. Try a smaller --lr or --precision float32"
+            )
+        return skipped
 
     def _descended(self) -> None:
         """Called after every step of the optimiser."""
@@ -289,7 +298,7 @@ class Loop(ABC, Generic[M]):
 
     def _save_is_due(self) -> bool:
         step, time = self._next_save
-        return self.saved_anywhere and not self.skipped and (self.step >= step or perf_counter() >= time)
+        return self.saved_anywhere and (self.step >= step or perf_counter() >= time) and not self._check()
 
     def _state(self) -> dict[str, Any]:
         """Everything that resuming needs."""

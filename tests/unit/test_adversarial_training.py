@@ -107,7 +107,7 @@ def test_the_rate_per_symbol_is_that_per_pixel_times_the_pixels_of_a_symbol(tmp_
     losses = []
     for unit in ("bpp", "symbol"):
         seen = Trainer(replace(plain, rate_unit=unit), tmp_path / unit)._update(x, detailed=False)
-        losses.append(seen["loss"] - seen["loss_pixel"])
+        losses.append(float(seen["loss"]) - float(seen["loss_pixel"]))
     assert losses[1] == pytest.approx(losses[0] * 8 * 8 * 2 / 16, rel=1e-4)
     with pytest.raises(UserError, match="codes no discrete symbols"):
         image = replace(plain, codec="bmshj2018-factorized:weights=random", rate_unit="symbol", frames=1, crop=64)

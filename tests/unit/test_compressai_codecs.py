@@ -230,7 +230,7 @@ def test_wavefronts_visit_all_positions_after_their_causal_neighbours(size: tupl
     height, width = size
     when = {
         (r, c): step
-        for step, (rows, cols) in enumerate(wavefronts(height, width))
+        for step, (rows, cols) in enumerate(wavefronts(height, width, torch.device("cpu")))
         for r, c in zip(rows.tolist(), cols.tolist(), strict=True)
     }
     assert set(when) == {(r, c) for r in range(height) for c in range(width)}

@@ -97,7 +97,8 @@ def test_every_loss_moves_the_codec(terms: dict[str, Any], tmp_path: Path) -> No
     wanted = wanted - {"attacked"} if not terms["adversarial"] else wanted
     wanted |= {"clean"} if terms["adversarial"] < 1 else set()
     assert {k.removeprefix("loss_") for k in seen if k.startswith("loss_")} == wanted
-    assert seen["loss"] == pytest.approx(sum(v for k, v in seen.items() if k.startswith("loss_")), rel=1e-5)
+    total = sum(float(v) for k, v in seen.items() if k.startswith("loss_"))
+    assert float(seen["loss"]) == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from torch import Tensor
 from robustcodec.errors import BadParameter, MissingDependency
 from robustcodec.registry import metrics
 from robustcodec.scores import metrics as scores
-from robustcodec.scores.metrics.perceptual import MIN_SIDE
+from robustcodec.scores.metrics.perceptual import LPIPS_SIDE
 
 
 def score(name: str, reference: Tensor, test: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def test_the_smallest_side_is_the_smallest_the_backbone_takes(net: scores.Net) -
     with warnings.catch_warnings(), torch.device("meta"):  # shapes without weights
         warnings.simplefilter("ignore")
         model = LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False).to("meta")
-        side = MIN_SIDE[net]
+        side = LPIPS_SIDE[net]
         model(torch.empty(1, 3, side, 99), torch.empty(1, 3, side, 99))
         with pytest.raises(RuntimeError):
             model(torch.empty(1, 3, side - 1, 99), torch.empty(1, 3, side - 1, 99))

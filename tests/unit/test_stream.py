@@ -6,6 +6,7 @@ import zlib
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +47,12 @@ def test_overhead_is_the_size_without_the_parts(packet: stream.Packet) -> None:
     sizes = [len(p) for p in packet.parts]
     shape = (packet.frames, packet.height, packet.width)
     assert 8 * (len(stream.pack(packet, MODEL)) - sum(sizes)) == stream.overhead_bits(shape, sizes)
+
+
+def test_overheads_of_several_samples_are_those_of_each() -> None:
+    shape, borders = (1, 300, 5), [[0, 127, 128], [2**14 - 1, 2**14, 2**21], [2**21 - 1, 2**28 - 1, 2**28]]
+    together = stream.overhead_of(shape, torch.tensor(borders, dtype=torch.int32))
+    assert together.tolist() == [stream.overhead_bits(shape, sizes) for sizes in borders]
 
 
 @fast

@@ -74,7 +74,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(trained: Path, tmp_path: 
 
 def test_ctrl_c_ends_a_step_and_saves_it(trained: Path, tmp_path: Path) -> None:
     class Pressed(Trainer):
-        def _update(self, x: Tensor, detailed: bool) -> dict[str, float]:
+        def _update(self, x: Tensor, detailed: bool) -> loop.Seen:
             if self.step == 3:
                 signal.raise_signal(signal.SIGINT)  # before anything of the step has happened
             return super()._update(x, detailed)

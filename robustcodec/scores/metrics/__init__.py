@@ -13,13 +13,13 @@ import torch
 
 from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
-from robustcodec.scores.metrics.perceptual import Net, lpips, lpips_model
+from robustcodec.scores.metrics.perceptual import LPIPS_SIDE, Net, lpips, lpips_model
 from robustcodec.scores.metrics.pixels import PSNR_CAP, decibels, difference, linf, mse, psnr, squared_error
-from robustcodec.scores.metrics.structure import ms_ssim
+from robustcodec.scores.metrics.structure import MS_SSIM_SIDE, ms_ssim
 
 __all__ = [
-    "EVERY_RUN", "PSNR_CAP", "Net", "decibels", "difference", "linf", "lpips", "lpips_model", "ms_ssim", "mse",
-    "of_every_run", "psnr", "squared_error",
+    "EVERY_RUN", "LPIPS_SIDE", "MS_SSIM_SIDE", "PSNR_CAP", "Net", "decibels", "difference", "linf", "lpips",
+    "lpips_model", "ms_ssim", "mse", "of_every_run", "psnr", "squared_error",
 ]  # fmt: skip
 
 EVERY_RUN = ("psnr", "ms_ssim")  # whatever else is asked for

@@ -21,7 +21,7 @@ from robustcodec.scores.metrics._frames import frame_mean
 
 Net = Literal["alex", "vgg", "squeeze"]
 
-MIN_SIDE: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # below, a pooling layer has no output
+LPIPS_SIDE: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # below, a pooling layer has no output
 
 
 @metrics.register("lpips")
@@ -32,14 +32,14 @@ def lpips(net: Net = "alex") -> Metric:
     Scores of two backbones do not compare: all but the default carry theirs in the name.
     Scoring raises :class:`MissingDependency` if the backbone's weights are neither cached nor downloadable.
     """
-    if net not in MIN_SIDE:
-        raise ValueError(f"net={net!r} is no LPIPS backbone; expected one of {', '.join(MIN_SIDE)}")
+    if net not in LPIPS_SIDE:
+        raise ValueError(f"net={net!r} is no LPIPS backbone; expected one of {', '.join(LPIPS_SIDE)}")
     name, label = ("lpips", "LPIPS") if net == "alex" else (f"lpips_{net}", f"LPIPS ({net})")
     return Metric(name, "", False, partial(frame_mean, partial(_lpips_frame, net)), label)
 
 
 def _lpips_frame(net: Net, reference: Tensor, test: Tensor) -> Tensor:
-    if min(reference.shape[-2:]) < MIN_SIDE[net]:
+    if min(reference.shape[-2:]) < LPIPS_SIDE[net]:
         return reference.new_tensor(float("nan"))
     score: Tensor = lpips_model(net, reference.device)(2 * reference - 1, 2 * test - 1)
     return score.squeeze()

@@ -11,6 +11,8 @@ from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
 from robustcodec.scores.metrics._frames import frame_mean
 
+MS_SSIM_SIDE = 33  # below, no window fits the fifth scale
+
 
 @metrics.register("ms_ssim")
 def ms_ssim() -> Metric:
@@ -26,7 +28,7 @@ def ms_ssim() -> Metric:
 def _ms_ssim_frame(reference: Tensor, test: Tensor) -> Tensor:
     fits = (min(reference.shape[-2:]) - 1) // 16 + 1  # pytorch_msssim wants side > 16 (window - 1)
     window = min(11, fits - 1 + fits % 2)
-    if window < 3:
+    if min(reference.shape[-2:]) < MS_SSIM_SIDE:
         return reference.new_tensor(float("nan"))
     score: Tensor = msssim_of_frames(reference, test, data_range=1.0, win_size=window)
     return score
