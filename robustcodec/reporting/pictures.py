@@ -9,7 +9,6 @@ The suffix of a plot's path says what is written: ``.png``, or ``.pdf`` with vec
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,10 +27,7 @@ from robustcodec.errors import BadData
 from robustcodec.files import write_whole
 from robustcodec.reporting._drawing import GAIN, GAP, GREY, PANEL_WIDTH, font_of, wrap
 from robustcodec.reporting.points import arrows, drift, ends, labels, vi_matrix
-from robustcodec.reporting.side_by_side import side_by_side
 from robustcodec.reporting.tables import checked
-from robustcodec.running.grid import Cell
-from robustcodec.running.store import Store
 from robustcodec.scores.robustness import BOARD
 
 if TYPE_CHECKING:
@@ -341,41 +337,3 @@ def drift_plot(curves: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
             figure, [Line2D([], [], color=colour, marker=marker, label=n) for n, (colour, marker) in styles.items()]
         )
     return path
-
-
-def _file_name(cell: Cell) -> str:
-    """A name that a person can find and two cells never share."""
-    defense = "" if cell.defense == "none" else f"+{cell.defense}"
-    text = f"{cell.codec}{defense}_{cell.access}_{cell.attack}_{cell.threat}_{cell.objective}"
-    return f"{re.sub(r'[^A-Za-z0-9.+=-]+', '_', text)[:180]}_{cell.id[:6]}"
-
-
-def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write ``rate-distortion.png``, ``vulnerability.png``, ``drift.png`` if there are clips of more than one frame,
-    and, of each finished cell, a panel; of clips also a side-by-side ``.mp4`` and its animated preview ``.webp``.
-
-    ``rows``: of ``store.frame(cells)``; a panel is of the first sample of its cell. Raises as the others do.
-    """
-    cells = list(cells)
-    paths = [
-        rate_distortion_plot(rows, folder / "rate-distortion.png"),
-        vulnerability_heatmap(rows, folder / "vulnerability.png"),
-    ]
-    if len(curves := store.curves(cells)):
-        paths.append(drift_plot(curves, folder / "drift.png"))
-    shown = rows.drop_duplicates("cell").set_index("cell").to_dict("index") if len(rows) else {}
-    for cell in cells:
-        decoded, row = store.decoded(cell.id), shown.get(cell.id)
-        if not decoded or row is None:
-            continue
-        clips = next(iter(decoded.values()))
-        names = cell.codec, cell.defense, cell.attack, cell.threat
-        captions = Captions(*names, row["psnr"], row["bpp"], row["adv_psnr"], row["adv_bpp"])
-        attacked = None if row["decode_failed"] else clips["attacked"]
-        path = folder / f"{_file_name(cell)}.png"
-        paths.append(panel(clips["original"], clips["adversarial"], clips["clean"], attacked, captions, path))
-        if len(clips["original"]) > 1:
-            kept = {name: clip for name, clip in clips.items() if name != "attacked" or attacked is not None}
-            fps = 1000 * row.get("kbps", math.nan) / (row["bpp"] * clips["original"][0, 0].numel())
-            paths += side_by_side(kept, folder, path.stem, fps if math.isfinite(fps) else 30)
-    return paths
