@@ -121,7 +121,7 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
         for sign in made.signs:
             console.print(f"warning: {sign}", markup=False, highlight=False)
         pictured, finished = publication.pictures(outputs), publication.rows["cell"].nunique()
-        site = publication.page(outputs)
+        site = publication.page(outputs, made.board)
     some = f" (of the {pictured} cells of the most damage)" if pictured < finished else ""
     console.print(
         f"tables: {store.root / 'leaderboard.md'}   pictures: {publication.folder}{some}   page: {site}",

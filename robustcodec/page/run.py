@@ -9,6 +9,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -41,14 +42,28 @@ MACHINE = ("robustcodec", "commit", "python", "device")  # of the provenance; th
 _Contender = tuple[str, str, str]
 
 
-def of_run(store: Store, cells: Sequence[Cell]) -> View:
-    """What ``cells`` of a run have found so far; an entry is a codec with its defense and what its attacker knew.
+@dataclass(frozen=True)
+class Found:
+    """What cells have found so far: :meth:`Store.frame` and :meth:`Store.curves` of them, and their leaderboard."""
+
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    board: pd.DataFrame
+
+    @classmethod
+    def by(cls, store: Store, cells: Sequence[Cell]) -> Found:
+        """Raises :class:`StoreError` for a run folder that cannot be read."""
+        rows = store.frame(cells)
+        return cls(rows, store.curves(cells), leaderboard(rows))
+
+
+def of_run(store: Store, cells: Sequence[Cell], found: Found | None = None) -> View:
+    """What ``cells`` of a run have ``found`` so far; an entry is a codec with its defense and what its attacker knew.
 
     Raises :class:`StoreError` for a run folder that cannot be read.
     """
-    labels = _labels(cells)
-    rows, curves = (_labelled(frame, labels) for frame in (store.frame(cells), store.curves(cells)))
-    board = _labelled(leaderboard(rows), labels)
+    labels, found = _labels(cells), found or Found.by(store, cells)
+    rows, curves, board = (_labelled(frame, labels) for frame in (found.rows, found.curves, found.board))
     shots, originals = _pictures(store, rows)
     by_entry: dict[str, list[Cell]] = {}
     for cell in cells:

@@ -252,10 +252,12 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) ->
                 clean, worst = (arrow["bpp"], arrow["psnr"]), (arrow["adv_bpp"], arrow["adv_psnr"])
                 mine = single[(single["codec"] == arrow["codec"]) & (single["way"] == way)]
                 alone = set(mine[["adv_bpp", "adv_psnr"]].itertuples(index=False, name=None)) - {worst}
-                for end in [*sorted(alone), worst]:
-                    style = {"arrowstyle": "->"} if end is worst else {"arrowstyle": "-", "alpha": 0.3}
-                    axis.annotate("", end, clean, arrowprops={"color": colour, "shrinkA": 0, "shrinkB": 2} | style)
-                    axis.plot(*end, markers[way], color=colour, markerfacecolor="white", markersize=5)
+                fan = [point for end in sorted(alone) for point in (clean, end, (math.nan, math.nan))]
+                axis.plot(*zip(*fan, strict=True) if fan else ((), ()), color=colour, alpha=0.3, lw=1)
+                style = {"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 2}
+                axis.annotate("", worst, clean, arrowprops=style)
+                hollow = {"ls": "", "marker": markers[way], "mfc": "white", "markersize": 5}
+                axis.plot(*zip(*sorted(alone), worst, strict=True), color=colour, **hollow)
                 axis.plot(*clean, markers[way], color=colour, markersize=8)
                 axis.annotate(number, clean, (5, 5), textcoords="offset points", color=colour, weight="bold")
         look.legend(figure, handles)
@@ -292,7 +294,8 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -
             luminance = np.dot(np.power(image.to_rgba(value)[:3], 2.2), [0.2126, 0.7152, 0.0722])
             dark = np.isfinite(value) and luminance < 0.18  # above, black has the higher contrast (WCAG 2)
             text = f"{value:.1f}" if np.isfinite(value) else "–"
-            axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+            inside = axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+            inside.set_in_layout(False)  # it takes no room, and to measure thousands takes long
         meaning = "vi_db: amplification of the perturbation (dB)"
         fig.colorbar(image, label=meaning if look.width is None else "vi_db (dB)")
     return path

@@ -90,8 +90,8 @@ class Publication:
             _draw(outputs, self.store, cell, row, folder)
         return len(shown)
 
-    def page(self, outputs: Outputs) -> Path:
-        """Writes the page; raises as :func:`robustcodec.page.of_run` and :func:`robustcodec.page.render` do."""
+    def page(self, outputs: Outputs, board: pd.DataFrame) -> Path:
+        """Writes the page, with the leaderboard of :meth:`tables`; raises as :func:`page.of_run` and `render` do."""
         store, path = self.store, self.store.root / "report" / "index.html"
         facts = [
             (cell.id, found and (found.status, found.why, found.fingerprint, found.provenance))
@@ -104,8 +104,9 @@ class Publication:
         def make() -> list[Path]:
             from robustcodec import page  # Plotly is not needed by who draws nothing
 
-            html = page.render([page.of_run(store, self.cells)], f"robustcodec: {name}")
-            write_whole(path, html.encode())
+            found = page.Found(self.rows, self._curves, board)
+            view = page.of_run(store, self.cells, found)
+            write_whole(path, page.render([view], f"robustcodec: {name}").encode())
             return [path]
 
         outputs.make("page", digest(self._numbers, digest(self._curves), name, axes, facts, clips), make)

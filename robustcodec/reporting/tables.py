@@ -181,21 +181,14 @@ def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
     temporal = [c for c in TEMPORAL if c in rows and rows[c].notna().any()]
     extra = [*temporal, *contributed(rows)]
     keys = [*BOARD, "objective", *CONTENDER, "attack", "precision"]
-    lines: list[dict[Any, Any]] = []
-    for key, group in rows.groupby(keys):
-        samples = _per_sample(group, [*_MEANS, *extra])
-        vi = interval(samples["vi_db"])
-        lines.append(
-            dict(zip(keys, key, strict=True))
-            | samples.mean().to_dict()
-            | {
-                "vi_low": vi.low,
-                "vi_high": vi.high,
-                "decode_failures": int(group["decode_failed"].sum()),
-                "samples": len(samples),
-            }
-        )
-    return pd.DataFrame(lines, columns=[*_saying_precision(ATTACKS, rows, "attack"), *extra])
+    samples = rows.groupby([*keys, "sample"])[[*_MEANS, *extra]].mean()  # all at once: there may be thousands
+    lines = samples.groupby(level=keys).mean()
+    by_line = samples.reset_index(keys)["vi_db"].groupby(samples.groupby(level=keys).ngroup().to_numpy())
+    intervals = [interval(group) for _, group in by_line]
+    lines["vi_low"], lines["vi_high"] = [each.low for each in intervals], [each.high for each in intervals]
+    lines["decode_failures"] = rows.groupby(keys)["decode_failed"].sum().astype(int)
+    lines["samples"] = samples.groupby(level=keys).size()
+    return lines.reset_index()[[*_saying_precision(ATTACKS, rows, "attack"), *extra]]
 
 
 def label_of(codec: str, defense: str, access: str) -> str:

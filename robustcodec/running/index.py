@@ -55,7 +55,8 @@ class Index:
         if not self.path.is_file():
             return {}
         try:
-            with np.load(self.path, allow_pickle=False) as file:  # its members have checksums
+            data = BytesIO(self.path.read_bytes())
+            with np.load(data, allow_pickle=False) as file:  # its members have checksums
                 return _unpacked(json.loads(file["heads"].tobytes()), file["values"])
         except Exception:  # however it is damaged, what it held is read again
             return {}

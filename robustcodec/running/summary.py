@@ -1,4 +1,4 @@
-"""What tables and pages need of a cell's result, with its numbers as arrays: many cells fit into memory and one file."""
+"""What tables and pages need of a cell's result, with its numbers as arrays: many fit into memory, and into a file."""
 
 from __future__ import annotations
 
