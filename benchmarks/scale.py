@@ -4,8 +4,9 @@
 
 Cells are real, and small: the central 16 × 16 pixels of two photos through classical codecs, bare and behind defenses,
 under attacks of a few queries. They are made once, into ``--out`` (0.03 s each); what is missing is made first. Each
-line is a process of its own: seconds beyond imports, and the most memory that it held. ``report`` makes all tables,
-pictures and the page anew; ``resume`` is the command that made the run, after that, with nothing left to do.
+line is a process of its own: seconds beyond imports (of the clock, and of one processor, which is what counts where
+others are at work), and the most memory that it held. ``report`` makes all tables, pictures and the page anew;
+``resume`` is the command that made the run, after that, with nothing left to do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 CELLS = 1000  # of one seed: 10 codecs, 4 attacks, 5 defenses, 5 budgets
 
@@ -78,12 +79,17 @@ def measure(phase: str, file: Path, out: Path) -> None:
     if phase == "report":
         for module in ("robustcodec.page", "matplotlib.figure", "matplotlib.backends.backend_agg"):
             importlib.import_module(module)
-    imports, started = perf_counter() - started, perf_counter()
+    imports, started, busy, held = perf_counter() - started, perf_counter(), process_time(), _megabytes()
     with contextlib.redirect_stdout(io.StringIO()):
         PHASES[phase](file, out)
-    seconds = perf_counter() - started
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{phase:<8} {seconds:7.2f} s beyond imports ({imports:.1f} s), at most {memory:.0f} MB")
+    seconds, busy = perf_counter() - started, process_time() - busy
+    print(f"{phase:<8} {seconds:7.2f} s, {busy:.2f} s of one processor, beyond imports ({imports:.1f} s);", end=" ")
+    print(f"at most {_megabytes():.0f} MB, of which {held:.0f} MB are imports", flush=True)
+
+
+def _megabytes() -> float:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
@@ -107,7 +113,7 @@ def main() -> None:
     cells, started = grid.check(), perf_counter()
     tally = Runner(store).run(cells)
     print(f"{tally.ran} cells made in {perf_counter() - started:.0f} s, {tally.skipped} were there", flush=True)
-    shutil.rmtree(options.out / "pictures", ignore_errors=True)
+    shutil.rmtree(options.out / "cache", ignore_errors=True)
     for phase in ("plan", "report", "resume"):
         command = [sys.executable, __file__, "--phase", phase, "--out", str(options.out)]
         subprocess.run(command, check=True)

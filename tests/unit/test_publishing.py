@@ -21,7 +21,12 @@ from robustcodec.running.store import Result, Store
 GRID = Grid(
     "small",
     (
-        {"codec": ["jpeg:quality=20"], "attack": ["noise"], "defense": ["none", "flip"], "data": ["photos:size=16"]}
+        {
+            "codec": ["jpeg:quality=20"],
+            "attack": ["noise"],
+            "defense": ["none", "bitdepth:bits=4"],
+            "data": ["photos:size=16"],
+        }
         | {"threat": ["psnr:34", "psnr:40"], "limit": 1},
         {"codec": ["jpeg:quality=20"], "attack": ["noise"], "data": ["clips:frames=2,size=16"], "limit": 1},
     ),
