@@ -131,7 +131,7 @@ def _pictured(store: Store, cells: Iterable[Cell], rows: pd.DataFrame) -> Iterat
     rows_of = rows.drop_duplicates("cell").set_index("cell").loc[chosen].to_dict("index") if chosen else {}
     for cell in cells:
         if cell.id in rows_of:
-            yield cell, rows_of[cell.id]
+            yield cell, {str(name): value for name, value in rows_of[cell.id].items()}
 
 
 def _draw(outputs: Outputs, store: Store, cell: Cell, row: dict[str, Any], folder: Path) -> None:

@@ -160,10 +160,11 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
     attempt_of = cache(_Attempt)  # each is built once
     damages: dict[tuple[str, ...], dict[_Attempt, float]] = defaultdict(dict)
     means = rows.groupby([*_CONTENDER, "objective", "attack", "precision"], sort=True)["damage"].mean()
-    for (*group, attack, precision), value in means.items():
-        damages[tuple(map(str, group))][attempt_of(str(attack), str(precision))] = float(value)
-    for where, mean in damages.items():
-        *contender, objective = where
+    for key, value in zip(means.index.tolist(), means.tolist(), strict=True):
+        *contender, attack, precision = map(str, key)
+        damages[tuple(contender)][attempt_of(attack, precision)] = float(value)
+    for group_of, mean in damages.items():
+        *contender, objective = group_of
         kinds = {attempt: attempt.kind for attempt in mean}
         whites = {attempt: value for attempt, value in mean.items() if kinds[attempt] == "white"}
         blacks = [value for attempt, value in mean.items() if kinds[attempt] == "black"]

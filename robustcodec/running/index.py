@@ -81,7 +81,7 @@ def _packed(known: dict[str, tuple[Stamp, Summary]]) -> tuple[dict[str, Any], Va
 
     lines, arrays = [], []
     for name, (now, summary) in known.items():
-        line = [name, list(now)]
+        line: list[Any] = [name, list(now)]
         for field in fields(Summary):
             value = getattr(summary, field.name)
             if field.name in _NUMBERS:

@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = store.result(CELLS[3].id)
     assert odd is not None
     rows = [{k: v for k, v in row.items() if k != "adv_bpp_est"} for row in odd.rows]
-    rows[0] |= {"vi_db": None, "extra": 1}
+    rows[0].update({"vi_db": None, "extra": 1})
     store.put(Result(odd.id, odd.cell, "ok", tuple(rows), ("first", "second"), {"torch": "0"}))
     store.put(Result(CELLS[4].id, CELLS[4], "error", error="Traceback\nBoom: no"))
     store.put_audit({CELLS[0].id: ["audit: beaten"]})
@@ -54,13 +54,13 @@ def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def frame_of_files(run: Path) -> pd.DataFrame:
     """A table made from the files alone."""
     audit = json.loads((run / "audit" / "findings.json").read_text())
-    rows = []
+    rows: list[dict[str, Any]] = []
     for cell in CELLS:
         path = run / "cells" / f"{cell.id}.json"
-        table = json.loads(path.read_text()) if path.is_file() else {"status": "error"}
+        table: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"status": "error"}
         if table["status"] == "ok":
             warnings = "; ".join([*table["warnings"], *audit.get(cell.id, [])])
-            axes = {axis: getattr(cell, axis) for axis in AXES}
+            axes: dict[str, Any] = {axis: getattr(cell, axis) for axis in AXES}
             rows += [{"cell": cell.id, **axes, "warnings": warnings, **row} for row in table["rows"]]
     frame = pd.DataFrame(rows)
     scores = [c for c in frame if c not in ("cell", "sample", "warnings", "queries", *AXES)]

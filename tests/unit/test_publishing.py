@@ -140,7 +140,7 @@ def test_of_many_cells_those_of_the_most_damage_are_pictured(run: Path, monkeypa
     worst = (rows["psnr"] - rows["adv_psnr"]).to_numpy().argsort()[::-1][:2]
     names = {cell[:6] for cell in rows["cell"].iloc[worst]}
     assert {path.stem[-6:] for path in (run / "pictures").glob("jpeg*.png")} == names
-    assert "(of the 2 cells of the most damage)" in text
+    assert "(of the 2 cells of the most damage)" in " ".join(text.split())
 
 
 def test_pictures_of_cells_that_failed_to_decode_or_to_run(tmp_path: Path) -> None:
