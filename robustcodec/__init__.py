@@ -78,10 +78,9 @@ def read(folder: str | Path) -> Run:
 
     store = Store.existing(Path(folder))
     cells = store.grid().cells()
-    results = [(str(cell), store.result(cell.id)) for cell in cells]
-    errors = {cell: result.error for cell, result in results if result is not None and result.error}
-    last = {cell: error.strip().splitlines()[-1] for cell, error in errors.items()}
-    return Run(store.root, store.frame(cells), last)
+    summaries = [(str(cell), store.summary(cell.id)) for cell in cells]
+    errors = {cell: found.why for cell, found in summaries if found is not None and found.status != "ok"}
+    return Run(store.root, store.frame(cells), errors)
 
 
 def leaderboard(folder: str | Path) -> pandas.DataFrame:

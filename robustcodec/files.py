@@ -53,6 +53,20 @@ def alive(pid: int) -> bool:
     return True
 
 
+Stamp = tuple[int, int, int]
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Size, modification time and number of a file, of which one at least changes when :func:`write_whole` writes it
+    again; None if it cannot be seen.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
 @contextmanager
 def on_disk(path: Path) -> Iterator[None]:
     try:

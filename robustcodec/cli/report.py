@@ -101,32 +101,30 @@ def _serve(store: Store, port: int, console: Console) -> None:
 
 
 def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool) -> None:
-    """Write tables, pictures and the page of ``cells`` into the run folder and print the leaderboard."""
-    from robustcodec import page
-    from robustcodec.files import write_whole
-    from robustcodec.reporting import pictures, security, tables
-    from robustcodec.running.findings import masking
-    from robustcodec.studies import defenses_report
+    """Write tables, pictures and the page of ``cells`` into the run folder, of those already there only what changed,
+    and print the leaderboard.
+    """
+    from robustcodec.reporting import tables
+    from robustcodec.reporting.publishing import Publication
 
-    rows = store.frame(cells)
-    tables.write(rows, store.root)
-    board = tables.leaderboard(rows)
-    if as_json:
-        sys.stdout.write(board.to_json(orient="records", indent=1) + "\n")
-    else:
-        console.print(tables.terminal_table(board))
-        if (scores := tables.terminal_scores(tables.attack_table(rows))) is not None:
-            console.print(scores)
-    if rows.empty:
-        return
-    for suspicion in masking(rows):
-        console.print(f"warning: {suspicion}", markup=False, highlight=False)
-    folder = store.root / "pictures"
-    pictures.write_all(store, cells, rows, folder)
-    security.write(rows, folder)
-    defenses_report.write(rows, store.root)
-    site = store.root / "report" / "index.html"
-    write_whole(site, page.render([page.of_run(store, cells)], f"robustcodec: {store.grid().name}").encode())
+    publication = Publication(store, cells)
+    with publication.outputs as outputs:
+        made = publication.tables(outputs)
+        if as_json:
+            sys.stdout.write(made.board.to_json(orient="records", indent=1) + "\n")
+        else:
+            console.print(tables.terminal_table(made.board))
+            if (scores := tables.terminal_scores(made.attacks)) is not None:
+                console.print(scores)
+        if publication.rows.empty:
+            return
+        for sign in made.signs:
+            console.print(f"warning: {sign}", markup=False, highlight=False)
+        pictured, finished = publication.pictures(outputs), publication.rows["cell"].nunique()
+        site = publication.page(outputs, made.board)
+    some = f" (of the {pictured} cells of the most damage)" if pictured < finished else ""
     console.print(
-        f"tables: {store.root / 'leaderboard.md'}   pictures: {folder}   page: {site}", style="dim", markup=False
+        f"tables: {store.root / 'leaderboard.md'}   pictures: {publication.folder}{some}   page: {site}",
+        style="dim",
+        markup=False,
     )

@@ -34,12 +34,13 @@ class Cluster:
             import ray
         except ImportError:
             raise MissingDependency("--ray needs Ray: pip install 'robustcodec[ray]'") from None
-        self._ray, self._setting, self._gpus = ray, setting, gpus
+        self._ray: Any = ray
+        self._setting, self._gpus = setting, gpus
         try:
             ray.init(address, log_to_driver=False, include_dashboard=False if address == "local" else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RobustCodecError(f"no Ray cluster answers at {address}: {error}") from None
-        self._actor = ray.remote(RayWorker)
+        self._actor: Any = ray.remote(RayWorker)
         self._workers: dict[int, Any] = {}
         self._starting: dict[Any, int] = {}  # the first answer of a worker → its slot
         self._under_way: dict[Any, int] = {}
@@ -70,18 +71,16 @@ class Cluster:
             return []
         news: list[tuple[int, Answer | Lost]] = []
         for reference in self._ray.wait(waiting, num_returns=1, timeout=seconds)[0]:
-            slot = self._under_way.pop(reference, None)
-            begun = self._starting.pop(reference, None)
+            begun = reference in self._under_way
+            slot = (self._under_way if begun else self._starting).pop(reference)
             try:
                 answer = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
                 raise RobustCodecError(f"a worker of the cluster cannot work: {error.cause}") from None
             except self._ray.exceptions.RayError as error:
-                self._workers.pop(slot if begun is None else begun, None)
-                if slot is not None:
-                    news.append((slot, Lost(f"was lost ({type(error).__name__})")))
-                continue
-            if slot is not None:
+                self._workers.pop(slot, None)
+                answer = Lost(f"was lost ({type(error).__name__})")
+            if begun:
                 news.append((slot, answer))
         return news
 

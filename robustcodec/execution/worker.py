@@ -18,7 +18,7 @@ from robustcodec.running.crafting import Crafting, Made
 from robustcodec.running.evaluating import Crafted, Evaluation, Part
 from robustcodec.scores.metrics import of_every_run
 
-SHOWN = 0.25  # seconds from which to which a display learns of the damage
+SHOWN = 0.2  # seconds from one damage that a display learns of to the next
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,9 @@ class Worker:
 
     def do(self, task: Task, queried: Callable[[float], None] = lambda damage: None) -> Answer:
         """What came of a task: whatever it raises is its failure. ``queried`` learns the mean damage now and then."""
-        started = shown = time.perf_counter()
-
-        def show(damage: Tensor) -> None:
-            nonlocal shown
-            if (now := time.perf_counter()) - shown > SHOWN:  # a value costs a GPU its pace
-                shown = now
-                queried(float(damage.mean()))
-
+        started = time.perf_counter()
         with _threads(self.threads):
-            outcome = self._outcome(task, show)
+            outcome = self._outcome(task, now_and_then(queried))
         return Answer(outcome, time.perf_counter() - started)
 
     def _outcome(self, task: Task, queried: Callable[[Tensor], None]) -> Made | Part | Failure:
@@ -66,6 +59,19 @@ class Worker:
             return Failure(str(error), isinstance(error, UserError))
         except (Exception, SystemExit):  # attacks, codecs and defenses are anyone's code
             return Failure(traceback.format_exc())
+
+
+def now_and_then(show: Callable[[float], None]) -> Callable[[Tensor], None]:
+    """Shows the mean of some damages: to read one makes a GPU wait until it has done all that it was told."""
+    shown = time.perf_counter()
+
+    def queried(damage: Tensor) -> None:
+        nonlocal shown
+        if (now := time.perf_counter()) - shown > SHOWN:
+            shown = now
+            show(float(damage.mean()))
+
+    return queried
 
 
 @contextmanager

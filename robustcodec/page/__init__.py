@@ -4,7 +4,7 @@ What is shown is plain data (:mod:`.view`); :func:`of_run` gathers it from a run
 """
 
 from robustcodec.page.render import LIMIT, render
-from robustcodec.page.run import of_run
+from robustcodec.page.run import Found, of_run
 from robustcodec.page.view import Detail, Shot, View
 
-__all__ = ["LIMIT", "Detail", "Shot", "View", "of_run", "render"]
+__all__ = ["LIMIT", "Detail", "Found", "Shot", "View", "of_run", "render"]

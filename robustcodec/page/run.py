@@ -9,6 +9,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -18,7 +19,8 @@ from robustcodec.reporting.points import worst_of_samples
 from robustcodec.reporting.tables import label_of, leaderboard
 from robustcodec.reporting.text import ends
 from robustcodec.running.grid import AXES, Cell
-from robustcodec.running.store import Result, Store
+from robustcodec.running.store import Store
+from robustcodec.running.summary import Summary
 from robustcodec.scores.columns import RANKED, contributed, worst
 from robustcodec.scores.robustness import CONTENDER
 
@@ -40,14 +42,28 @@ MACHINE = ("robustcodec", "commit", "python", "device")  # of the provenance; th
 _Contender = tuple[str, str, str]
 
 
-def of_run(store: Store, cells: Sequence[Cell]) -> View:
-    """What ``cells`` of a run have found so far; an entry is a codec with its defense and what its attacker knew.
+@dataclass(frozen=True)
+class Found:
+    """What cells have found so far: :meth:`Store.frame` and :meth:`Store.curves` of them, and their leaderboard."""
+
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    board: pd.DataFrame
+
+    @classmethod
+    def by(cls, store: Store, cells: Sequence[Cell]) -> Found:
+        """Raises :class:`StoreError` for a run folder that cannot be read."""
+        rows = store.frame(cells)
+        return cls(rows, store.curves(cells), leaderboard(rows))
+
+
+def of_run(store: Store, cells: Sequence[Cell], found: Found | None = None) -> View:
+    """What ``cells`` of a run have ``found`` so far; an entry is a codec with its defense and what its attacker knew.
 
     Raises :class:`StoreError` for a run folder that cannot be read.
     """
-    labels = _labels(cells)
-    rows, curves = (_labelled(frame, labels) for frame in (store.frame(cells), store.curves(cells)))
-    board = _labelled(leaderboard(rows), labels)
+    labels, found = _labels(cells), found or Found.by(store, cells)
+    rows, curves, board = (_labelled(frame, labels) for frame in (found.rows, found.curves, found.board))
     shots, originals = _pictures(store, rows)
     by_entry: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -96,30 +112,25 @@ def _ranking(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def _detail(store: Store, cells: Sequence[Cell], warnings: Iterable[str]) -> Detail:
-    results = [result for cell in cells if (result := store.result(cell.id)) is not None]
+    found = [(cell, summary) for cell in cells if (summary := store.summary(cell.id)) is not None]
     signs = dict.fromkeys(w for text in warnings for w in text.split("; ") if w)
-    failed = [f"failed: {r.cell}: {_last(r.error)}" for r in results if r.status != "ok"]
-    missing = len(cells) - len(results)
+    failed = [f"failed: {cell}: {summary.why}" for cell, summary in found if summary.status != "ok"]
+    missing = len(cells) - len(found)
     unfinished = [f"{missing} of {len(cells)} cells have no result yet"] if missing else []
     return Detail(
-        facts=_facts(cells, [r for r in results if r.status == "ok"]),
+        facts=_facts(cells, [summary for _, summary in found if summary.status == "ok"]),
         command="\n".join(map(_command, _products(list(cells)))),
         warnings=(*signs, *failed, *unfinished),
     )
 
 
-def _last(error: str | None) -> str:
-    return ((error or "").strip().splitlines() or [""])[-1]
-
-
-def _facts(cells: Sequence[Cell], results: Sequence[Result]) -> dict[str, str]:
+def _facts(cells: Sequence[Cell], results: Sequence[Summary]) -> dict[str, str]:
     """What made the numbers; several values where cells differ."""
     first = cells[0]
     facts = {"codec": first.codec, "defense": first.defense, "access": first.access}
-    prints = [str((r.identity or {}).get("codec", {}).get("fingerprint", "")) for r in results]
-    if coded := _joined(prints):
+    if coded := _joined(r.fingerprint for r in results):
         facts["weights sha256" if re.fullmatch("[0-9a-f]{64}", coded) else "coded by"] = coded
-    provenances = [r.provenance or {} for r in results]
+    provenances = [r.provenance for r in results]
     facts |= {name: value for name in MACHINE if (value := _joined(each.get(name, "") for each in provenances))}
     facts["libraries"] = _joined(
         f"{name} {v}" for each in provenances for name, v in each.items() if name not in MACHINE

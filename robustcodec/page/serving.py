@@ -27,6 +27,7 @@ from pathlib import Path
 
 from robustcodec import page
 from robustcodec.errors import StoreError, UserError
+from robustcodec.files import Stamp, stamp
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Store
 
@@ -106,11 +107,11 @@ class Pages:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.Lock()
-        self._grid: tuple[int, int] | None = None
+        self._grid: Stamp | None = None
         self._cells: list[Cell] = []
-        self._seen: dict[str, tuple[int, int]] = {}  # by cell id: time and size of its file
+        self._seen: dict[str, Stamp] = {}  # by cell id: of its file
         self._errors: dict[str, str | None] = {}  # by cell id: its error; None: it succeeded
-        self._shown: dict[str, tuple[int, int]] | None = None
+        self._shown: dict[str, Stamp] | None = None
         self._next = 0.0
         self._page: Page | None = None
         self._trouble = ""
@@ -155,28 +156,22 @@ class Pages:
         self._next = time.monotonic() + max(EVERY, SHARE * (time.monotonic() - started))
 
     def _look(self) -> None:
-        """Note which cells have finished, reading those whose files have changed."""
-        if (grid := _stamp(self.store.root / "grid.toml")) != self._grid or grid is None:
+        """Note which cells have finished."""
+        if (grid := stamp(self.store.root / "grid.toml")) != self._grid or grid is None:
             self._cells, self._grid = self.store.grid().cells(), grid
         seen = {
-            cell.id: stamp
+            cell.id: now
             for cell in self._cells
-            if (stamp := _stamp(self.store.root / "cells" / f"{cell.id}.json")) is not None
+            if (now := stamp(self.store.root / "cells" / f"{cell.id}.json")) is not None
         }
         errors: dict[str, str | None] = {}
-        for cell_id, stamp in seen.items():
-            if self._seen.get(cell_id) == stamp and cell_id in self._errors:
-                errors[cell_id] = self._errors[cell_id]
-                continue
+        for cell_id in seen:
             try:
-                result = self.store.result(cell_id)
+                summary = self.store.summary(cell_id)
             except StoreError:  # half written by who copies it, or damaged; looked at again next time
                 continue
-            if result is not None:
-                failed = result.status != "ok"
-                errors[cell_id] = (
-                    ((result.error or "").strip().splitlines() or ["no reason given"])[-1] if failed else None
-                )
+            if summary is not None:
+                errors[cell_id] = (summary.why or "no reason given") if summary.status != "ok" else None
         self._seen, self._errors = seen, errors
 
     def _newest(self) -> Page:
@@ -193,14 +188,6 @@ class Pages:
     @property
     def _title(self) -> str:
         return f"robustcodec: {self.store.root.resolve().name}"
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
 
 
 def _version(text: str) -> Page:

@@ -9,7 +9,6 @@ The suffix of a plot's path says what is written: ``.png``, or ``.pdf`` with vec
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,10 +27,7 @@ from robustcodec.errors import BadData
 from robustcodec.files import write_whole
 from robustcodec.reporting._drawing import GAIN, GAP, GREY, PANEL_WIDTH, font_of, wrap
 from robustcodec.reporting.points import arrows, drift, ends, labels, vi_matrix
-from robustcodec.reporting.side_by_side import side_by_side
 from robustcodec.reporting.tables import checked
-from robustcodec.running.grid import Cell
-from robustcodec.running.store import Store
 from robustcodec.scores.robustness import BOARD
 
 if TYPE_CHECKING:
@@ -256,10 +252,12 @@ def rate_distortion_plot(rows: pd.DataFrame, path: Path, look: Look = SCREEN) ->
                 clean, worst = (arrow["bpp"], arrow["psnr"]), (arrow["adv_bpp"], arrow["adv_psnr"])
                 mine = single[(single["codec"] == arrow["codec"]) & (single["way"] == way)]
                 alone = set(mine[["adv_bpp", "adv_psnr"]].itertuples(index=False, name=None)) - {worst}
-                for end in [*sorted(alone), worst]:
-                    style = {"arrowstyle": "->"} if end is worst else {"arrowstyle": "-", "alpha": 0.3}
-                    axis.annotate("", end, clean, arrowprops={"color": colour, "shrinkA": 0, "shrinkB": 2} | style)
-                    axis.plot(*end, markers[way], color=colour, markerfacecolor="white", markersize=5)
+                fan = [point for end in sorted(alone) for point in (clean, end, (math.nan, math.nan))]
+                axis.plot(*zip(*fan, strict=True) if fan else ((), ()), color=colour, alpha=0.3, lw=1)
+                style = {"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 2}
+                axis.annotate("", worst, clean, arrowprops=style)
+                hollow = {"ls": "", "marker": markers[way], "mfc": "white", "markersize": 5}
+                axis.plot(*zip(*sorted(alone), worst, strict=True), color=colour, **hollow)
                 axis.plot(*clean, markers[way], color=colour, markersize=8)
                 axis.annotate(number, clean, (5, 5), textcoords="offset points", color=colour, weight="bold")
         look.legend(figure, handles)
@@ -296,7 +294,8 @@ def vulnerability_heatmap(rows: pd.DataFrame, path: Path, look: Look = SCREEN) -
             luminance = np.dot(np.power(image.to_rgba(value)[:3], 2.2), [0.2126, 0.7152, 0.0722])
             dark = np.isfinite(value) and luminance < 0.18  # above, black has the higher contrast (WCAG 2)
             text = f"{value:.1f}" if np.isfinite(value) else "–"
-            axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+            inside = axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+            inside.set_in_layout(False)  # it takes no room, and to measure thousands takes long
         meaning = "vi_db: amplification of the perturbation (dB)"
         fig.colorbar(image, label=meaning if look.width is None else "vi_db (dB)")
     return path
@@ -341,41 +340,3 @@ def drift_plot(curves: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
             figure, [Line2D([], [], color=colour, marker=marker, label=n) for n, (colour, marker) in styles.items()]
         )
     return path
-
-
-def _file_name(cell: Cell) -> str:
-    """A name that a person can find and two cells never share."""
-    defense = "" if cell.defense == "none" else f"+{cell.defense}"
-    text = f"{cell.codec}{defense}_{cell.access}_{cell.attack}_{cell.threat}_{cell.objective}"
-    return f"{re.sub(r'[^A-Za-z0-9.+=-]+', '_', text)[:180]}_{cell.id[:6]}"
-
-
-def write_all(store: Store, cells: Iterable[Cell], rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write ``rate-distortion.png``, ``vulnerability.png``, ``drift.png`` if there are clips of more than one frame,
-    and, of each finished cell, a panel; of clips also a side-by-side ``.mp4`` and its animated preview ``.webp``.
-
-    ``rows``: of ``store.frame(cells)``; a panel is of the first sample of its cell. Raises as the others do.
-    """
-    cells = list(cells)
-    paths = [
-        rate_distortion_plot(rows, folder / "rate-distortion.png"),
-        vulnerability_heatmap(rows, folder / "vulnerability.png"),
-    ]
-    if len(curves := store.curves(cells)):
-        paths.append(drift_plot(curves, folder / "drift.png"))
-    shown = rows.drop_duplicates("cell").set_index("cell").to_dict("index") if len(rows) else {}
-    for cell in cells:
-        decoded, row = store.decoded(cell.id), shown.get(cell.id)
-        if not decoded or row is None:
-            continue
-        clips = next(iter(decoded.values()))
-        names = cell.codec, cell.defense, cell.attack, cell.threat
-        captions = Captions(*names, row["psnr"], row["bpp"], row["adv_psnr"], row["adv_bpp"])
-        attacked = None if row["decode_failed"] else clips["attacked"]
-        path = folder / f"{_file_name(cell)}.png"
-        paths.append(panel(clips["original"], clips["adversarial"], clips["clean"], attacked, captions, path))
-        if len(clips["original"]) > 1:
-            kept = {name: clip for name, clip in clips.items() if name != "attacked" or attacked is not None}
-            fps = 1000 * row.get("kbps", math.nan) / (row["bpp"] * clips["original"][0, 0].numel())
-            paths += side_by_side(kept, folder, path.stem, fps if math.isfinite(fps) else 30)
-    return paths

@@ -29,7 +29,8 @@ def labels(rows: pd.DataFrame) -> list[str]:
 def attempts(rows: pd.DataFrame, axes: Sequence[str] = ("objective", "precision")) -> pd.Series[str]:
     """What each row's attack is called: its name, and of ``axes`` those in which ``rows`` differ."""
     several = [axis for axis in axes if axis in rows and rows[axis].nunique() > 1]
-    return rows[["attack", *several]].astype(str).agg(", ".join, axis=1)
+    names: pd.Series[str] = rows["attack"].map(str)
+    return names.str.cat(rows[several].astype(str), sep=", ") if several else names
 
 
 def worst_of_samples(rows: pd.DataFrame, by: Sequence[str], worst: WorstRows = worst_rows) -> pd.DataFrame:

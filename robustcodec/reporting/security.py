@@ -16,6 +16,8 @@ from robustcodec.reporting.pictures import COLOURS, MARKERS, SCREEN, Look, figur
 from robustcodec.reporting.points import WORST, labels, security
 from robustcodec.reporting.tables import checked
 
+DRAWN = 12  # contenders at most, side by side
+
 
 def points_by_figure(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The name (``security-DATA``) and the points of a figure per data set and family of threats, where a contender met
@@ -38,11 +40,15 @@ def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
     """:func:`points_by_figure`: a column of panels per contender: attacked PSNR, rate, and the share of samples broken,
     with its 95 % interval for the worst attack on each sample.
 
-    The budget grows to the right; the dashed line is the clean PSNR. Raises :class:`StoreError` if ``path`` cannot be
+    The budget grows to the right; the dashed line is the clean PSNR. Of more contenders than :data:`DRAWN`, those that
+    are left with the least PSNR are drawn, which the figure says. Raises :class:`StoreError` if ``path`` cannot be
     written.
     """
     from matplotlib.lines import Line2D
 
+    least = points[points["line"] == WORST].groupby("contender")["adv_psnr"].mean().sort_values(kind="stable")
+    if len(least) > DRAWN:
+        points = points[points["contender"].isin(least.index[:DRAWN])]
     lines = [*sorted(set(points["line"]) - {WORST}), WORST]
     styles = {n: (COLOURS[i % (len(COLOURS) - 1)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(lines[:-1])}
     styles[WORST] = (COLOURS[-1], "")
@@ -50,6 +56,10 @@ def plot(points: pd.DataFrame, path: Path, look: Look = SCREEN) -> Path:
     screen = 3.6 * len(panels) + 1.2 + 0.075 * max(map(len, lines)), max(7.5, 1 + 0.24 * len(lines))
     stronger = "input PSNR (dB): stronger attack →" if look.width is None else "input PSNR (dB)"
     with figure_of(*look.size(screen, 5.0, lines), path, look) as figure:
+        if len(least) > DRAWN:
+            figure.suptitle(
+                f"the {DRAWN} of {len(least)} with the least PSNR left; all are in the table", fontsize="medium"
+            )
         axes = figure.subplots(3, len(panels), squeeze=False, sharex=True, sharey="row")
         for (above, rate, broken), (name, panel) in zip(axes.T, panels, strict=True):
             title = look.fold("\n".join(textwrap.wrap(str(name), 36)), 1 / len(panels))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,14 @@ def _warnings(group: pd.DataFrame) -> str:
     return "; ".join(f"{w} ×{n}" for w, n in sorted(counts.items()))
 
 
-def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
+def leaderboard(rows: pd.DataFrame, suspicions: Iterable[Suspicion] | None = None) -> pd.DataFrame:
     """One line per data set, threat, codec, defense and access, the most robust first, then those that met no strong
     attack: their damage is a lower bound, and they have no rank.
 
     Columns: ``LEADERBOARD``, ``precision`` where not all attacks were crafted in float32, and of each metric that was
-    asked for its clean mean and its mean under each sample's worst attack. The leaderboards of
-    :mod:`robustcodec.boards`, with their entries and their own score, are something else.
+    asked for its clean mean and its mean under each sample's worst attack. ``suspicions``: what :func:`masking` finds
+    in these rows, if at hand. The leaderboards of :mod:`robustcodec.boards`, with their entries and their own score,
+    are something else.
 
     Raises :class:`StoreError` for rows that are not results.
     """
@@ -115,7 +117,7 @@ def leaderboard(rows: pd.DataFrame) -> pd.DataFrame:
     worst_attacks = dict(list(worst_rows(rows, WORST_OF).groupby([*BOARD, *CONTENDER])))
     others = {key: set(group[RUN].itertuples(index=False)) for key, group in rows.groupby(BOARD)}
     masked: dict[Any, set[str]] = defaultdict(set)
-    for suspicion in masking(rows):
+    for suspicion in masking(rows) if suspicions is None else suspicions:
         masked[suspicion.contender].add(suspicion.what)
     lines: list[dict[Any, Any]] = []
     for key, group in rows.groupby([*BOARD, *CONTENDER]):
@@ -179,21 +181,14 @@ def attack_table(rows: pd.DataFrame) -> pd.DataFrame:
     temporal = [c for c in TEMPORAL if c in rows and rows[c].notna().any()]
     extra = [*temporal, *contributed(rows)]
     keys = [*BOARD, "objective", *CONTENDER, "attack", "precision"]
-    lines: list[dict[Any, Any]] = []
-    for key, group in rows.groupby(keys):
-        samples = _per_sample(group, [*_MEANS, *extra])
-        vi = interval(samples["vi_db"])
-        lines.append(
-            dict(zip(keys, key, strict=True))
-            | samples.mean().to_dict()
-            | {
-                "vi_low": vi.low,
-                "vi_high": vi.high,
-                "decode_failures": int(group["decode_failed"].sum()),
-                "samples": len(samples),
-            }
-        )
-    return pd.DataFrame(lines, columns=[*_saying_precision(ATTACKS, rows, "attack"), *extra])
+    samples = rows.groupby([*keys, "sample"])[[*_MEANS, *extra]].mean()  # all at once: there may be thousands
+    lines = samples.groupby(level=keys).mean()
+    by_line = samples.reset_index(keys)["vi_db"].groupby(samples.groupby(level=keys).ngroup().to_numpy())
+    intervals = [interval(group) for _, group in by_line]
+    lines["vi_low"], lines["vi_high"] = [each.low for each in intervals], [each.high for each in intervals]
+    lines["decode_failures"] = rows.groupby(keys)["decode_failed"].sum().astype(int)
+    lines["samples"] = samples.groupby(level=keys).size()
+    return lines.reset_index()[[*_saying_precision(ATTACKS, rows, "attack"), *extra]]
 
 
 def label_of(codec: str, defense: str, access: str) -> str:
@@ -255,17 +250,33 @@ def parquet(frame: pd.DataFrame, otherwise: str) -> bytes:
     return buffer.getvalue()
 
 
-def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Tables:
+    """The tables of some rows: :func:`leaderboard`, :func:`attack_table` and :func:`masking`."""
+
+    board: pd.DataFrame
+    attacks: pd.DataFrame
+    suspicions: list[Suspicion]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Tables:
+        """Raises :class:`StoreError` for rows that are not results."""
+        rows = checked(rows)
+        suspicions = masking(rows)
+        return cls(leaderboard(rows, suspicions), attack_table(rows), suspicions)
+
+
+def write(rows: pd.DataFrame, folder: Path, tables: Tables | None = None) -> list[Path]:
     """Write ``leaderboard.md``, ``leaderboard.csv``, ``attacks.csv`` and ``results.parquet``; the same rows, in any
-    order, give the same bytes.
+    order, give the same bytes. ``tables``: those of the rows, if at hand.
 
     Raises :class:`StoreError` (rows that are not results, a folder that cannot be written) and, after the tables
     are written, :class:`MissingDependency` without a working pyarrow.
     """
-    rows = checked(rows)
-    board, attacks = leaderboard(rows), attack_table(rows)
+    rows, tables = checked(rows), tables or Tables.of(rows)
+    board, attacks = tables.board, tables.attacks
     texts = {
-        "leaderboard.md": markdown(board, attacks, masking(rows)),
+        "leaderboard.md": markdown(board, attacks, tables.suspicions),
         "leaderboard.csv": board.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "attacks.csv": attacks.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -159,11 +159,14 @@ def masking(rows: pandas.DataFrame) -> list[Suspicion]:
     if rows.empty:
         return suspicions
     rows = with_precision(rows)
-    for where, group in rows.groupby([*_CONTENDER, "objective"], sort=True):
-        *contender, objective = map(str, where)
-        means = group.groupby(["attack", "precision"], as_index=False)["damage"].mean()
-        columns = means["attack"], means["precision"], means["damage"].astype(float)
-        mean = {_Attempt(attack, precision): damage for attack, precision, damage in zip(*columns, strict=True)}
+    attempt_of = cache(_Attempt)  # each is built once
+    damages: dict[tuple[str, ...], dict[_Attempt, float]] = defaultdict(dict)
+    means = rows.groupby([*_CONTENDER, "objective", "attack", "precision"], sort=True)["damage"].mean()
+    for key, value in zip(means.index.tolist(), means.tolist(), strict=True):
+        *contender, attack, precision = map(str, key)
+        damages[tuple(contender)][attempt_of(attack, precision)] = float(value)
+    for group_of, mean in damages.items():
+        *contender, objective = group_of
         kinds = {attempt: attempt.kind for attempt in mean}
         whites = {attempt: value for attempt, value in mean.items() if kinds[attempt] == "white"}
         blacks = [value for attempt, value in mean.items() if kinds[attempt] == "black"]

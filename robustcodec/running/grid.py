@@ -27,14 +27,14 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from robustcodec.errors import GridError
 from robustcodec.files import dump_toml
 from robustcodec.interfaces import Precision, Sample
 from robustcodec.running import suites
 from robustcodec.running.access import Victim, victim
-from robustcodec.running.resolved import Resolved
+from robustcodec.running.resolved import Planning, Resolved
 from robustcodec.spec import expand
 
 
@@ -67,6 +67,11 @@ class Cell:
     def resolved(self) -> Resolved:
         """Every name read and every plugin built, once: as the files behind them were when it was first asked for."""
         return Resolved(self)
+
+    def planned(self, planning: Planning) -> Self:
+        """This cell, :attr:`resolved` together with others."""
+        self.__dict__["resolved"] = Resolved(self, planning)  # where cached_property keeps it
+        return self
 
     @property
     def id(self) -> str:
@@ -131,7 +136,8 @@ class Grid:
                 seen[cell] = None
         if not seen:
             raise GridError(f"grid {self.name!r} has no cells; give each block a codec and an attack")
-        return sorted(seen, key=lambda c: (c.data, c.victim.codecs, c.victim.defense, c.codec, c.defense, c.access))
+        planning = Planning()
+        return [cell.planned(planning) for cell in sorted(seen, key=_place)]
 
     def check(self) -> list[Cell]:
         """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set."""
@@ -174,6 +180,11 @@ class Grid:
         """The grid as a file that :meth:`read` reads back."""
         blocks = "".join(f"\n[[block]]\n{dump_toml(block)}" for block in self.blocks)
         return dump_toml({"name": self.name}) + blocks
+
+
+def _place(cell: Cell) -> tuple[str | tuple[str, ...], ...]:
+    victim = cell.victim
+    return cell.data, victim.codecs, victim.defense, cell.codec, cell.defense, cell.access
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Cell)}

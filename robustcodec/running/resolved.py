@@ -1,4 +1,8 @@
-"""A cell with every name read and every plugin built, each at most once; what identifies it and its clips."""
+"""A cell with every name read and every plugin built, each at most once; what identifies it and its clips.
+
+Cells that are planned together share a :class:`Planning`: what their axes are identified by, read once for all of them.
+They share no plugin: each cell builds its own when it uses it, for a plugin may keep state.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from robustcodec.clips import fingerprint
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
 from robustcodec.registry import Registry, attacks, codecs, data, defenses, objectives, threats
-from robustcodec.running.access import DRAWS
+from robustcodec.running.access import DRAWS, Victim
 from robustcodec.spec import Spec, Value
 
 if TYPE_CHECKING:
@@ -85,39 +89,81 @@ class Part:
         return facts | {"params": {k: v for k, v in params.items() if k not in left_out}}
 
 
+class Planning:
+    """What identifies the axes of cells that are planned together, as the files behind them were when it was first
+    asked for: parts, the samples of data sets, and their checksums.
+    """
+
+    def __init__(self) -> None:
+        self._identities: dict[tuple[str, str], dict[str, Any]] = {}
+        self._samples: dict[str, list[Sample]] = {}
+        self._fingerprints: dict[Sample, str] = {}
+
+    def identity(self, part: Part) -> dict[str, Any]:
+        """:attr:`Part.identity`, of the first part with that text."""
+        key = part.kind, part.text
+        if key not in self._identities:
+            self._identities[key] = part.identity
+        return self._identities[key]
+
+    def samples(self, data: Part) -> list[Sample]:
+        """All samples of a data set."""
+        if data.text not in self._samples:
+            self._samples[data.text] = list(cast(DataSet, data.built).samples())
+        return self._samples[data.text]
+
+    def fingerprint(self, sample: Sample) -> str:
+        """:func:`robustcodec.clips.fingerprint`."""
+        if sample not in self._fingerprints:
+            self._fingerprints[sample] = fingerprint(sample)
+        return self._fingerprints[sample]
+
+
 class Resolved:
     """All that ``cell`` names. Codecs are not among it: who codes with them builds them, on a device."""
 
-    def __init__(self, cell: Cell) -> None:
-        self.cell, self.victim = cell, cell.victim
+    def __init__(self, cell: Cell, planning: Planning | None = None) -> None:
+        self.cell, self.planning = cell, planning or Planning()
         self.parts = {kind: Part(kind, getattr(cell, kind)) for kind in REGISTRIES}
-        self._fingerprints: dict[Sample, str] = {}
+
+    @cached_property
+    def victim(self) -> Victim:
+        """What the attack is crafted on."""
+        return self.cell.victim
 
     @property
     def attack(self) -> Attack:
-        return cast(Attack, self.parts["attack"].built)
+        return cast(Attack, self._used("attack").built)
 
     @property
     def objective(self) -> Objective:
-        return cast(Objective, self.parts["objective"].built)
+        return cast(Objective, self._used("objective").built)
 
     @property
     def threat(self) -> Threat:
-        return cast(Threat, self.parts["threat"].built)
+        return cast(Threat, self._used("threat").built)
 
     @property
     def defense(self) -> Part:
-        return self.parts["defense"]
+        return self._used("defense")
+
+    def _used(self, kind: str) -> Part:
+        """A part of this cell's own; raises :class:`RobustCodecError` if it is not what the cell was planned with."""
+        part = self.parts[kind]
+        if part.identity != self.planning.identity(part):
+            raise RobustCodecError(f"what {part.text} is made of changed while the run went on; run it again")
+        return part
 
     @cached_property
     def victim_defense(self) -> Part:
         """What the victim is behind: the cell's own defense, if the attacker knows it, or none."""
-        return self.defense if self.victim.defense == self.cell.defense else Part("defense", self.victim.defense)
+        own = self.parts["defense"]
+        return own if self.victim.defense == own.text else Part("defense", self.victim.defense)
 
     @cached_property
     def samples(self) -> list[Sample]:
         """The first ones of the data set, as many as the cell's limit says."""
-        samples = list(cast(DataSet, self.parts["data"].built).samples())
+        samples = self.planning.samples(self.parts["data"])
         return samples[: self.cell.limit] if self.cell.limit else samples
 
     @cached_property
@@ -128,8 +174,8 @@ class Resolved:
         access = self.cell.access
         if borrowed:
             access = f"{kind}:{'|'.join(_canonical(self.codecs[codec]) for codec in borrowed)}"
-        samples = [[sample.id, self._fingerprint(sample)] for sample in self.cell.samples()]
-        named = {kind: part.identity for kind, part in self.parts.items()}
+        samples = [[sample.id, self.planning.fingerprint(sample)] for sample in self.cell.samples()]
+        named = {kind: self.planning.identity(part) for kind, part in self.parts.items()}
         return self._common | named | {"access": access, "samples": samples}
 
     @cached_property
@@ -139,13 +185,15 @@ class Resolved:
 
     def craft_id(self, sample: Sample) -> str:
         """Identity of one adversarial clip: what it was crafted with, on and from."""
-        named = {kind: self.parts[kind].identity for kind in ("attack", "objective", "threat")}
-        clip = [sample.id, self._fingerprint(sample), self.parts["data"].identity]
+        identity = self.planning.identity
+        named = {kind: identity(self.parts[kind]) for kind in ("attack", "objective", "threat")}
+        clip = [sample.id, self.planning.fingerprint(sample), identity(self.parts["data"])]
         return _digest(self._common | named | {"victim": self._victim_identity, "clip": clip})
 
     @cached_property
     def _victim_identity(self) -> list[dict[str, Any]]:
-        facts = [*(self.codecs[codec] for codec in self.victim.codecs), self.victim_defense.identity]
+        behind = self.planning.identity(self.victim_defense)
+        facts = [*(self.codecs[codec] for codec in self.victim.codecs), behind]
         if self.victim.guide is not None:
             facts.append(self.codecs[self.victim.guide])
         return facts if self.victim.draws == DRAWS else [*facts, {"draws": self.victim.draws}]
@@ -153,9 +201,8 @@ class Resolved:
     @cached_property
     def codecs(self) -> dict[str, dict[str, Any]]:
         """Identities of what the cell measures, crafts on and borrows gradients from, by name."""
-        others = {*self.victim.codecs, self.victim.guide} - {self.cell.codec, None}
-        named = {name: Part("codec", name).identity for name in others if name is not None}
-        return named | {self.cell.codec: self.parts["codec"].identity}
+        names = {*self.victim.codecs, self.victim.guide, self.cell.codec} - {None}
+        return {name: self.planning.identity(Part("codec", name)) for name in names if name is not None}
 
     def check_codecs(self) -> None:
         """Raises :class:`RobustCodecError` if weights are not what they were when the cell was identified."""
@@ -168,11 +215,6 @@ class Resolved:
         """What cells and clips are both identified by; float32 is younger than the first results and is not said."""
         precision = {} if self.cell.precision == "float32" else {"precision": self.cell.precision}
         return {"version": CELL_VERSION, "seed": self.cell.seed, **precision}
-
-    def _fingerprint(self, sample: Sample) -> str:
-        if sample not in self._fingerprints:
-            self._fingerprints[sample] = fingerprint(sample)
-        return self._fingerprints[sample]
 
 
 def identity_of(kind: str, text: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The run folder: one JSON file per finished cell, one file per adversarial clip, each written whole or not at all.
 
 A file's existence means "done". Nothing in a cell's file depends on when or how fast it was made, so a run that
-was killed and resumed is byte-identical to one that was not; times go to ``log.jsonl``.
+was killed and resumed is byte-identical to one that was not; times go to ``log.jsonl``, and to ``cache``, which holds
+nothing that is not made again where it is missing.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustcodec.errors import StoreError
-from robustcodec.files import on_disk, remove_leftovers, write_whole
-from robustcodec.running.grid import AXES, Cell, Grid
+from robustcodec.files import Stamp, on_disk, remove_leftovers, stamp, write_whole
+from robustcodec.running.grid import Cell, Grid
+from robustcodec.running.index import Index
+from robustcodec.running.summary import Summary, lines
 
 if TYPE_CHECKING:
     import pandas
@@ -62,6 +65,7 @@ class Store:
         with on_disk(root):
             (root / "cells").mkdir(parents=True, exist_ok=True)
             remove_leftovers(root)
+        self._index = Index(self.cache / "cells.npz")
 
     @classmethod
     def existing(cls, root: Path) -> Store:
@@ -72,8 +76,8 @@ class Store:
 
     def done(self, cell_id: str, scores: Iterable[str] = ()) -> bool:
         """True if this cell has succeeded and holds these scores; failed ones run again."""
-        result = self.result(cell_id)
-        return result is not None and result.status == "ok" and all(set(scores) <= set(row) for row in result.rows)
+        summary = self.summary(cell_id)
+        return summary is not None and summary.status == "ok" and summary.holds(scores)
 
     def put(self, result: Result) -> None:
         """Keep a result."""
@@ -86,21 +90,45 @@ class Store:
 
     def result(self, cell_id: str) -> Result | None:
         """The result of a cell, with what an audit has found of it, or None if there is none yet."""
-        path = self.root / "cells" / f"{cell_id}.json"
-        if not path.is_file():
+        if not self._cell_path(cell_id).is_file():
             return None
+        result = self._read(cell_id)
+        return replace(result, warnings=(*result.warnings, *self._audited.get(cell_id, ())))
+
+    def summary(self, cell_id: str) -> Summary | None:
+        """What tables need of :meth:`result`, of which the file is read only if the index does not know it."""
+        summary = self._index.summary(self._cell_path(cell_id), lambda: self._summarised(cell_id))
+        if summary is None or cell_id not in self._audited:
+            return summary
+        return replace(summary, warnings=(*summary.warnings, *self._audited[cell_id]))
+
+    def _read(self, cell_id: str) -> Result:
         try:
-            table = json.loads(path.read_text())
-            warnings = (*table["warnings"], *self._audited.get(cell_id, ()))
-            return Result(**{**table, "cell": Cell(**table["cell"]), "warnings": warnings})
+            table = json.loads(self._cell_path(cell_id).read_text())
+            return Result(**{**table, "cell": Cell(**table["cell"]), "warnings": tuple(table["warnings"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{path} is not a result of this release ({error}); remove it and run again") from None
+            raise self._foreign(cell_id, error) from None
+
+    def _summarised(self, cell_id: str) -> Summary:
+        try:
+            return Summary.of(self._read(cell_id))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._foreign(cell_id, error) from None
+
+    def _foreign(self, cell_id: str, error: Exception) -> StoreError:
+        path = self._cell_path(cell_id)
+        return StoreError(f"{path} is not a result of this release ({error}); remove it and run again")
 
     def put_audit(self, findings: Mapping[str, Sequence[str]]) -> None:
         """Keep what an audit has found, by cell, in the place of what another one found before."""
         text = json.dumps(findings, indent=1, sort_keys=True, ensure_ascii=False)
         write_whole(self.audits / "findings.json", text.encode() + b"\n")
         self.__dict__.pop("_audited", None)
+
+    @property
+    def cache(self) -> Path:
+        """The folder of what only saves time, and may be deleted."""
+        return self.root / "cache"
 
     @property
     def audits(self) -> Path:
@@ -145,7 +173,7 @@ class Store:
         named = {f"{what}/{sample}": clip for sample, clips in samples.items() for what, clip in clips.items()}
         order = json.dumps(list(samples))
         write_whole(
-            self.root / "decoded" / f"{cell_id}.safetensors",
+            self._decoded_path(cell_id),
             save({name: clip.contiguous() for name, clip in named.items()}, {"samples": order}),
         )
 
@@ -153,7 +181,7 @@ class Store:
         """The clips of :meth:`put_decoded`, in that order; none if there are none."""
         from safetensors import safe_open
 
-        path = self.root / "decoded" / f"{cell_id}.safetensors"
+        path = self._decoded_path(cell_id)
         if not path.is_file():
             return {}
         with safe_open(path, "pt") as file:
@@ -162,6 +190,10 @@ class Store:
                 what, _, sample = name.partition("/")
                 clips[sample][what] = file.get_tensor(name)
         return clips
+
+    def decoded_stamp(self, cell_id: str) -> Stamp | None:
+        """What changes whenever the clips of :meth:`put_decoded` are written; None if there are none."""
+        return stamp(self._decoded_path(cell_id))
 
     def put_grid(self, grid: Grid) -> None:
         """Keep the grid that was asked for last."""
@@ -189,13 +221,13 @@ class Store:
         """One row per finished cell and sample: the axes, ``sample``, the scores, ``warnings``."""
         import pandas
 
-        rows: list[Row] = []
-        for cell, result in self._finished(cells):
-            shared = {"cell": result.id, **_axes(cell), "warnings": "; ".join(result.warnings)}
-            rows += [{**shared, **row} for row in result.rows]
-        frame = pandas.DataFrame(rows)
-        scores = [c for c in frame.columns if c not in ("cell", "sample", "warnings", "queries", *AXES)]
-        return frame.astype(dict.fromkeys(scores, float)) if len(frame) else frame
+        finished = [(cell, summary) for cell, summary in self._finished(cells) if summary.rows.samples]
+        if not finished:
+            return pandas.DataFrame()
+        warnings = ["; ".join(summary.warnings) for _, summary in finished]
+        frame = lines([(cell, summary.rows) for cell, summary in finished], {"warnings": warnings})
+        counted = "queries" in frame and bool(frame["queries"].notna().all())
+        return frame.astype({"queries": int}) if counted else frame
 
     def curves(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """One row per finished cell, sample and frame of clips of more than one frame: the axes, ``sample``,
@@ -203,18 +235,23 @@ class Store:
         """
         import pandas
 
-        tables = [
-            pandas.DataFrame(lists, dtype=float).assign(cell=result.id, **_axes(cell), sample=sample)
-            for cell, result in self._finished(cells)
-            for sample, lists in (result.frames or {}).items()
-        ]
-        return pandas.concat([t.rename_axis("frame").reset_index() for t in tables]) if tables else pandas.DataFrame()
+        tables = [(cell, summary.curves) for cell, summary in self._finished(cells) if summary.curves.samples]
+        if not tables:
+            return pandas.DataFrame()
+        curves = lines(tables, {})
+        return curves.assign(frame=curves.groupby(["cell", "sample"]).cumcount())
 
-    def _finished(self, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Result]]:
+    def _finished(self, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Summary]]:
         for cell in cells:
-            result = self.result(cell.id)
-            if result is not None and result.status == "ok":
-                yield cell, result
+            summary = self.summary(cell.id)
+            if summary is not None and summary.status == "ok":
+                yield cell, summary
+
+    def _decoded_path(self, cell_id: str) -> Path:
+        return self.root / "decoded" / f"{cell_id}.safetensors"
+
+    def _cell_path(self, cell_id: str) -> Path:
+        return self.root / "cells" / f"{cell_id}.json"
 
     @property
     def claims(self) -> Path:
@@ -228,8 +265,3 @@ class Store:
 def with_precision(rows: pandas.DataFrame) -> pandas.DataFrame:
     """``rows`` with the column ``precision``: what lacks it was made when there was one alone."""
     return rows if "precision" in rows else rows.assign(precision=Cell.precision)
-
-
-def _axes(cell: Cell) -> dict[str, Any]:
-    """As columns; of how many samples a cell is, its rows say."""
-    return {axis: getattr(cell, axis) for axis in AXES}

@@ -44,10 +44,9 @@ def finish(grid: Path, out: Path) -> str:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file of a run folder but the log, which holds times."""
-    return {
-        p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != "log.jsonl"
-    }
+    """Every file of a run folder but the log, which holds times, and what saves time, which holds times of files."""
+    paths = {p.relative_to(out).as_posix(): p for p in out.rglob("*") if p.is_file()}
+    return {k: p.read_bytes() for k, p in paths.items() if k != "log.jsonl" and not k.startswith("cache/")}
 
 
 def test_kill_dash_nine_at_three_moments(tmp_path: Path, robust: Type) -> None:

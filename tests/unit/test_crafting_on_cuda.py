@@ -13,7 +13,6 @@ import pytest
 import torch
 from rehearsal import Rehearsal
 
-from robustcodec.cli._display import RunDisplay, report_console
 from robustcodec.coding import judged
 from robustcodec.interfaces import Codec, Draws
 from robustcodec.oracle import Oracle
@@ -149,8 +148,9 @@ def test_a_display_reads_a_damage_five_times_a_second(monkeypatch: pytest.Monkey
             Damage.read += 1
             return 1.0
 
-    display = RunDisplay(report_console(), cells=1, done=0)
-    for now in (10.0, 10.1, 10.15, 10.25, 10.3):
-        monkeypatch.setattr("robustcodec.cli._display.time.monotonic", lambda now=now: now)
-        display.queried(Damage())  # type: ignore[arg-type]
-    assert (Damage.read, display.queries) == (2, 5)
+    clock, shown = [9.7], list[float]()
+    monkeypatch.setattr("robustcodec.execution.worker.time.perf_counter", lambda: clock[0])
+    queried = now_and_then(shown.append)
+    for clock[0] in (10.0, 10.1, 10.15, 10.25, 10.3):
+        queried(Damage())  # type: ignore[arg-type]
+    assert Damage.read == 2 and shown == [1.0, 1.0]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toys  # noqa: F401 - registers codecs
+from PIL import Image
 
+from robustcodec.errors import RobustCodecError
 from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Attack, Defense, Objective, Plugin, Threat
 from robustcodec.registry import KINDS, Registry, attacks, defenses, objectives, threats
-from robustcodec.running.grid import AXES, Cell
+from robustcodec.running.grid import AXES, Cell, Grid
 from robustcodec.running.resolved import Part, Resolved, identity_of
 from robustcodec.running.store import Store
 
@@ -71,3 +74,40 @@ def test_a_part_is_read_when_it_is_first_asked_for() -> None:
     part = Part("defense", "flip+bitdepth:bits=6")
     assert [layer.text for layer in part.layers] == ["flip", "bitdepth:bits=6"]
     assert part.built is part.built and part.built.layers[1] is part.layers[1].built
+
+
+def grid(path: Path) -> Grid:
+    block = {
+        "codec": ["jpeg:quality=50"],
+        "attack": ["noise"],
+        "objective": [f"target:{path}"],
+        "data": [f"file:{path}"],
+    }
+    return Grid("planned", (block | {"seed": [0, 1, 2]},))
+
+
+def picture(path: Path, grey: int) -> Path:
+    Image.new("RGB", (16, 16), (grey, grey, grey)).save(path)
+    return path
+
+
+def test_cells_that_are_planned_together_read_once_and_share_no_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = grid(picture(tmp_path / "a.png", 9)).cells()
+    builds: Counter[str] = Counter()
+    build = Registry.build
+    monkeypatch.setattr(Registry, "build", lambda self, spec: builds.update([self.kind]) or build(self, spec))
+    assert len({cell.id for cell in cells}) == 3 and set(builds.values()) == {1}
+    assert [cell.id for cell in cells] == [replace(cell).id for cell in cells], "planned alone"
+    assert len({id(cell.resolved.attack) for cell in cells}) == 3
+
+
+def test_a_file_that_changes_is_seen_by_the_next_planning_and_refused_by_this_one(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png", 9)
+    before = grid(path).cells()
+    ids = [cell.id for cell in before]
+    picture(path, 200)
+    assert not set(ids) & {cell.id for cell in grid(path).cells()}
+    with pytest.raises(RobustCodecError, match="changed while the run went on"):
+        _ = before[1].resolved.objective
