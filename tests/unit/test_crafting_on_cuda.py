@@ -14,6 +14,7 @@ import torch
 from rehearsal import Rehearsal
 
 from robustcodec.coding import judged
+from robustcodec.execution.worker import now_and_then
 from robustcodec.interfaces import Codec, Draws
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks, codecs, objectives, threats
