@@ -15,7 +15,7 @@ import sys
 
 STEP = """
 import time, torch
-from robustcodec.cli._allocator import keep_memory
+from robustcodec.execution.allocator import keep_memory
 keep_memory()
 from robustcodec import load
 from robustcodec.oracle import Oracle

@@ -13,7 +13,7 @@ rounds. With ``--codecs``: every family against a step of its own plain loop, wh
 it is built, with gradients to its weights.
 
 The allocator can be told only once per process, so there are two workers with one thread each, one with glibc's
-defaults and one with ours (``robustcodec.cli._allocator``); the parent asks them in turn, row by row and round by
+defaults and one with ours (``robustcodec.execution.allocator``); the parent asks them in turn, row by row and round by
 round.
 Baselines run once untimed before they are timed, each time; ours does not.
 Ratios are medians over rounds of ratios within a round, of CPU time: where nothing else runs it is the time that
@@ -173,7 +173,7 @@ def row(kind: str, family: str, size: tuple[int, int], steps: int) -> Row:
 
 def work() -> None:
     """A worker: builds the rows it is asked for and times them, a line of JSON per question."""
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     import torch
@@ -280,7 +280,7 @@ def families(names: list[str], size: tuple[int, int], rounds: int, steps: int) -
 
 def damage(codecs: list[str], samples: int, steps: int) -> None:
     """Amplification (``vi_db``) that PGD reaches in either precision, judged in float32 with rounding."""
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     warnings.simplefilter("ignore")

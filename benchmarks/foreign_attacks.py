@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustcodec.cli._allocator import keep_memory
+from robustcodec.execution.allocator import keep_memory
 
 if TYPE_CHECKING:
     from robustcodec.attacks._foreign import Foreign

@@ -15,7 +15,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from robustcodec.cli._allocator import keep_memory
+from robustcodec.execution.allocator import keep_memory
 
 JPEG = "jpeg:quality={2,3,5,8,12,17,23,30,40,50,60,70,80,88}"
 CARDS = Path(__file__).parents[1] / "zoo" / "cards"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from robustcodec.cli._allocator import keep_memory
+from robustcodec.execution.allocator import keep_memory
 
 FORMER = "step_size=0.3,decay=constant,widening=1"
 WAYS = {

@@ -77,7 +77,7 @@ def compare(name: str, samples: int, size: int, threat: Any) -> None:
 
 def main() -> None:
     """Print the table."""
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -377,9 +377,7 @@ class Metric:
 @dataclass(frozen=True)
 class Sample:
     """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``source``: the file it is read from, if any;
-    ``fps``: frames per second, if stated; ``checksum``: of its file or pixels, if known already.
-
-    It travels to other processes as its pixels: they need not have the file.
+    ``fps``: frames per second, if stated; ``checksum``: if known already. It travels to other processes as its pixels.
     """
 
     id: str
@@ -388,7 +386,7 @@ class Sample:
     fps: float | None = None
     checksum: str = ""
 
-    def __reduce__(self) -> tuple[Callable[..., Sample], tuple[str, Tensor, float | None, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self.id, self.load(), self.fps, self.checksum)
 
 

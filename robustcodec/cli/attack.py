@@ -52,7 +52,7 @@ def command(
 
         robustcodec attack clip.y4m --codec rdae.tiny-q2 --frames 8 --crop 96 --budget psnr:36,frames=first
     """
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import report_console

@@ -41,7 +41,7 @@ def command(
 
         robustcodec audit runs/mine --json
     """
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import report_console

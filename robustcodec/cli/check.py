@@ -41,8 +41,8 @@ def command(
 
         robustcodec check --all-bundled --json
     """
-    from robustcodec.cli._allocator import keep_memory
     from robustcodec.errors import UserError
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from rich.console import Console

@@ -56,7 +56,7 @@ def command(
         robustcodec compare --data folder:clips --frames 16 --codec "h265:crf={24,30,36,42}" --codec
         "h264:crf={24,30,36,42}" --metric lpips:net=squeeze --closeup foreman:8 --at-bpp 0.1
     """
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import choose_device, progress_bar, report_console

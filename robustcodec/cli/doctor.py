@@ -107,7 +107,7 @@ def _torch() -> Iterator[Checkup]:
 
 
 def _allocator() -> Iterator[Checkup]:
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     if keep_memory():
         yield Checkup("memory kept by glibc", "ok", "on (ROBUSTCODEC_KEEP_MEMORY=0 switches it off)")

@@ -42,7 +42,7 @@ def command(
 
         robustcodec explain rdae.tiny-q2 clip.y4m --frames 8 --crop 96
     """
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import choose_device, report_console

@@ -45,7 +45,7 @@ def command(
 
         robustcodec finetune rdae-gan.tiny-q2 --recipe at-mix --data folder:clips,frames=16 --validate clips:frames=8
     """
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from rich.console import Console

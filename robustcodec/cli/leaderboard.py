@@ -105,7 +105,7 @@ def add(
 
     from rich.console import Console
 
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.boards import submission
@@ -204,7 +204,7 @@ def verify(
 
     from rich.console import Console
 
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.boards import verification

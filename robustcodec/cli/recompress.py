@@ -60,7 +60,7 @@ def command(
         robustcodec recompress --data kodak --codec mbt2018-mean.tiny-q2 --defense none --defense self-ensemble
         --attack pgd --threat psnr:40 --access adaptive --between none --between shift:3,5
     """
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import CraftingNote, choose_device, progress_bar, report_console

@@ -104,8 +104,8 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
     """Write tables, pictures and the page of ``cells`` into the run folder, of those already there only what changed,
     and print the leaderboard.
     """
+    from robustcodec.page.publishing import Publication
     from robustcodec.reporting import tables
-    from robustcodec.reporting.publishing import Publication
 
     publication = Publication(store, cells)
     with publication.outputs as outputs:

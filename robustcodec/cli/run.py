@@ -112,7 +112,7 @@ def command(
         robustcodec run --board leaderboards/photos-quick --codec mine --defense none --defense self-ensemble
     """
     options = locals()
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.cli._display import report_console

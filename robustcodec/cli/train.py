@@ -48,7 +48,7 @@ def command(
 
         robustcodec train diffpure --data folder:photos --name mine
     """
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from rich.console import Console

@@ -24,6 +24,10 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._mine: set[str] = set()
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if not self._taken(path):  # of a run that was killed
+                path.unlink(missing_ok=True)
+        self._leave()
         self._renewed = time.monotonic()
 
     def take(self, cell_id: str) -> bool:
@@ -42,8 +46,7 @@ class Claims:
         if cell_id in self._mine:
             self._mine.discard(cell_id)
             (self._folder / cell_id).unlink(missing_ok=True)
-            with suppress(OSError):  # others have claims there
-                self._folder.rmdir()
+            self._leave()
 
     def renew(self) -> None:
         """To be called now and then: others see that this run lives."""
@@ -57,6 +60,10 @@ class Claims:
         """Give up all."""
         for cell_id in list(self._mine):
             self.release(cell_id)
+
+    def _leave(self) -> None:
+        with suppress(OSError):  # others have claims there, or nobody has
+            self._folder.rmdir()
 
     def _taken(self, path: Path) -> bool:
         try:

@@ -113,7 +113,7 @@ class RayWorker:
     """A worker in an actor of Ray; raises :class:`RobustCodecError` where another version is installed."""
 
     def __init__(self, setting: Setting, device: str, version: str) -> None:
-        from robustcodec.cli._allocator import keep_memory
+        from robustcodec.execution.allocator import keep_memory
 
         if commit() != version:
             raise RobustCodecError(f"robustcodec here is at {commit() or 'no commit'}; expected {version or 'none'}")

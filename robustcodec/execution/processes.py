@@ -71,7 +71,7 @@ class Processes:
 
 def work(setting: Setting, device: str):  # type: ignore[no-untyped-def]
     """What a child answers: tasks, by a worker that it keeps."""
-    from robustcodec.cli._allocator import keep_memory
+    from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.execution.worker import Worker

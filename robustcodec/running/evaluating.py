@@ -110,7 +110,7 @@ class Evaluation:
         return Estimated(coded, estimated_bits(codec, clip, device, seed), frame_bits)
 
     def _clean_scores(self, cell: Resolved, codec: Codec, sample: Sample, original: Tensor) -> Clean:
-        key = cell.cell.codec, cell.cell.defense, sample.id, fingerprint(sample)
+        key = cell.cell.codec, cell.cell.defense, cell.cell.data, sample.id, fingerprint(sample)
         if (known := self._clean.get(key)) is not None:
             return known
         estimated = self._code(codec, original, sample)

@@ -30,24 +30,22 @@ def test_a_machine_that_is_killed_and_one_that_joins_late_change_no_byte(tmp_pat
     machines = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     first = machines.add_node(num_cpus=1)
     cells = [Cell(CODEC, f"pgd:steps={steps}", data="photos:size=48", limit=3) for steps in (3, 4, 5)]
-    done = threading.Event()
-
-    def change() -> None:
-        while not list(tmp_path.glob("ray/crafted/*/*.safetensors")) and not done.is_set():
+    cluster = Cluster(SETTING, machines.address)
+    errors: list[dict[str, str]] = []
+    run = threading.Thread(
+        target=lambda: errors.append(Runner(Store(tmp_path / "ray"), executor=cluster).run(cells).errors)
+    )
+    try:
+        run.start()
+        while run.is_alive() and not list(tmp_path.glob("ray/crafted/*/*.safetensors")):
             time.sleep(0.05)
         machines.add_node(num_cpus=1)
         machines.remove_node(first, allow_graceful=False)
-
-    changes = threading.Thread(target=change)
-    changes.start()
-    cluster = Cluster(SETTING, machines.address)
-    try:
-        assert not Runner(Store(tmp_path / "ray"), executor=cluster).run(cells).errors
+        run.join()
     finally:
-        done.set()
-        changes.join()
         cluster.close()
         machines.shutdown()
+    assert errors == [{}]
     assert not Runner(Store(tmp_path / "one"), executor=Here(SETTING)).run(cells).errors
     left, right = files(tmp_path / "ray"), files(tmp_path / "one")
     assert left.keys() == right.keys() and [name for name in right if left[name] != right[name]] == []

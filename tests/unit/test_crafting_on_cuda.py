@@ -86,7 +86,8 @@ def test_an_attack_fetches_nothing(attack: str) -> None:
 
 
 def test_every_attack_is_rehearsed_or_stated() -> None:
-    assert {name.partition(":")[0] for name in ATTACKS} | ELSEWHERE == set(attacks.names())
+    ours = {name for name in attacks.names() if attacks.get(name).__module__.startswith("robustcodec.attacks.")}
+    assert {name.partition(":")[0] for name in ATTACKS} | ELSEWHERE == ours
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from robustcodec.cli.report import publish
 from robustcodec.execution.runner import Runner
+from robustcodec.page import publishing
 from robustcodec.reporting import outputs as remembering
-from robustcodec.reporting import publishing
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.store import Result, Store
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from robustcodec.errors import StoreError
-from robustcodec.files import write_whole
+from robustcodec.files import HOST, write_whole
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result, Store
 
@@ -102,10 +102,10 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    left = tmp_path / "cells" / f".x.json.{gone.pid}.part"
+    left = tmp_path / "cells" / f".x.json.{HOST}.{gone.pid}.part"
     left.write_text("{")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as busy:
-        writing = tmp_path / "cells" / f".y.json.{busy.pid}.part"
+        writing = tmp_path / "cells" / f".y.json.{HOST}.{busy.pid}.part"
         writing.write_text("{")
         Store(tmp_path)  # a report of a run that is going on takes nothing away from it
         assert not left.exists() and not store.done("x")
