@@ -377,8 +377,7 @@ class Metric:
 @dataclass(frozen=True)
 class Sample:
     """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``source``: the file it is read from, if any;
-    ``fps``: frames per second, if stated; ``checksum``: if known already. It travels to other processes as its pixels.
-    """
+    ``fps``: if stated; ``checksum``: if known already. It travels to other processes as its pixels."""
 
     id: str
     load: Callable[[], Tensor]
