@@ -43,7 +43,7 @@ def command(
         ),
     ] = None,
     suite: Annotated[
-        Axis, typer.Option(help="Attacks with their objectives: robustcodec-standard, -rate, -black, -video, -quick.")
+        Axis, typer.Option(help="Attacks with their objectives, such as robustcodec-standard; robustcodec list suites shows all.")
     ] = None,
     precision: Annotated[
         Axis, typer.Option(help="Of gradients while crafting: float32, or bfloat16, which is faster.")

@@ -38,6 +38,8 @@ class Linf(OnFrames):
                 f"eps={self.eps} is not in (0, 1]; values are in [0, 1], so write 8 levels as 8/255, or as the whole "
                 "number 8 (2 to 255)"
             )
+        if not whole_levels(self.eps):
+            raise ValueError(f"eps={self.eps} is less than one of 255 levels, so no 8-bit value may move; give 1/255 or more")
 
     def allows(self, input_psnr: float, input_linf: float) -> bool:
         return input_linf < whole_levels(self.eps) + 0.5
