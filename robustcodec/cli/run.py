@@ -43,7 +43,8 @@ def command(
         ),
     ] = None,
     suite: Annotated[
-        Axis, typer.Option(help="Attacks with their objectives, such as robustcodec-standard; robustcodec list suites shows all.")
+        Axis,
+        typer.Option(help="Attacks with their objectives, as robustcodec-standard; robustcodec list suites."),
     ] = None,
     precision: Annotated[
         Axis, typer.Option(help="Of gradients while crafting: float32, or bfloat16, which is faster.")

@@ -39,7 +39,7 @@ class Linf(OnFrames):
                 "number 8 (2 to 255)"
             )
         if not whole_levels(self.eps):
-            raise ValueError(f"eps={self.eps} is less than one of 255 levels, so no 8-bit value may move; give 1/255 or more")
+            raise ValueError(f"eps={self.eps} is below one of 255 levels: no 8-bit value may move; give 1/255 or more")
 
     def allows(self, input_psnr: float, input_linf: float) -> bool:
         return input_linf < whole_levels(self.eps) + 0.5

@@ -199,3 +199,9 @@ def test_names_mean_the_same_budget() -> None:
 def test_impossible_budgets_are_refused(spec: str) -> None:
     with pytest.raises(BadParameter, match="expected|write|so 40 dB"):
         threats.build(spec)
+
+
+@pytest.mark.parametrize("threat", ["linf:0.002", "psnr:40+linf:0.002"])
+def test_a_bound_below_one_level_is_refused(threat: str) -> None:
+    with pytest.raises(BadParameter, match="below one of 255 levels"):
+        threats.build(threat)
