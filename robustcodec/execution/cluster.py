@@ -6,6 +6,7 @@ that names mention by their checksums. Each needs this version of robustcodec.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ class Cluster:
     """
 
     def __init__(self, setting: Setting, address: str, gpus: float = 0.0) -> None:
+        # else Ray builds an environment anew for every worker of a program that uv has started
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         try:
             import ray
         except ImportError:

@@ -17,6 +17,7 @@ from robustcodec.running.grid import Cell
 from robustcodec.running.store import Store
 
 SETTING = Setting(threads=1)
+PATIENCE = 120.0  # seconds
 CODEC = "bmshj2018-factorized.tiny-q1"
 
 
@@ -25,7 +26,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
 
-def test_a_machine_that_is_killed_and_one_that_joins_late_change_no_byte(tmp_path: Path) -> None:
+def test_a_machine_that_is_killed_and_one_that_joins_late_change_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     utils = pytest.importorskip("ray.cluster_utils")
     machines = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     first = machines.add_node(num_cpus=1)
@@ -33,15 +37,16 @@ def test_a_machine_that_is_killed_and_one_that_joins_late_change_no_byte(tmp_pat
     cluster = Cluster(SETTING, machines.address)
     errors: list[dict[str, str]] = []
     run = threading.Thread(
-        target=lambda: errors.append(Runner(Store(tmp_path / "ray"), executor=cluster).run(cells).errors)
+        target=lambda: errors.append(Runner(Store(tmp_path / "ray"), executor=cluster).run(cells).errors), daemon=True
     )
     try:
         run.start()
-        while run.is_alive() and not list(tmp_path.glob("ray/crafted/*/*.safetensors")):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not list(tmp_path.glob("ray/crafted/*/*.safetensors")):
             time.sleep(0.05)
         machines.add_node(num_cpus=1)
         machines.remove_node(first, allow_graceful=False)
-        run.join()
+        run.join(PATIENCE)
     finally:
         cluster.close()
         machines.shutdown()
