@@ -21,12 +21,12 @@ from robustcodec.threats import L2, Flicker, Linf, Mse, Psnr
 FRAMES = st.sampled_from(["all", "first", "-1", "::2"])
 PER: st.SearchStrategy[Literal["clip", "frame"]] = st.sampled_from(["clip", "frame"])
 BALLS = st.one_of(
-    st.builds(Linf, st.floats(0.002, 1), frames=FRAMES),
+    st.builds(Linf, st.floats(1 / 255, 1), frames=FRAMES),
     st.builds(L2, st.floats(0.01, 20), frames=FRAMES, per=PER),
     st.builds(Mse, st.floats(1e-6, 0.1), frames=FRAMES, per=PER),
     st.builds(Psnr, st.floats(15, 60), frames=FRAMES, per=PER),
 )
-KINDS = st.one_of(BALLS, st.builds(Flicker, st.floats(0.002, 1), frames=FRAMES))
+KINDS = st.one_of(BALLS, st.builds(Flicker, st.floats(1 / 255, 1), frames=FRAMES))
 SEEDS = st.integers(0, 2**31)
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
