@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from robustcodec.errors import UserError
 from robustcodec.execution.tasks import Answer, Task
-from robustcodec.execution.watching import Silent
+from robustcodec.execution.watching import Watcher
 from robustcodec.running.store import Result
 
 SHOWN = 8  # workers in a line of their own
@@ -48,7 +49,7 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-class RunDisplay:
+class RunDisplay(Watcher):
     """Cells done and failed, the time left, and what each worker does. A watcher of :class:`Runner`.
 
     Where there is no terminal it prints a line for every cell that has finished.
@@ -121,7 +122,13 @@ class OneAttack(RunDisplay):
         """What failed is said once, as the error of the command."""
 
 
-class CraftingNote(Silent):
+def say_failures(console: Console, errors: Mapping[str, str]) -> None:
+    """A line for every cell that failed."""
+    for cell, error in errors.items():
+        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+
+
+class CraftingNote(Watcher):
     """Notes at the bar of another task which attack is being made."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:

@@ -49,7 +49,7 @@ def command(
 
     console = report_console(stderr=json)
     with console.status("loading codecs and data …"):
-        from robustcodec.cli._display import RunDisplay, choose_device
+        from robustcodec.cli._display import RunDisplay, choose_device, say_failures
         from robustcodec.execution.runner import Runner
         from robustcodec.running.store import Store
         from robustcodec.studies import audit
@@ -74,8 +74,7 @@ def command(
         f"{len(found)} were beaten; {tally.failed} attacks failed",
         style="dim",
     )
-    for cell, error in tally.errors.items():
-        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+    say_failures(console, tally.errors)
     if tally.failed:
         raise typer.Exit(1)
 

@@ -123,7 +123,7 @@ def command(
     given = {axis: list(options[axis] or ()) for axis in (*AXES, "suite")}
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
-        from robustcodec.cli._display import RunDisplay, choose_device
+        from robustcodec.cli._display import RunDisplay, choose_device, say_failures
         from robustcodec.execution.executors import Workforce
         from robustcodec.execution.runner import Runner
         from robustcodec.execution.shards import Shard
@@ -158,8 +158,7 @@ def command(
         f"{runner.queries} queries to craft {runner.clips} clips",
         style="dim",
     )
-    for cell, error in tally.errors.items():
-        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+    say_failures(console, tally.errors)
     if tally.failed:
         raise typer.Exit(2 if tally.failed == tally.mistakes else 1)
 

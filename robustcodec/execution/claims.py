@@ -24,8 +24,8 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._mine: set[str] = set()
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if not self._taken(path):  # of a run that was killed
+        for path in list(folder.iterdir()) if folder.is_dir() else ():
+            if not path.name.startswith(".") and not self._taken(path):  # of a run that was killed
                 path.unlink(missing_ok=True)
         self._leave()
         self._renewed = time.monotonic()

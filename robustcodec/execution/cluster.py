@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from robustcodec.errors import MissingDependency, RobustCodecError
 from robustcodec.execution.luggage import Parcel, mentioned, unpacked
 from robustcodec.execution.scheduler import Lost, Queried
-from robustcodec.execution.tasks import Answer, Task
+from robustcodec.execution.tasks import Answer, Failure, Task
 from robustcodec.execution.worker import Setting, Worker
 from robustcodec.running.provenance import commit
 
@@ -79,7 +80,9 @@ class Cluster:
             try:
                 answer = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
-                raise RobustCodecError(f"a worker of the cluster cannot work: {error.cause}") from None
+                if not begun:
+                    raise RobustCodecError(f"a worker of the cluster cannot work: {error.cause}") from None
+                answer = Answer(Failure.of(error.cause), 0.0)
             except self._ray.exceptions.RayError as error:
                 self._workers.pop(slot, None)
                 answer = Lost(f"was lost ({type(error).__name__})")
@@ -104,27 +107,29 @@ class Cluster:
         threads = self._setting.threads or 1
         room = resources.get("GPU", 0) / self._gpus if self._gpus else resources.get("CPU", 0) / threads
         while len(self._workers) < int(room):
-            worker = self._actor.options(num_cpus=threads, num_gpus=self._gpus).remote(
-                self._setting, "cuda" if self._gpus else "cpu", commit()
-            )
+            worker = self._actor.options(num_cpus=threads, num_gpus=self._gpus).remote()
             self._workers[self._next] = worker
-            self._starting[worker.ready.remote()] = self._next
+            ready = worker.begin.remote(self._setting, "cuda" if self._gpus else "cpu", release())
+            self._starting[ready] = self._next
             self._next += 1
 
 
-class RayWorker:
-    """A worker in an actor of Ray; raises :class:`RobustCodecError` where another version is installed."""
+def release() -> str:
+    """Which robustcodec this is: of two that differ results may differ."""
+    return f"{version('robustcodec')} {commit()}".strip()
 
-    def __init__(self, setting: Setting, device: str, version: str) -> None:
+
+class RayWorker:
+    """A worker in an actor of Ray."""
+
+    def begin(self, setting: Setting, device: str, wanted: str) -> None:
+        """To be called first; raises :class:`RobustCodecError` where another release is installed."""
         from robustcodec.execution.allocator import keep_memory
 
-        if commit() != version:
-            raise RobustCodecError(f"robustcodec here is at {commit() or 'no commit'}; expected {version or 'none'}")
+        if release() != wanted:
+            raise RobustCodecError(f"it has robustcodec {release()}; expected {wanted}; install it there")
         keep_memory()
         self._worker = Worker(setting, device)
-
-    def ready(self) -> bool:
-        return True
 
     def do(self, task: Task, paths: Sequence[str], *parcels: Parcel) -> Answer:
         luggage: Mapping[str, Parcel] = dict(zip(paths, parcels, strict=True))

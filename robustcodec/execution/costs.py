@@ -15,7 +15,7 @@ USUAL = 20  # gradients or queries of an attack that take these seconds
 
 
 class Costs:
-    """``learned``: what :meth:`learn` returned before, such as from a log."""
+    """``learned``: what :meth:`known` returned before, such as from a log."""
 
     def __init__(self, learned: Iterable[list[Any]] = ()) -> None:
         self._spent: dict[Key, list[float]] = defaultdict(lambda: [0.0, 0.0])  # seconds, samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from robustcodec.execution.scheduler import Lost, Queried
@@ -26,10 +27,14 @@ class Here:
 
     def wait(self, seconds: float, queried: Queried) -> Sequence[tuple[int, Answer | Lost]]:
         task, self._task = self._task, None
-        return [] if task is None else [(0, self.worker.do(task, lambda damage: queried(0, damage)))]
+        if task is None:
+            time.sleep(seconds)
+            return []
+        return [(0, self.worker.do(task, lambda damage: queried(0, damage)))]
 
     def give_up(self, slot: int) -> None:
-        raise NotImplementedError("a process cannot give up what it does itself; use Processes where time is limited")
+        """Forget a task that was not waited for; what this process does itself, nobody can end."""
+        self._task = None
 
     def close(self) -> None:
         """Nothing to end."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from cachetools import LRUCache
 from torch import Tensor
 
 from robustcodec.clips import fingerprint
@@ -21,6 +22,7 @@ from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result, Store
 
 Batch = tuple[Sample, ...]
+LOADED = 2**28  # bytes of samples that are kept
 
 
 @dataclass(eq=False)
@@ -46,9 +48,11 @@ class Job(ABC):
 
     def _task(self, count: int, clips: Sequence[Clip] | None = None) -> Task:
         taken, self.pending = self.pending[:count], self.pending[count:]
-        known = tuple(tuple(replace(s, checksum=fingerprint(s)) for s in batch) for batch in taken)
+        for batch in taken:
+            for sample in batch:
+                sample.load()  # says now what is wrong with it
         cell = self.cell.resolved
-        return Task(self.cell, known, cell.codecs, cell.samples[0].id, None if clips is None else tuple(clips))
+        return Task(self.cell, tuple(taken), cell.codecs, cell.samples[0].id, None if clips is None else tuple(clips))
 
 
 @dataclass(eq=False)
@@ -102,8 +106,6 @@ class Evaluations(Job):
 
     @property
     def finished(self) -> bool:
-        if self.failure is not None:
-            return True
         return not (self.waiting or self.pending or self.under_way)
 
     def take(self, count: int) -> Task:
@@ -154,8 +156,9 @@ def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Cra
     crafts: list[Crafts] = []
     evaluations: list[Evaluations] = []
     known: dict[str, bool] = {}  # whether the clip is there; False: somebody crafts it
+    loaded: LRUCache[tuple[str, str], Tensor] = LRUCache(LOADED, Tensor.numel)
     for cell in cells:
-        samples = cell.samples()
+        samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
         ids = {sample.id: cell.craft_id(sample) for sample in samples}
         new = {s.id: ids[s.id] for s in samples if ids[s.id] not in known}
         known |= {craft_id: store.holds_clip(craft_id) for craft_id in new.values()}
@@ -169,11 +172,32 @@ def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Cra
     return crafts, evaluations
 
 
+def _kept(sample: Sample, data: str, loaded: LRUCache[tuple[str, str], Tensor]) -> Sample:
+    """``sample``, which is read again only when ``loaded`` has forgotten it: attack after attack asks for it."""
+
+    def load() -> Tensor:
+        key = data, sample.id
+        if (clip := loaded.get(key)) is None:
+            clip = sample.load()
+            if clip.numel() <= LOADED:
+                loaded[key] = clip
+        return clip
+
+    return replace(sample, load=load, checksum=fingerprint(sample))
+
+
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:
-    """Runs of at most ``size`` neighbours of one shape."""
+    """Runs of at most ``size`` neighbours of one shape; one that cannot be read is alone, and fails when it is used."""
+
+    def shape(sample: Sample) -> object:
+        try:
+            return sample.load().shape
+        except Exception:
+            return sample.id
+
     batch: list[Sample] = []
     for sample in samples:
-        if batch and (len(batch) == size or sample.load().shape != batch[0].load().shape):
+        if batch and (len(batch) == size or shape(sample) != shape(batch[0])):
             yield tuple(batch)
             batch = []
         batch.append(sample)

@@ -40,16 +40,17 @@ def merge(runs: Sequence[Path], out: Path, note: Callable[[str], None] = lambda 
     if (out / "grid.toml").is_file() and target.grid().blocks != grids[first].blocks:
         raise StoreError(f"{out} holds a run of another grid than {first}; give another --out")
     copied = there = 0
-    for run in runs:
+    for run, store in zip(runs, stores, strict=True):
         if run.resolve() == out.resolve():
             continue
         note(str(run))
         for path in _results(run):
             copy = out / path.relative_to(run)
-            if not copy.is_file() or (failed(copy) and not failed(path)):
+            same = copy.is_file() and filecmp.cmp(path, copy, shallow=False)
+            if not copy.is_file() or (not same and _failed(target, copy) and not _failed(store, path)):
                 write_whole(copy, path.read_bytes())
                 copied += 1
-            elif filecmp.cmp(path, copy, shallow=False) or failed(path):
+            elif same or _failed(store, path):
                 there += 1
             else:
                 raise StoreError(
@@ -67,9 +68,9 @@ def _results(run: Path) -> Iterator[Path]:
         yield from sorted(p for p in (run / folder).rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
-def failed(path: Path) -> bool:
+def _failed(store: Store, path: Path) -> bool:
     """Whether a file of a run holds the failure of a cell."""
-    result = Store(path.parents[1]).result(path.stem) if path.parent.name == "cells" else None
+    result = store.result(path.stem) if path.parent.name == "cells" else None
     return result is not None and result.status == "error"
 
 

@@ -11,11 +11,12 @@ from functools import cached_property
 
 import torch
 
+from robustcodec.errors import BadParameter
 from robustcodec.execution.costs import Costs
 from robustcodec.execution.here import Here
 from robustcodec.execution.jobs import Evaluations, plan
 from robustcodec.execution.scheduler import Executor, Scheduler
-from robustcodec.execution.watching import Silent, Watcher
+from robustcodec.execution.watching import Watcher
 from robustcodec.execution.worker import Setting, Worker
 from robustcodec.running.grid import Cell
 from robustcodec.running.provenance import provenance
@@ -39,9 +40,10 @@ class Runner:
     on it beyond float noise; on a CPU samples are crafted one by one, and no bit does. ``metrics``: scores beside PSNR
     and MS-SSIM, such as ``lpips:net=squeeze``; cells that were done without them are scored again, from the clips
     already crafted. ``executor``: who does the work; None: this process. ``limit``: seconds of work that a cell may
-    take, if the executor can end one. ``clips``, ``queries``: crafted so far, and what they took.
+    take; this process cannot end what it does itself. ``clips``, ``queries``: crafted so far, and what they took.
 
-    Raises :class:`MissingDependency` for a metric that cannot be computed here.
+    Raises :class:`MissingDependency` for a metric that cannot be computed here, :class:`BadParameter` for a limit
+    without an executor that can keep it.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Runner:
         self.metrics = [metric.name for metric in of_every_run(metrics, device)]
         self._setting = Setting(tuple(metrics))
         self.executor = executor or Here(self._setting, device)
+        if limit is not None and isinstance(self.executor, Here):
+            raise BadParameter(f"limit={limit:g} s, but this process cannot end what it does itself; give an executor")
         self._batch_size = 1 if self.device.type == "cpu" else batch_size
         self._limit = limit
         self.clips = self.queries = 0
@@ -66,7 +70,7 @@ class Runner:
 
         Raises :class:`UserError` before anything runs if a cell cannot be identified (a name, weights, data).
         """
-        watcher, tally, cells = watcher or Silent(), Tally(), list(cells)
+        watcher, tally, cells = watcher or Watcher(), Tally(), list(cells)
         todo = [cell for cell in cells if not self.done(cell)]
         tally.skipped = len(cells) - len(todo)
         watcher.planned(len(cells), tally.skipped)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from robustcodec.execution.claims import Claims
 from robustcodec.execution.costs import Costs
-from robustcodec.execution.jobs import Crafts, Evaluations, Job
+from robustcodec.execution.jobs import Batch, Crafts, Evaluations, Job
 from robustcodec.execution.tasks import Answer, Failure, Task
 from robustcodec.execution.watching import Watcher
 from robustcodec.running.crafting import Made
@@ -131,7 +131,12 @@ class Scheduler:
             work = self._again.popleft()
             work = _UnderWay(work.job, work.task, work.attempt)
         elif (job := self._next(slot)) is not None:
-            work = _UnderWay(job, job.take(self._count(job)), 1)
+            lot = job.pending[: (count := self._count(job))]
+            try:
+                work = _UnderWay(job, job.take(count), 1)
+            except Exception as error:  # a sample or a clip that cannot be read
+                self._fail(job, Failure.of(error), lot)
+                return
             if not job.pending:
                 self._close(job)
         else:
@@ -197,7 +202,7 @@ class Scheduler:
             job.under_way -= 1
         match news.outcome:
             case Failure() as failure:
-                self._fail(job, failure, work.task)
+                self._fail(job, failure, work.task.batches)
             case Made() as made:
                 self.costs.learn(job, len(work.task.samples), news.seconds)
                 self._keep(job, work.task, made)
@@ -225,11 +230,11 @@ class Scheduler:
             if waiting.crafted(name) and waiting.failure is None and waiting not in self._elsewhere:
                 self._evaluations[waiting] = None
 
-    def _fail(self, job: Job, failure: Failure, task: Task) -> None:
+    def _fail(self, job: Job, failure: Failure, batches: Sequence[Batch]) -> None:
         """A cell fails of its own; of clips that could not be crafted fail all that wait for any of that cell's."""
         failed = [job] if isinstance(job, Evaluations) else []
         if isinstance(job, Crafts):
-            rest = {sample.id for sample in task.samples} | {s.id for batch in job.pending for s in batch}
+            rest = {sample.id for batch in (*batches, *job.pending) for sample in batch}
             job.pending.clear()
             self._close(job)
             failed += [w for sample in rest if sample in job.ids for w, _ in self._wanted.pop(job.ids[sample], ())]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.interfaces import Sample
 from robustcodec.running.crafting import Made
 from robustcodec.running.evaluating import Part
@@ -46,6 +48,13 @@ class Failure:
 
     error: str
     mistake: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What was raised: with its traceback, unless it was raised on purpose."""
+        if isinstance(error, RobustCodecError):
+            return cls(str(error), isinstance(error, UserError))
+        return cls("".join(traceback.format_exception(error)))
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from robustcodec.execution.tasks import Answer, Task
 from robustcodec.running.store import Result
 
 
-class Watcher(Protocol):
-    """What a display learns of a run; ``slot`` counts the workers from 0. ``remaining``: seconds until the end, by
-    estimate.
+class Watcher:
+    """Is told of a run, and shows nothing; a display overrides what it shows. ``slot`` counts the workers from 0.
+    ``remaining``: seconds until the end, by estimate.
     """
-
-    def planned(self, cells: int, done: int) -> None: ...
-    def started(self, slot: int, task: Task) -> None: ...
-    def queried(self, slot: int, damage: float) -> None: ...
-    def finished(self, slot: int, task: Task, answer: Answer) -> None: ...
-    def remaining(self, seconds: float) -> None: ...
-    def cell_finished(self, result: Result, seconds: float) -> None: ...
-
-
-class Silent:
-    """A watcher that shows nothing."""
 
     def planned(self, cells: int, done: int) -> None: ...
     def started(self, slot: int, task: Task) -> None: ...

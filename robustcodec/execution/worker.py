@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.execution.tasks import Answer, Failure, Task
 from robustcodec.running.codecs import Codecs
 from robustcodec.running.crafting import Crafting, Made
@@ -55,10 +53,8 @@ class Worker:
                 return self.crafting.run(cell, task.batches, task.probed, queried)
             crafted = [Crafted(sample, *clip) for sample, clip in zip(task.samples, task.clips, strict=True)]
             return self.evaluation.run(cell, crafted)
-        except RobustCodecError as error:
-            return Failure(str(error), isinstance(error, UserError))
-        except (Exception, SystemExit):  # attacks, codecs and defenses are anyone's code
-            return Failure(traceback.format_exc())
+        except (Exception, SystemExit) as error:  # attacks, codecs and defenses are anyone's code
+            return Failure.of(error)
 
 
 def now_and_then(show: Callable[[float], None]) -> Callable[[Tensor], None]:

@@ -14,7 +14,7 @@ from robustcodec import registry
 from robustcodec.clips import to_float
 from robustcodec.data._images import write_image
 from robustcodec.execution.runner import Runner
-from robustcodec.execution.watching import Silent
+from robustcodec.execution.watching import Watcher
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.resolved import Part
 from robustcodec.running.store import Store
@@ -102,7 +102,7 @@ def test_findings_are_true_and_shown_where_findings_are(robust: Type, tmp_path: 
             assert any(f"{change.title} does up to {gain:.0%} more damage" in line for line in found)
 
     again = Runner(audits)
-    lines, tally = audit(store, again, plan(store, 0.1, 10, 0), Silent())
+    lines, tally = audit(store, again, plan(store, 0.1, 10, 0), Watcher())
     assert lines == {cell.id: tuple(found)} and (again.clips, tally.skipped) == (0, 4)
 
 
@@ -112,7 +112,7 @@ def test_a_neighbours_clip_is_tried(tmp_path: Path, file: str) -> None:
     strong = {**shared, "attack": ["pgd:steps=5"], "objective": ["source-distortion"]}
     store.put_grid(Grid("two", (weak, strong)))
     assert not Runner(store).run(store.grid().cells()).errors
-    found, _ = audit(store, Runner(Store(store.audits)), plan(store, 1.0, 2, 0), Silent())
+    found, _ = audit(store, Runner(Store(store.audits)), plan(store, 1.0, 2, 0), Watcher())
     noise = next(cell for cell in store.grid().cells() if cell.attack == "noise")
     (line,) = found[noise.id]
     assert line.startswith(f"audit: the clip of pgd:steps=5 on {CODEC} does up to") and "1 of 1 samples" in line

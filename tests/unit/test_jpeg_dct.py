@@ -16,7 +16,7 @@ from robustcodec.attacks.jpeg_dct import JpegDct, budgets
 from robustcodec.clips import to_float
 from robustcodec.errors import AttackError
 from robustcodec.interfaces import Card, Codec, Draws, Objective, Output, Threat, Transform
-from robustcodec.oracle import Oracle
+from robustcodec.oracle import ForwardOnly, Oracle
 from robustcodec.rounding import round_latent, rounding
 from robustcodec.threats import Linf, Psnr
 
@@ -31,7 +31,7 @@ class PixelTransform(Transform):
         return (levels[0] * STEP / 255).movedim(4, 2)
 
 
-class Pixels(Codec):
+class Pixels(ForwardOnly):
     """Rounds every value to whole steps: what an attack can reach is known."""
 
     card, transform = Card("pixels", "pixels"), PixelTransform()
@@ -40,12 +40,6 @@ class Pixels(Codec):
         levels = self.transform.analyse(x)
         shown = self.transform.synthesise(levels, *x.shape[-2:])
         return Output(lambda: shown, lambda: levels[0].abs().flatten(1).sum(1))
-
-    def compress(self, x: Tensor) -> list[bytes]:
-        raise NotImplementedError
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        raise NotImplementedError
 
 
 @cache

@@ -16,9 +16,10 @@ from robustcodec.execution.merging import merge
 from robustcodec.execution.runner import Runner
 from robustcodec.execution.shards import Shard
 from robustcodec.execution.tasks import Task
+from robustcodec.execution.watching import Watcher
 from robustcodec.files import HOST, remove_leftovers, write_whole
 from robustcodec.running.grid import Cell, Grid
-from robustcodec.running.store import Store
+from robustcodec.running.store import Result, Store
 
 GRID = Grid(
     "parts",
@@ -139,15 +140,10 @@ def test_a_run_leaves_to_another_what_that_has_begun_and_takes_over_when_it_is_g
     claims = [foreign(store.claims, cell.id) for cell in (done, left)]
     merged = False
 
-    class Watch:
+    class Watch(Watcher):
         """The other run ends one cell and dies before it ends the other."""
 
-        def __getattr__(self, name: str) -> object:
-            return lambda *args: None
-
-        def remaining(self, seconds: float) -> None: ...
-
-        def cell_finished(self, result: object, seconds: float) -> None:
+        def cell_finished(self, result: Result, seconds: float) -> None:
             nonlocal merged
             if merged:
                 return
@@ -157,7 +153,7 @@ def test_a_run_leaves_to_another_what_that_has_begun_and_takes_over_when_it_is_g
             claims[0].unlink()
             os.utime(claims[1], (0, 0))
 
-    tally = Runner(store).run(cells, Watch())  # type: ignore[arg-type]
+    tally = Runner(store).run(cells, Watch())
     assert (tally.ran, tally.skipped, tally.failed) == (len(cells) - 1, 1, 0)
     assert not store.claims.exists()
 
