@@ -12,12 +12,14 @@ from robustcodec.execution.worker import Setting
 
 
 class Processes:
-    """A worker for each of ``devices``, which may name one several times: ``("cpu",) * 8``."""
+    """A worker for each of ``devices``, which may name one several times: ``("cpu",) * 8``. They start when there is work,
+    and again when one has ended.
+    """
 
     def __init__(self, setting: Setting, devices: Sequence[str]) -> None:
         self._setting, self._devices = setting, tuple(devices)
-        self._children = {slot: self._child(slot) for slot in range(len(devices))}
-        self._starting, self._busy = set(self._children), set[int]()
+        self._children: dict[int, Child] = {}
+        self._starting, self._busy = set[int](), set[int]()
 
     @property
     def slots(self) -> int:
@@ -29,6 +31,9 @@ class Processes:
         return Child(f"{__name__}:work", self._setting, self._devices[slot], environment=environment)
 
     def idle(self) -> Sequence[int]:
+        for slot in set(range(self.slots)) - self._children.keys():
+            self._children[slot] = self._child(slot)
+            self._starting.add(slot)
         return [slot for slot in self._children if slot not in self._busy | self._starting]
 
     def start(self, slot: int, task: Task) -> None:
@@ -59,9 +64,7 @@ class Processes:
         return news
 
     def give_up(self, slot: int) -> None:
-        self._children[slot].end()
-        self._children[slot] = self._child(slot)
-        self._starting.add(slot)
+        self._children.pop(slot).end()
         self._busy.discard(slot)
 
     def close(self) -> None:
