@@ -36,10 +36,11 @@ def whole(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files below ``folder`` of processes of this machine that are no more; others may be at work."""
-    for partial in folder.rglob(".*.part"):
-        *_, host, pid, _ = partial.name.split(".")
-        if host == HOST and not (pid.isdigit() and alive(int(pid))):
-            partial.unlink(missing_ok=True)
+    for parent, _, names in os.walk(folder):  # which passes over folders that others remove meanwhile
+        for partial in (Path(parent, name) for name in names if name.startswith(".") and name.endswith(".part")):
+            *_, host, pid, _ = partial.name.split(".")
+            if host == HOST and not (pid.isdigit() and alive(int(pid))):
+                partial.unlink(missing_ok=True)
 
 
 def alive(pid: int) -> bool:

@@ -100,10 +100,11 @@ def _serve(store: Store, port: int, console: Console) -> None:
     serving.Server(listener, pages).run()
 
 
-def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool) -> None:
+def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool, threads: int | None = None) -> None:
     """Write tables, pictures and the page of ``cells`` into the run folder, of those already there only what changed,
-    and print the leaderboard.
+    and print the leaderboard. ``threads``: that draw; None: one per processor.
     """
+    from robustcodec.execution.cores import cores
     from robustcodec.page.publishing import Publication
     from robustcodec.reporting import tables
 
@@ -120,7 +121,7 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
             return
         for sign in made.signs:
             console.print(f"warning: {sign}", markup=False, highlight=False)
-        pictured, finished = publication.pictures(outputs), publication.rows["cell"].nunique()
+        pictured, finished = publication.pictures(outputs, threads or cores()), publication.rows["cell"].nunique()
         site = publication.page(outputs, made.board)
     some = f" (of the {pictured} cells of the most damage)" if pictured < finished else ""
     console.print(

@@ -124,6 +124,7 @@ def command(
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
         from robustcodec.cli._display import RunDisplay, choose_device, say_failures
+        from robustcodec.execution.cores import cores
         from robustcodec.execution.executors import Workforce
         from robustcodec.execution.runner import Runner
         from robustcodec.execution.shards import Shard
@@ -152,7 +153,7 @@ def command(
             done = sum(map(runner.done, cells))
             console.print(f"interrupted: {done} of {len(cells)} cells are done; the same command goes on from here")
             raise typer.Exit(130) from None
-        publish(store, cells, console, as_json=json)
+        publish(store, cells, console, json, threads=max(1, min(cores(), threads * executor.slots)))
     console.print(
         f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
         f"{runner.queries} queries to craft {runner.clips} clips",

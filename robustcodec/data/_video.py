@@ -140,7 +140,9 @@ def write_mp4(clip: Tensor, path: Path, fps: float = 30, crf: int = 18) -> None:
         F.pad(clip.cpu(), (0, width % 2, 0, height % 2), mode="replicate") if height % 2 or width % 2 else clip.cpu()
     )
     with whole(path) as partial, av.open(f"file:{partial}", "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)})
+        # cpu-independent: the AVX-512 lookahead reads memory that nobody wrote, and bytes change from call to call
+        options = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = padded.shape[-2:]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU601, ColorRange.MPEG

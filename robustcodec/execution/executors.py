@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from robustcodec.execution.cluster import Cluster
+from robustcodec.execution.cores import cores
 from robustcodec.execution.here import Here
 from robustcodec.execution.processes import Processes
 from robustcodec.execution.scheduler import Executor
@@ -42,8 +42,3 @@ class Workforce:
         on_cpu = max(1, cores() // (setting.threads or 1))
         slots = [each for each in self.devices for _ in range(self.workers or (on_cpu if each == "cpu" else 1))]
         return Here(setting, slots[0]) if len(slots) == 1 and not self.apart else Processes(setting, slots)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,8 +74,11 @@ class Publication:
         board, attacks = map(pd.read_parquet, kept[:2])
         return Shown(board, attacks, json.loads(kept[2].read_text()))
 
-    def pictures(self, outputs: Outputs) -> int:
-        """Draws what there is to draw; gives how many cells have pictures of their own. Raises :class:`StoreError`."""
+    def pictures(self, outputs: Outputs, threads: int = 1) -> int:
+        """Draws what there is to draw, cells in so many threads; gives how many cells have pictures of their own.
+
+        Raises :class:`StoreError`.
+        """
         rows, folder = self.rows, self.folder
         plane, matrix, drift = (folder / f"{name}.png" for name in ("rate-distortion", "vulnerability", "drift"))
         outputs.make("plane", self._numbers, lambda: [pictures.rate_distortion_plot(rows, plane)])
@@ -86,8 +90,9 @@ class Publication:
         measured = times.read_text() if times.is_file() else ""
         outputs.make("defenses", digest(self._numbers, measured), lambda: defenses_report.write(rows, self.store.root))
         shown = list(_pictured(self.store, self.cells, rows))
-        for cell, row in shown:
-            _draw(outputs, self.store, cell, row, folder)
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(lambda of: _draw(outputs, self.store, *of, folder), shown):
+                pass  # raises what it raised
         return len(shown)
 
     def page(self, outputs: Outputs, board: pd.DataFrame) -> Path:

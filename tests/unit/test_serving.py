@@ -268,6 +268,9 @@ def started(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
     ) as process:
         try:
             yield process
+        except TimeoutError:
+            process.kill()
+            raise AssertionError(f"it does not answer; it said: {process.communicate()[0]}") from None
         finally:
             process.kill()
 
@@ -295,7 +298,7 @@ def ended(process: subprocess.Popen[str], by: signal.Signals) -> str:
 
 
 def status_at(at: tuple[str, int]) -> str:
-    with closing(http.client.HTTPConnection(*at, timeout=300)) as connection:
+    with closing(http.client.HTTPConnection(*at, timeout=120)) as connection:
         connection.request("GET", "/version")
         return str(json.loads(connection.getresponse().read())["status"])
 
