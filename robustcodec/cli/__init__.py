@@ -40,7 +40,8 @@ app = typer.Typer(
 )
 app.add_typer(leaderboard.app, name="leaderboard")
 for _name in COMMANDS:
-    app.command(_name)(importlib.import_module(f"robustcodec.cli.{_name}").command)
+    _module = importlib.import_module(f"robustcodec.cli.{_name}")
+    app.command(_name, cls=getattr(_module, "Parsed", None))(_module.command)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from robustcodec.errors import UserError
+from robustcodec.execution.pace import Pace
 from robustcodec.execution.tasks import Answer, Task
 from robustcodec.execution.watching import Watcher
 from robustcodec.running.store import Result
@@ -59,7 +60,7 @@ class RunDisplay(Watcher):
         self.console, self.progress = console, progress_bar(console)
         self.cells = self.progress.add_task("cells", total=None, note="")
         self.slots: list[TaskID] = []
-        self.done, self.total, self.failed, self.left = 0, 0, 0, ""
+        self.done, self.total, self.failed, self.pace = 0, 0, 0, ""
 
     def __enter__(self) -> RunDisplay:
         if self.console.is_terminal:
@@ -89,8 +90,8 @@ class RunDisplay(Watcher):
     def finished(self, slot: int, task: Task, answer: Answer) -> None:
         self.progress.update(self.slots[slot], visible=False)
 
-    def remaining(self, seconds: float) -> None:
-        self.left = f"about {_duration(seconds)} left"
+    def paced(self, pace: Pace) -> None:
+        self.pace = str(pace)
         self._show()
 
     def note(self, text: str) -> None:
@@ -112,7 +113,7 @@ class RunDisplay(Watcher):
 
     def _show(self) -> None:
         failed = f"{self.failed} failed" if self.failed else ""
-        self.progress.update(self.cells, completed=self.done, note=", ".join(filter(None, (failed, self.left))))
+        self.progress.update(self.cells, completed=self.done, note=", ".join(filter(None, (failed, self.pace))))
 
 
 class OneAttack(RunDisplay):
@@ -136,8 +137,3 @@ class CraftingNote(Watcher):
 
     def started(self, slot: int, task: Task) -> None:
         self._progress.update(self._task, note=f"crafting {task.cell}")
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

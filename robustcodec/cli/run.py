@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
     from robustcodec.running.grid import Grid
 
 Axis = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
+
+
+class Parsed(TyperCommand):
+    """``--ray`` without an address is ``--ray local``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        bare = [word == "--ray" and after.startswith("-") for word, after in pairwise([*args, "--"])]
+        words = (["--ray", "local"] if alone else [word] for word, alone in zip(args, bare, strict=True))
+        return super().parse_args(ctx, list(chain.from_iterable(words)))
 
 
 def command(
@@ -68,7 +79,9 @@ def command(
     ] = 1,
     ray: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Workers on a Ray cluster instead: its address, auto, or local for this machine's own."),
+        typer.Option(
+            help="Workers on a Ray cluster instead: its address, or auto; without one, started on this machine."
+        ),
     ] = None,
     gpus_per_worker: Annotated[
         float, typer.Option(min=0, help="Of --ray: share of a GPU for each worker, such as 0.5; 0: none.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from robustcodec.execution.luggage import Parcel, mentioned, unpacked
 from robustcodec.execution.scheduler import Lost, Queried
 from robustcodec.execution.tasks import Answer, Failure, Task
 from robustcodec.execution.worker import Setting, Worker
+from robustcodec.files import HOST
 from robustcodec.running.provenance import commit
 
 RECRUITED = 3.0  # seconds from one look at the size of the cluster to the next
@@ -133,4 +135,5 @@ class RayWorker:
 
     def do(self, task: Task, paths: Sequence[str], *parcels: Parcel) -> Answer:
         luggage: Mapping[str, Parcel] = dict(zip(paths, parcels, strict=True))
-        return self._worker.do(unpacked(task, luggage))
+        answer = self._worker.do(unpacked(task, luggage))
+        return replace(answer, device=f"{HOST} {answer.device}")

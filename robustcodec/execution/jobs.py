@@ -183,7 +183,8 @@ def _kept(sample: Sample, data: str, loaded: LRUCache[tuple[str, str], Tensor]) 
                 loaded[key] = clip
         return clip
 
-    return replace(sample, load=load, checksum=fingerprint(sample))
+    kept = replace(sample, load=load)
+    return replace(kept, checksum=fingerprint(kept))
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:

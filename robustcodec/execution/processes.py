@@ -12,8 +12,8 @@ from robustcodec.execution.worker import Setting
 
 
 class Processes:
-    """A worker for each of ``devices``, which may name one several times: ``("cpu",) * 8``. They start when there is work,
-    and again when one has ended.
+    """A worker for each of ``devices``, which may name one several times: ``("cpu",) * 8``. They start when there is
+    work, and again when one has ended.
     """
 
     def __init__(self, setting: Setting, devices: Sequence[str]) -> None:

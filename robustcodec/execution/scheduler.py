@@ -15,6 +15,8 @@ from typing import Protocol
 from robustcodec.execution.claims import Claims
 from robustcodec.execution.costs import Costs
 from robustcodec.execution.jobs import Batch, Crafts, Evaluations, Job
+from robustcodec.execution.pace import Notice, PaceCounter
+from robustcodec.execution.queue import Queue
 from robustcodec.execution.tasks import Answer, Failure, Task
 from robustcodec.execution.watching import Watcher
 from robustcodec.running.crafting import Made
@@ -93,23 +95,22 @@ class Scheduler:
         self.store, self.executor, self.watcher, self.costs = store, executor, watcher, costs
         self._done, self._finish, self._limit = done, finish, limit
         self.clips = self.queries = 0
-        self._crafts: list[Crafts] = []
-        self._evaluations: dict[Evaluations, None] = {}  # those with something to do now
+        self._crafts, self._evaluations = Queue(), Queue()  # with something to do now
         self._wanted: dict[str, list[tuple[Evaluations, str]]] = {}  # clips: who waits, for which sample
         self._under_way: dict[int, _UnderWay] = {}
         self._again: deque[_UnderWay] = deque()
-        self._claims, self._begun, self._elsewhere = Claims(store.claims), set[Job](), list[Job]()
+        self._claims, self._begun, self._elsewhere = Claims(store.claims), set[Job](), set[Job]()
         self._estimated = self._looked = time.monotonic()
+        self._counter, self._notice = PaceCounter(), Notice(store.paces)
         self._hands: dict[int, tuple[str, ...]] = {}  # codecs of the last task of each slot
 
     def run(self, crafts: Iterable[Crafts], evaluations: Iterable[Evaluations]) -> None:
         """Until all is done or has failed."""
-        self._crafts = list(crafts)
-        if self.executor.slots > 1:
-            self._crafts.sort(key=self.costs.left, reverse=True)
+        crafts = sorted(crafts, key=self.costs.left, reverse=True) if self.executor.slots > 1 else crafts
+        self._crafts = Queue(crafts)
         for job in evaluations:
             if job.pending:
-                self._evaluations[job] = None
+                self._evaluations.add(job)
             for sample in job.waiting:
                 self._wanted.setdefault(job.ids[sample], []).append((job, sample))
         try:
@@ -124,6 +125,7 @@ class Scheduler:
                 self._look_elsewhere()
         finally:
             self._claims.close()
+            self._notice.take_down()
 
     def _give(self, slot: int) -> None:
         """A task for ``slot``, if there is any."""
@@ -138,7 +140,7 @@ class Scheduler:
                 self._fail(job, Failure.of(error), lot)
                 return
             if not job.pending:
-                self._close(job)
+                self._queue(job).discard(job)
         else:
             return
         if isinstance(work.job, Evaluations):
@@ -149,19 +151,21 @@ class Scheduler:
         self.executor.start(slot, work.task)
 
     def _next(self, slot: int) -> Job | None:
-        hands = self._hands.get(slot)
         for jobs in (self._evaluations, self._crafts):
             while jobs:
-                job: Job = next((job for job in jobs if job.codecs == hands), next(iter(jobs)))
+                job = jobs.first(self._hands.get(slot))
                 if job in self._begun:
                     return job
-                self._close(job)
                 if self._claims.take(job.cell.id):
                     self._begun.add(job)
                     self._open(job)
                 else:
-                    self._elsewhere.append(job)
+                    jobs.discard(job)
+                    self._elsewhere.add(job)
         return None
+
+    def _queue(self, job: Job) -> Queue:
+        return self._evaluations if isinstance(job, Evaluations) else self._crafts
 
     def _open(self, job: Job) -> None:
         """Give work on ``job``, but for what other runs in this folder have done since this one was planned."""
@@ -170,17 +174,12 @@ class Scheduler:
             for sample in there:
                 self._arrived(job.ids[sample])
             job.pending = [b for b in job.pending if any(s.id in job.ids.keys() - there for s in b)]
-            if job.pending:
-                self._crafts.insert(0, job)
-            return
-        assert isinstance(job, Evaluations)
-        if self._done(job.cell):
+        elif isinstance(job, Evaluations) and self._done(job.cell):
             job.pending.clear()
             job.waiting.clear()
             self._claims.release(job.cell.id)
             self._finish(job)
-        elif job.pending:
-            self._evaluations[job] = None
+        (self._queue(job).add if job.pending else self._queue(job).discard)(job)
 
     def _count(self, job: Job) -> int:
         """How many batches of ``job`` make a task: of :data:`LENGTH`, unless others would have nothing to do."""
@@ -197,6 +196,8 @@ class Scheduler:
                 return
             news = Answer(Failure(f"its worker {news.how}, {work.attempt} times"), time.monotonic() - work.started)
         self.watcher.finished(slot, work.task, news)
+        if news.device:
+            self._counter.add(news.device, len(work.task.samples))
         job.whole.seconds += news.seconds
         if isinstance(job, Evaluations):
             job.under_way -= 1
@@ -228,7 +229,7 @@ class Scheduler:
         """Tell whoever waits for a clip that it is there."""
         for waiting, name in self._wanted.pop(craft_id, ()):
             if waiting.crafted(name) and waiting.failure is None and waiting not in self._elsewhere:
-                self._evaluations[waiting] = None
+                self._evaluations.add(waiting)
 
     def _fail(self, job: Job, failure: Failure, batches: Sequence[Batch]) -> None:
         """A cell fails of its own; of clips that could not be crafted fail all that wait for any of that cell's."""
@@ -236,13 +237,13 @@ class Scheduler:
         if isinstance(job, Crafts):
             rest = {sample.id for batch in (*batches, *job.pending) for sample in batch}
             job.pending.clear()
-            self._close(job)
+            self._crafts.discard(job)
             failed += [w for sample in rest if sample in job.ids for w, _ in self._wanted.pop(job.ids[sample], ())]
         for evaluation in dict.fromkeys(failed):
             if evaluation.failure is None:
                 evaluation.failure = failure
                 evaluation.pending.clear()
-                self._evaluations.pop(evaluation, None)
+                self._evaluations.discard(evaluation)
                 self._finish(evaluation)
                 self._claims.release(evaluation.cell.id)
 
@@ -251,20 +252,12 @@ class Scheduler:
             self._finish(job)
             self._claims.release(job.cell.id)
 
-    def _close(self, job: Job) -> None:
-        """Give nobody any work on it, for now or for ever."""
-        if isinstance(job, Evaluations):
-            self._evaluations.pop(job, None)
-        elif job in self._crafts:
-            assert isinstance(job, Crafts)
-            self._crafts.remove(job)
-
     def _look_elsewhere(self) -> None:
         """See what other runs in this folder have done, and take over what they have left."""
         if not self._elsewhere or time.monotonic() < self._looked + LOOKED:
             return
         self._looked = time.monotonic()
-        left, self._elsewhere = self._elsewhere, []
+        left, self._elsewhere = self._elsewhere, set()
         for job in left:
             self._open(job)
 
@@ -276,7 +269,9 @@ class Scheduler:
         seconds = sum(map(self.costs.left, (*self._crafts, *self._evaluations)))
         for waiting in self._wanted.values():
             seconds += sum(self.costs.per_sample(job) for job, _ in waiting)
-        self.watcher.remaining(seconds / max(1, self.executor.slots))
+        pace = self._counter.pace(seconds / max(1, self.executor.slots))
+        self.watcher.paced(pace)
+        self._notice.put_up(pace)
 
     def _end_those_over_time(self) -> None:
         if self._limit is None:

@@ -59,7 +59,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a task, and how long it took."""
+    """What came of a task, how many ``seconds`` it took, and on which ``device``; empty: on none."""
 
     outcome: Made | Part | Failure
     seconds: float
+    device: str = ""

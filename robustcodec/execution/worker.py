@@ -43,7 +43,7 @@ class Worker:
         started = time.perf_counter()
         with _threads(self.threads):
             outcome = self._outcome(task, now_and_then(queried))
-        return Answer(outcome, time.perf_counter() - started)
+        return Answer(outcome, time.perf_counter() - started, str(self.device))
 
     def _outcome(self, task: Task, queried: Callable[[Tensor], None]) -> Made | Part | Failure:
         try:

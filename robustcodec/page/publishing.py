@@ -91,7 +91,7 @@ class Publication:
         outputs.make("defenses", digest(self._numbers, measured), lambda: defenses_report.write(rows, self.store.root))
         shown = list(_pictured(self.store, self.cells, rows))
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(lambda of: _draw(outputs, self.store, *of, folder), shown):
+            for _ in pool.map(lambda one: _draw(outputs, self.store, one[0], one[1], folder), shown):
                 pass  # raises what it raised
         return len(shown)
 

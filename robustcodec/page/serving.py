@@ -27,6 +27,7 @@ from pathlib import Path
 
 from robustcodec import page
 from robustcodec.errors import StoreError, UserError
+from robustcodec.execution.pace import lately
 from robustcodec.files import Stamp, stamp
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Store
@@ -126,8 +127,9 @@ class Pages:
 
     @property
     def status(self) -> str:
-        """:attr:`progress` in words, and why what is shown is older than that, if it is."""
-        return "; ".join(filter(None, [str(self.progress), self._trouble]))
+        """:attr:`progress` in words, how fast it goes, and why what is shown is older than that, if it is."""
+        pace = lately(self.store.paces)
+        return "; ".join(filter(None, [str(self.progress), str(pace or ""), self._trouble]))
 
     def current(self) -> Page:
         """The newest page, at once if there is one; a newer one is made if cells have changed and it is time."""

@@ -131,6 +131,11 @@ class Store:
         return self.root / "cache"
 
     @property
+    def paces(self) -> Path:
+        """The folder of what runs that go on say of themselves."""
+        return self.cache / "paces"
+
+    @property
     def audits(self) -> Path:
         """The folder, a run folder itself, of what audits craft."""
         return self.root / "audit"
