@@ -138,7 +138,7 @@ class Registry(Generic[T]):
 
 @cache
 def _entry_points() -> EntryPoints:
-    return entry_points()  # which reads a file of every installed package
+    return cast(EntryPoints, entry_points())  # which reads a file of every installed package
 
 
 class PluginWarning(UserWarning):
