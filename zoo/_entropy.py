@@ -70,7 +70,8 @@ def each_bottleneck_bits(model: EntropyBottleneck, z_hat: Tensor, step: Tensor |
         rows = values.reshape(values.shape[0], 1, -1)
         likelihood, _, _ = model._likelihood(rows) if step is None else model._likelihood_variable(rows, qs=step)
         if model.training:
-            return -model.likelihood_lower_bound(likelihood).view(values.shape).transpose(0, 1).log2()
+            bounded: Tensor = model.likelihood_lower_bound(likelihood)
+            return -bounded.view(values.shape).transpose(0, 1).log2()
         below, centre, above = model.quantiles.detach().unbind(-1)  # (C, 1) each
         unit = 1.0 if step is None else step
         low, high = (((end - centre).abs() / unit).ceil().clamp(min=1) for end in (below, above))
@@ -92,7 +93,8 @@ def each_gaussian_bits(model: GaussianConditional, y_hat: Tensor, scales: Tensor
         symbols = y_hat.float() if means is None else y_hat.float() - means.float()
         likelihood = model._likelihood(symbols, scales.float())
         if model.training:
-            return -model.likelihood_lower_bound(likelihood).log2()
+            information: Tensor = -model.likelihood_lower_bound(likelihood).log2()
+            return information
         bounded = model.lower_bound_scale(scales.float())
         table = torch.bucketize(bounded.detach().contiguous(), model.scale_table).clamp(max=len(model.scale_table) - 1)
         end = -model.offset[table] * (bounded / bounded.detach())  # of the table in use, with the slope of all of them

@@ -57,13 +57,12 @@ class _Exact(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.training or self.__dict__.get("_stays_inexact"):
-            with torch.autocast(_device(self).type, enabled=False):
-                return super().forward(*args, **kwargs)  # type: ignore[misc]
+            return super().forward(*args, **kwargs)
         wide = {k: _cast(v, torch.float64) for k, v in kwargs.items()}
         try:
             return _cast(self._exactly()(*_cast(args, torch.float64), **wide), torch.float32)
         except (RuntimeError, TypeError):  # it makes tensors of float32 inside
-            result = super().forward(*args, **kwargs)  # type: ignore[misc]
+            result = super().forward(*args, **kwargs)
             self.__dict__["_stays_inexact"] = True
             return result
 
@@ -72,7 +71,7 @@ class _Exact(nn.Module):
         if twin is None or _device(twin) != _device(self):
             self.__dict__.pop("_twin", None)
             twin = copy.deepcopy(self)
-            twin.__class__ = self.plain
+            twin.__class__ = self.plain  # type: ignore[assignment]
             # beside the registered modules, so that it is no part of the state
             self.__dict__["_twin"] = twin = twin.to(torch.float64).requires_grad_(False)
         return twin
