@@ -110,6 +110,7 @@ def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Val
         if positional is None or positional in given:
             raise BadParameter(f"{kind} {spec.name!r} cannot take the bare value {given['']!r} in {str(spec)!r}")
         given[positional] = given.pop("")
+    others = {} if not takes_any(builder) else {key: given.pop(key) for key in [*given] if key and key not in known}
     for key in given:
         if key not in known:
             takes = ", ".join(known) or "no parameters"
@@ -127,7 +128,13 @@ def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Val
             raise BadParameter(f"{kind} {spec.name!r} needs {key}; write {spec.name}:{key}=…")
         else:
             out[key] = parameter.default
-    return out
+    return out | {key: _read(text, Value) for key, text in others.items()}
+
+
+def takes_any(builder: Callable[..., Any]) -> bool:
+    """Whether a plugin takes parameters of any name, as ``**arguments`` (beside ``*args`` they are nobody's)."""
+    kinds = {p.kind for p in inspect.signature(builder).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds
 
 
 def expand(text: str) -> list[str]:
