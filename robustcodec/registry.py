@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -18,7 +17,9 @@ from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from robustcodec.errors import BadParameter, RobustCodecError, UnknownName
+from robustcodec.brought import files as brought
+from robustcodec.brought.kinds import base_of
+from robustcodec.errors import BadParameter, RobustCodecError, UnknownName, place_of
 from robustcodec.spec import Spec, Value, resolve
 
 if TYPE_CHECKING:  # they need torch; names do not
@@ -55,6 +56,10 @@ class Registry(Generic[T]):
 
         return add
 
+    def lend(self, name: str, builder: Callable[..., T]) -> None:
+        """Have ``builder`` go by a name that nobody can type, in the place of what went by it."""
+        self._builders[name] = builder
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
         self._enter()
@@ -62,6 +67,8 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> Callable[..., T]:
         """The class or function registered as ``name``; raises :class:`UnknownName` with the nearest names."""
+        if brought.is_in_file(name):
+            return brought.builder(self.kind, name)
         if name not in self._builders:
             if name in self._ours:
                 _imported(self._ours[name])
@@ -97,9 +104,12 @@ class Registry(Generic[T]):
         spec = Spec.parse(spec) if isinstance(spec, str) else spec
         builder = self.get(spec.name)
         try:
-            return builder(**resolve(spec, builder, self.kind))
+            built = builder(**resolve(spec, builder, self.kind))
         except ValueError as error:  # a plugin's own check of a value
             raise BadParameter(f"{self.kind} {str(spec)!r}: {error}") from error
+        if brought.is_in_file(spec.name) and not isinstance(built, base_of(self.kind)):
+            raise BadParameter(f"{self.kind} {str(spec)!r} made a {type(built).__name__}, which is none")
+        return built
 
     def modules(self) -> set[str]:
         """The modules of the plugins that have been used so far."""
@@ -153,16 +163,8 @@ def _imported(module: str) -> None:
             importlib.import_module(module)
     except (Exception, SystemExit) as error:
         raise RobustCodecError(
-            f"{module} cannot be imported{_place(error)}: {type(error).__name__}: {error}"
+            f"{module} cannot be imported{place_of(error)}: {type(error).__name__}: {error}"
         ) from error
-
-
-def _place(error: BaseException) -> str:
-    """The file and line where it was raised."""
-    if isinstance(error, SyntaxError):
-        return f" ({error.filename}, line {error.lineno})"
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    return "".join(f" ({frame.filename}, line {frame.lineno})" for frame in last)
 
 
 class CodecRegistry(Registry["Codec"]):

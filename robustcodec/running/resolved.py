@@ -11,6 +11,7 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from robustcodec.brought import files as brought
 from robustcodec.clips import fingerprint
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
@@ -70,6 +71,8 @@ class Part:
             name = "+".join(layer.spec.name for layer in self.layers)
             return {"name": name, "layers": [layer.identity for layer in self.layers]}
         facts: dict[str, Any] = {"name": self.spec.name}
+        if brought.is_in_file(self.spec.name):
+            facts = {"name": brought.short(self.spec.name), "source": brought.source(self.spec.name)}
         params, left_out = self.params, set[str]()  # left out: what is said in another way, or changes nothing
         if self.kind == "codec":
             facts["fingerprint"] = codecs.fingerprint(self.spec.name, **self.params)

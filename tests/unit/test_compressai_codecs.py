@@ -22,7 +22,7 @@ from robustcodec import weights
 from robustcodec.errors import StreamError, WeightsError
 from robustcodec.registry import codecs
 from robustcodec.rounding import rounding
-from robustcodec.zoo import _fitting, _pretrained
+from robustcodec.zoo import _fitting
 from robustcodec.zoo._latent import LatentCodec
 from robustcodec.zoo._raster import wavefronts
 
