@@ -170,7 +170,7 @@ def _imported(module: str) -> None:
 class CodecRegistry(Registry["Codec"]):
     """Codecs, of which some can be identified without being built."""
 
-    def fingerprint(self, name: str, **params: Any) -> str:
+    def fingerprint(self, name: str, /, **params: Any) -> str:
         """What besides its parameters can change a codec's numbers, see :meth:`Codec.fingerprint`."""
         return cast("type[Codec]", self.get(name)).fingerprint(**params)
 

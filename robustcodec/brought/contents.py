@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), PurePath, enum.Enum, torch.dtype, torch.device, torch.Size)
 IGNORED = {"training"}  # codecs are judged in eval mode
+STATELESS = {"compressai.ans"}  # modules whose objects hold nothing from one call to the next
 
 
 class Contents:
@@ -78,6 +79,8 @@ class Contents:
                 self._function(value, where)
             case types.BuiltinFunctionType() | np.ufunc():
                 self._say(getattr(value, "__qualname__", value.__name__))
+            case _ if type(value).__module__ in STATELESS:
+                self._class(type(value))
             case _ if hasattr(value, "__dict__"):
                 self._class(type(value))
                 self._attributes(value, where)

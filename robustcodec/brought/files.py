@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +40,7 @@ def builder(kind: str, name: str) -> Callable[..., Any]:
         raise UserError(f"{kind} {name!r}: {path} has no class {attribute}; it has {has}")
     base = base_of(kind)
     if not isinstance(found, type):  # a function that makes one, of which :meth:`Registry.build` sees what comes out
-        return cast(Callable[..., Any], found)
+        return _adapting(found, name) if kind == "codec" else cast(Callable[..., Any], found)
     if issubclass(found, base):
         if inspect.isabstract(found):
             missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
@@ -63,12 +63,21 @@ def short(name: str) -> str:
     return f"{path.name}:{attribute}"
 
 
-def _adapting(cls: type, name: str) -> Callable[..., Any]:
-    def build(**parameters: Any) -> Any:
-        return as_codec(cls(**parameters), short(name))
+def by_content(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """``parameters``, with checksums in the place of files."""
+    return {
+        key: f"sha256 {_checksum(Path(value))}" if isinstance(value, str) and Path(value).is_file() else value
+        for key, value in parameters.items()
+    }
 
-    build.__signature__ = inspect.signature(cls)  # type: ignore[attr-defined]
-    build.__doc__, build.__module__ = cls.__doc__, cls.__module__
+
+def _adapting(maker: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def build(**parameters: Any) -> Any:
+        made = maker(**parameters)
+        return as_codec(made, short(name)) if isinstance(made, base_of("network")) else made
+
+    build.__signature__ = inspect.signature(maker)  # type: ignore[attr-defined]
+    build.__doc__, build.__module__ = maker.__doc__, maker.__module__
     build.fingerprint = lambda **_: ""  # type: ignore[attr-defined]  # the file says all
     return build
 

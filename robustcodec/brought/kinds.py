@@ -22,7 +22,9 @@ CLASSES = {
 
 
 def base_of(kind: str) -> type:
-    """The class that plugins of a kind are instances of."""
+    """The class that plugins of a kind are instances of; of a ``network``, torch's."""
+    if kind == "network":
+        return cast(type, importlib.import_module("torch.nn").Module)
     return cast(type, getattr(importlib.import_module("robustcodec.interfaces"), CLASSES[kind]))
 
 

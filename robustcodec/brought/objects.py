@@ -14,9 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from robustcodec import registry
 from robustcodec.brought.contents import Contents
 from robustcodec.brought.kinds import CLASSES, as_codec, base_of
+from robustcodec.brought.pictures import Pictures, Remembered
 from robustcodec.errors import BadParameter, StoreError, UserError
 from robustcodec.files import write_whole
 
@@ -29,13 +32,15 @@ class ObjectWarning(UserWarning):
 
 
 def named(kind: str, thing: Any) -> str:
-    """The name of ``thing`` among plugins of a ``kind`` (``codecs``, ``attacks`` …): its own if it is a name, that of
-    an object otherwise, of which a copy is kept.
+    """The name of ``thing`` among plugins of a ``kind`` (``codecs``, ``attacks`` …): itself if it is a name, that of
+    an object otherwise, of which a copy is kept. Of data, a tensor is a picture or a batch of pictures.
 
     Raises :class:`BadParameter` for what cannot be a plugin of this kind.
     """
     if isinstance(thing, str):
         return thing
+    if kind == "data" and isinstance(thing, Tensor):
+        thing = Pictures.of(thing)
     plugins = registry.KINDS[kind]
     if kind == "codecs":
         made: Callable[..., Any] = lambda name: as_codec(thing, name)  # noqa: E731
@@ -59,6 +64,8 @@ def named(kind: str, thing: Any) -> str:
         )
     name = f"{type(thing).__name__.strip('_')}-{checksum[:12]}"
     first = made(name)  # says at once what is wrong with it
+    if isinstance(thing, Pictures):  # enough to read results without the pixels
+        checksum = json.dumps([(sample.id, sample.checksum) for sample in thing.samples()])
     _lend(kind, name, checksum, lambda: copy.deepcopy(first))
     return name
 
@@ -96,6 +103,8 @@ def _lend(kind: str, name: str, checksum: str, build: Callable[[], Any]) -> None
 
 def _absent(kind: str, name: str) -> Callable[[], Any]:
     def build() -> Any:
+        if kind == "data":
+            return Remembered([(sample, pixels) for sample, pixels in json.loads(_known[kind][name])])
         raise UserError(f"{registry.KINDS[kind].kind} {name} was an object in Python; give it to robustcodec.run again")
 
     return build

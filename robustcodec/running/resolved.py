@@ -74,6 +74,8 @@ class Part:
         if brought.is_in_file(self.spec.name):
             facts = {"name": brought.short(self.spec.name), "source": brought.source(self.spec.name)}
         params, left_out = self.params, set[str]()  # left out: what is said in another way, or changes nothing
+        if "source" in facts:
+            params = brought.by_content(params)
         if self.kind == "codec":
             facts["fingerprint"] = codecs.fingerprint(self.spec.name, **self.params)
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
@@ -81,7 +83,8 @@ class Part:
             left_out.add("path")  # samples are identified by their bytes
         else:
             plugin: Plugin = self.built
-            params = {k: getattr(plugin, k, v) for k, v in params.items()}  # 16 levels are 16/255 to it
+            if "source" not in facts:
+                params = {k: getattr(plugin, k, v) for k, v in params.items()}  # 16 levels are 16/255 to it
             left_out |= {k for k, v in params.items() if (k, v) in plugin.neutral.items()}
             if clips := plugin.made_on():
                 facts["made_on"] = [[clip.id, fingerprint(clip)] for clip in clips]
