@@ -165,6 +165,7 @@ class Codec(nn.Module, ABC):
     symbols_per_pixel: float | None = None  # of a codec of discrete symbols
     encoder_only: ClassVar[tuple[str, ...]] = ()  # how parameters that decoding does not need begin
     synthesis: ClassVar[tuple[str, ...]] = ()  # how parameters that make pixels of what was decoded begin
+    immaterial: ClassVar[tuple[str, ...]] = ()  # parameters of ``__init__`` that change no number (time limits)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:
