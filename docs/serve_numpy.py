@@ -51,8 +51,7 @@ def serve():
         try:
             more, arrays = answer(head, arrays)
         except Exception as error:
-            kind = "stream" if head["op"] == "decompress" else "other"
-            more, arrays = {"error": f"{type(error).__name__}: {error}", "kind": kind}, {}
+            more, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
         arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
         listed = [{"name": k, "dtype": str(a.dtype), "shape": a.shape, "bytes": a.nbytes} for k, a in arrays.items()]
         line = json.dumps({"robustcodec": 1, "id": head["id"], **more, "arrays": listed})

@@ -121,7 +121,7 @@ class Server:
             process.end()
             raise
         if (error := answer.head.get("error")) is not None:
-            raise KINDS.get(answer.head.get("kind"), ProcessError)(
+            raise KINDS.get(str(answer.head.get("kind")), ProcessError)(
                 f"cannot {head['op']}: {' '.join(str(error)[:2000].split())}"
             )
         return answer

@@ -161,14 +161,15 @@ class Incoming:
         return head
 
     def _bytes_of(self, entry: Mapping[str, Any]) -> int:
-        name, shape = entry.get("name"), entry.get("shape")
+        name, shape = entry.get("name"), entry.get("shape", [])
         dtype, wanted = self._expected.get(str(name), ("nothing", ()))
         same = isinstance(shape, list) and len(shape) == len(wanted) and all(type(s) is int for s in shape)
-        if entry.get("dtype") != dtype or not same or any(w not in (s, -1) for s, w in zip(shape, wanted, strict=True)):
+        same = same and all(w in (s, -1) for s, w in zip(shape, wanted, strict=True))
+        if entry.get("dtype") != dtype or not same:
             raise ProcessError(
                 f"answered {name} as {entry.get('dtype')} of shape {shape}; expected {dtype} of {list(wanted)}"
             )
-        size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+        size: int = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
         if entry.get("bytes") != size:
             raise ProcessError(f"announced {entry.get('bytes')} bytes for {name} of shape {shape}; expected {size}")
         if -1 in wanted and not 0 <= size <= self._limit:

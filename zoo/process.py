@@ -17,12 +17,12 @@ from torch.autograd.function import once_differentiable
 from robustcodec import stream
 from robustcodec.interfaces import Card, Output
 from robustcodec.registry import codecs
-from robustcodec.rounding import chosen, kept
+from robustcodec.rounding import Surrogate, chosen, kept
 from robustcodec.zoo._server import Server, identity, shared
 from robustcodec.zoo._wire import Array
 from robustcodec.zoo.container import ContainerCodec, Part
 
-ALWAYS = "straight-through"  # the surrogate of a server that knows no other
+ALWAYS: Surrogate = "straight-through"  # the surrogate of a server that knows no other
 STREAM_BYTES = 16  # at most, for each value of a clip, and ...
 STREAM_EXTRA = 1 << 20  # ... for each stream
 
@@ -76,7 +76,7 @@ class ProcessCodec(ContainerCodec):
         @cache
         def both() -> tuple[Tensor, Tensor]:
             given = padded if self.differentiable else padded.detach()
-            shown, bits = _Remote.apply(given, anchor, self._server, more)  # type: ignore[no-untyped-call]
+            shown, bits = _Remote.apply(given, anchor, self._server, more)
             return shown, bits
 
         def x_hat() -> Tensor:
@@ -140,7 +140,7 @@ class _Remote(torch.autograd.Function):
         return _tensor(answer["x_hat"], x), _tensor(answer["bits"], x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, None, None, None]:
         named = zip(("grad_x_hat", "grad_bits"), slopes, strict=True)
         cotangents = {name: _array(slope) for name, slope in named if slope is not None}
