@@ -17,7 +17,7 @@ SERVER = Path(__file__).parents[2] / "docs" / "serve_numpy.py"
 GRID = f"""
 [[block]]
 codec = ["process:command={sys.executable} {SERVER}"]
-attack = ["random-search:queries=60", "spsa:queries=60"]
+attack = ["random-search:queries=40", "spsa:queries=40"]
 data = ["photos:size=64"]
 limit = 2
 """
