@@ -73,7 +73,7 @@ class Server:
         with self._lock:
             return self._persist(
                 lambda: self._exchange(self._running(), {"op": op, **more}, arrays, expected, limit, self.timeout)
-            ).arrays()
+            ).arrays
 
     def _persist(self, attempt: Callable[[], Made]) -> Made:
         """``attempt()``, with a fresh process if the first one was lost over it."""
@@ -116,7 +116,7 @@ class Server:
         answer = Incoming(self._number, expected, limit)
         try:
             process.exchange(pack({"id": self._number, **head}, arrays), answer, seconds, head["op"])
-            answer.arrays()
+            _ = answer.arrays  # wrong values are met here
         except BaseException:  # KeyboardInterrupt too: the rest of the answer would be taken for the next one
             process.end()
             raise
@@ -173,7 +173,9 @@ class _Process:
                     raise _Lost(f"did not answer {op} within {seconds:g} s{answer.begun}{self._said()}")
                 for key, _ in events:
                     if key.fileobj is self._from:
-                        if not (data := self._from.read(CHUNK)):
+                        if (data := self._from.read(CHUNK)) is None:  # there was nothing after all
+                            continue
+                        if not data:
                             raise _Lost(
                                 f"{self._how_it_ended()} while it was asked to {op}{answer.begun}{self._said()}"
                             )
@@ -245,7 +247,7 @@ def identity(command: str, timeout: float, startup: float) -> str:
 def named_files(command: str) -> dict[str, str]:
     """sha256 by path of each file that a command names, also as ``--option=PATH``."""
     words = [part for word in _words(command) for part in (word, word.partition("=")[2]) if part]
-    return {word: sha256(Path(word)) for word in words if Path(word).is_file()}
+    return {word: sha256(Path(word)) for word in words if os.path.isfile(word)}  # a word may be too long for a path
 
 
 def _words(command: str) -> list[str]:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -119,6 +120,7 @@ class Incoming:
             extra = self._buffer[self._size :]
             raise ProcessError(f"wrote {_shown(extra)} to stdout after its answer; {_ONLY}")
 
+    @cached_property
     def arrays(self) -> dict[str, Array]:
         """By name. Raises :class:`ProcessError` for values that are not finite."""
         found, at = {}, 0

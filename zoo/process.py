@@ -18,6 +18,7 @@ from robustcodec import stream
 from robustcodec.interfaces import Card, Output
 from robustcodec.registry import codecs
 from robustcodec.rounding import Surrogate, chosen, kept
+from robustcodec.zoo._classical import really_coded
 from robustcodec.zoo._server import Server, identity, shared
 from robustcodec.zoo._wire import Array
 from robustcodec.zoo.container import ContainerCodec, Part
@@ -63,7 +64,7 @@ class ProcessCodec(ContainerCodec):
 
     def forward(self, x: Tensor) -> Output:
         if not self.described.forward:
-            return self._coded(x)
+            return really_coded(self, x)
         n, t, _, height, width = x.shape
         padded = self._units(x)
         surrogate, sharpness = chosen()
@@ -109,13 +110,6 @@ class ProcessCodec(ContainerCodec):
         data = {"stream": np.frombuffer(part, np.uint8)}
         x_hat = self._server.ask("decompress", data, {"x_hat": ("float32", shape)}, shape=shape)["x_hat"]
         return _tensor(x_hat, self.get_buffer("_place")).view(-1, *shape[-3:])
-
-    def _coded(self, x: Tensor) -> Output:
-        """What its real coder makes of ``x``, without gradient."""
-        with torch.no_grad():
-            streams = self.compress(x)
-            bits = torch.tensor([8.0 * len(s) for s in streams], device=x.device)
-            return Output(lambda: self.decompress(streams).to(x.device), lambda: bits)
 
     def _units(self, x: Tensor) -> Tensor:
         """What the server codes at once, padded: clips ``(N, T, 3, H, W)``, or frames ``(N T, 3, H, W)`` of images."""
