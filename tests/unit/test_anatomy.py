@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcodec.errors import StreamError
+from robustcodec.errors import MissingDependency, StreamError
 from robustcodec.interfaces import Codec, StreamPart
 from robustcodec.registry import codecs, defenses
 from robustcodec.scores import temporal
@@ -35,7 +35,10 @@ def build(name: str) -> Codec:
         name += f":command={sys.executable} {SERVER}"
     widths = getattr(codecs.get(name.partition(":")[0]), "widths", None)
     params = f":quality={min(widths)},weights=random" if widths else f":{RDAE}" if name.startswith("rdae") else ""
-    codec: Codec = codecs.build(name + params)
+    try:
+        codec: Codec = codecs.build(name + params)
+    except MissingDependency as error:  # of an extra
+        pytest.skip(str(error))
     return codec
 
 
