@@ -104,23 +104,14 @@ class Vvc(ClassicalCodec):
         return pixels[..., : packet.height, : packet.width]
 
 
-def encoding(
-    source: Path,
-    coded: Path,
-    size: tuple[int, int],
-    frames: int,
-    *,
-    qp: int,
-    preset: str,
-    gop: int,
-    qpa: bool,
-    fps: int,
-) -> list[str]:
-    """What to run to code a file of 8-bit 4:2:0 frames; ``size``: width and height."""
+def encoding(source: Path, coded: Path, size: tuple[int, int], frames: int, **settings: Any) -> list[str]:
+    """What to run to code a file of 8-bit 4:2:0 frames; ``size``: width and height; ``settings``: those of the codec."""
+    rate, gop, quantiser, adapted = (str(int(settings[name])) for name in ("fps", "gop", "qp", "qpa"))
     files = ["--input", str(source), "--output", str(coded)]
-    clip = ["--size", f"{size[0]}x{size[1]}", "--format", "yuv420", "--framerate", str(fps), "--frames", str(frames)]
-    coder = ["--preset", preset, "--qp", str(qp), "--qpa", str(int(qpa)), "--passes", "1", "--threads", "1"]
-    return [ENCODER, *files, *clip, *coder, "--intraperiod", str(gop), "--refreshtype", "idr", "--verbosity", "1"]
+    clip = ["--size", f"{size[0]}x{size[1]}", "--format", "yuv420", "--framerate", rate, "--frames", str(frames)]
+    quality = ["--preset", settings["preset"], "--qp", quantiser, "--qpa", adapted, "--passes", "1"]
+    coder = ["--threads", "1", "--intraperiod", gop, "--refreshtype", "idr", "--verbosity", "1"]
+    return [ENCODER, *files, *clip, *quality, *coder]
 
 
 def decoding(coded: Path, shown: Path) -> list[str]:

@@ -24,7 +24,7 @@ def options(command: list[str]) -> dict[str, str]:
 
 def test_the_encoder_is_told_the_clip_and_one_thread() -> None:
     settings = {"qp": 27, "preset": "fast", "gop": 32, "qpa": False, "fps": 25}
-    command = vvc.encoding(Path("a.yuv"), Path("b.266"), (64, 48), 9, **settings)  # type: ignore[arg-type]
+    command = vvc.encoding(Path("a.yuv"), Path("b.266"), (64, 48), 9, **settings)
     assert command[0] == "vvencapp"
     told = options(command)
     assert (told["--size"], told["--frames"], told["--framerate"], told["--format"]) == ("64x48", "9", "25", "yuv420")
