@@ -25,7 +25,7 @@ UNDER = ("ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict",
          "weights", "params", "params_ema")  # fmt: skip
 PREFIXES = ("module.", "model.", "net.", "network.", "ema_model.", "_forward_module.")
 COMPILED = "_orig_mod."  # torch.compile puts it in front of the names in whatever was compiled
-SHOWN = 4  # names in a message
+SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,24 @@ class Held:
         """How many values of each tensor are NaN or infinite, where any are."""
         counts = {k: int((~v.isfinite()).sum()) for k, v in self.tensors.items() if v.is_floating_point()}
         return {name: count for name, count in counts.items() if count}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a file's tensors fit a network: what is ``missing``, ``unexpected``, or has ``other`` sizes, by name."""
+
+    widths: dict[str, int]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+
+    @property
+    def differences(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.other)
+
+    def __str__(self) -> str:
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another size": self.other}
+        return "; ".join(f"{len(v)} {kind} ({_some([*v])})" for kind, v in kinds.items() if v) or "all tensors fit"
 
 
 def read(path: Path) -> Held:

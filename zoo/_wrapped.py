@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Card
-from robustcodec.zoo._attackable import Record, attackable, checked, recorded
+from robustcodec.zoo._attackable import Record, attackable, checked, recorded, straight_through
 from robustcodec.zoo._entropy import LEAST, total
 from robustcodec.zoo._exact import exact, forget, inexact
 from robustcodec.zoo._gdn import steady
@@ -57,8 +57,8 @@ class Wrapped(FrameCodec):
             lacking = ", ".join(name for name in METHODS if not callable(getattr(model, name, None)))
             raise UserError(f"{type(model).__name__} has no {lacking}; expected a network like those of CompressAI")
         net = copy.deepcopy(model).float().eval()
-        if any(m.quantized_cdf.numel() == 0 for m in net.modules() if isinstance(m, EntropyModel)):
-            _update(net)
+        _update(net)
+        self._rounding = straight_through(net)
         self.net: Any = exact(attackable(next_to_pixels(steady(net))))
         self._fit(stride)
         architecture = {**card.architecture, "multiples of": self.stride}
@@ -73,7 +73,7 @@ class Wrapped(FrameCodec):
 
         @cache
         def run() -> tuple[dict[str, Any], Record]:
-            with recorded(self.net) as record:
+            with recorded(self._rounding) as record:
                 return self.net(frames), record
 
         def picture() -> Tensor:
@@ -109,9 +109,7 @@ class Wrapped(FrameCodec):
         return super().overhead(strings, x) - self.coder_bits * x.shape[1]
 
     def state(self) -> dict[str, Tensor]:
-        """All weights; tables are computed again of them."""
-        drop = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
-        return {k: v for k, v in self.net.state_dict().items() if not k.endswith(drop)}
+        return dict(self.net.state_dict())
 
     def decoding(self) -> tuple[str, Iterable[tuple[str, Tensor]]]:
         parameters = self.net.named_parameters()
@@ -177,10 +175,11 @@ class Wrapped(FrameCodec):
 
 
 def _update(net: nn.Module) -> None:
-    """Tables of all entropy models."""
-    if not callable(getattr(net, "update", None)):
-        raise UserError(f"{type(net).__name__} has no tables for its entropy coder, and no update() that makes them")
-    net.update(force=True)  # type: ignore[operator]
+    """The tables of all entropy models are made of the weights as they are."""
+    if callable(make := getattr(net, "update", None)):
+        make(force=True)
+    elif any(isinstance(module, EntropyModel) for module in net.modules()):
+        raise UserError(f"{type(net).__name__} has no update(), which makes the tables of its entropy coder")
 
 
 def _tensors(likelihoods: Any) -> list[Tensor]:

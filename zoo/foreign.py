@@ -115,13 +115,11 @@ def _literal(key: str, value: Value) -> Any:
 def _drawn(cls: type[nn.Module], settings: dict[str, Any], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _built(cls, settings)
-    net.update(force=True)  # type: ignore[operator]
-    return net
+        return _built(cls, settings)
 
 
 def _loaded(cls: type[nn.Module], settings: dict[str, Any], path: Path) -> nn.Module:
-    """The network with the weights of a file, and tables made of them."""
+    """The network with the weights of a file."""
     state = renamed(statedict.finite(path))
     maker = getattr(cls, "from_state_dict", None)
     if maker is not None and set(settings) <= set(inspect.signature(maker).parameters):
@@ -133,7 +131,6 @@ def _loaded(cls: type[nn.Module], settings: dict[str, Any], path: Path) -> nn.Mo
     else:
         net = _built(cls, settings)
         load_into(net, state, str(path))
-    net.update(force=True)  # type: ignore[operator]
     return net
 
 
@@ -142,8 +139,8 @@ def _built(cls: type[nn.Module], settings: dict[str, Any]) -> nn.Module:
         return cls(**settings)
     except Exception as error:
         raise BadParameter(
-            f"{cls.__name__} cannot be built with {settings or 'no arguments'} ({type(error).__name__}: {error}); it is "
-            f"{cls.__name__}{inspect.signature(cls)}, and arguments follow weights: {HOW},N=128"
+            f"{cls.__name__} cannot be built with {settings or 'no arguments'} ({type(error).__name__}: {error}); "
+            f"it is {cls.__name__}{inspect.signature(cls)}, and arguments follow weights: {HOW},N=128"
         ) from None
 
 
