@@ -27,7 +27,8 @@ def lively(net: Any, spread: float = 3.0) -> Any:
         last = [m for m in net.g_a.modules() if isinstance(m, nn.Conv2d)][-1]
         last.weight *= spread / net.g_a(frames).std()
         last.weight *= spread / net.g_a(frames).std()
-        [m for m in net.g_s.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)][-1].bias += 0.5
+        shown: Any = [m for m in net.g_s.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)][-1]
+        shown.bias += 0.5
     net.update(force=True)
     return net.eval()
 
@@ -70,7 +71,7 @@ class Slices(CompressionModel):  # type: ignore[misc]
 
     def _given(self, k: int, means: Tensor, scales: Tensor, done: list[Tensor]) -> tuple[Tensor, Tensor]:
         mean_support, scale_support = torch.cat([means, *done], 1), torch.cat([scales, *done], 1)
-        return self.cc_mean_transforms[k](mean_support), self.cc_scale_transforms[k](scale_support) + 2
+        return self.cc_mean_transforms[k](mean_support), self.cc_scale_transforms[k](scale_support) + 4
 
     def _refined(self, k: int, means: Tensor, done: list[Tensor], y_hat: Tensor) -> Tensor:
         lrp: Tensor = self.lrp_transforms[k](torch.cat([means, *done, y_hat], 1))
@@ -130,7 +131,8 @@ class Windows(CompressionModel):  # type: ignore[misc]
         k = self.window
         tokens = y.view(b, c, h * w).view(b, c, h // k, k, w // k, k).permute(0, 2, 4, 3, 5, 1).reshape(-1, k * k, c)
         tokens = tokens + torch.softmax(tokens @ tokens.transpose(1, 2), -1) @ self.mix(tokens)
-        return tokens.view(b, h // k, w // k, k, k, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
+        back: Tensor = tokens.view(b, h // k, w // k, k, k, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
+        return back
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         y_hat, likelihoods = self.entropy_bottleneck(self.attend(self.g_a(x)))
