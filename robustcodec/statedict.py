@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ UNDER = ("ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict",
          "weights", "params", "params_ema")  # fmt: skip
 PREFIXES = ("module.", "model.", "net.", "network.", "ema_model.", "_forward_module.")
 COMPILED = "_orig_mod."  # torch.compile puts it in front of the names in whatever was compiled
+REASON = re.compile(r"(?<=WeightsUnpickler error: ).*|Detected pickle protocol \d+")  # in a page of torch's advice
 SHOWN = 3  # names in a message
 
 
@@ -175,7 +177,7 @@ def _unpickled(path: Path) -> object:
         if classes := [*_foreign(path)]:
             raise WeightsError(_advice(path, classes)) from None
         size = path.stat().st_size
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (REASON.search(str(error)) or re.match(".*", str(error).strip()))[0]  # type: ignore[index]
         raise WeightsError(
             f"{path} is cut short, damaged or no checkpoint ({size} bytes: {reason}); copy or download it again"
         ) from None
@@ -232,13 +234,14 @@ def _asked_for(path: Path) -> Iterator[str]:
                 data = archive.read(inside[0]) if inside else b""
         else:
             data = path.read_bytes()
-        texts: list[str] = []
-        for code, argument, _ in pickletools.genops(data):
-            if code.name == "GLOBAL":
-                yield str(argument).replace(" ", ".")
-            elif code.name == "STACK_GLOBAL" and len(texts) > 1:
-                yield ".".join(texts[-2:])
-            elif isinstance(argument, str):
-                texts.append(argument)
+        file, texts = BytesIO(data), list[str]()
+        while file.tell() < len(data):  # several pickles in old files
+            for code, argument, _ in pickletools.genops(file):
+                if code.name == "GLOBAL":
+                    yield str(argument).replace(" ", ".")
+                elif code.name == "STACK_GLOBAL" and len(texts) > 1:
+                    yield ".".join(texts[-2:])
+                elif isinstance(argument, str):
+                    texts.append(argument)
     except (ValueError, OSError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
         return  # damaged: what is wrong with it is said elsewhere

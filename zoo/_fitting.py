@@ -14,21 +14,20 @@ from robustcodec.errors import WeightsError
 from robustcodec.statedict import Fit
 
 TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")  # of entropy coders; computed again where absent
-OLD = re.compile(r"\._?(bias|biases|matrix|matrices|factor|factors)\.?(\d)$")  # of entropy bottlenecks
-NEW = {"b": "biases", "m": "matrices", "f": "factors"}
+NUMBERED = re.compile(r"\._?([bmf])(?:ias|iases|atrix|atrices|actor|actors)\.?(\d)$")  # of entropy bottlenecks
 GONE = "QuantOffset"  # of the first variable-rate networks
 
 WidthsFrom = Mapping[str, tuple[str, int]]  # of each width, the tensor and its dimension that is so wide
 
 
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names that CompressAI has for them now."""
-    return {_renamed(name): tensor for name, tensor in state.items() if name != GONE}
+def named_for(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names that ``net`` has for them: CompressAI has renamed some, not in all its networks."""
+    own = {_regardless_of_age(name): name for name in net.state_dict()}
+    return {own.get(_regardless_of_age(name), name): tensor for name, tensor in state.items() if name != GONE}
 
 
-def _renamed(name: str) -> str:
-    name = name.replace(".downsample.", ".skip.")
-    return OLD.sub(lambda m: f".{NEW[m[1][0]]}.{m[2]}", name) if "entropy_bottleneck" in name else name
+def _regardless_of_age(name: str) -> str:
+    return NUMBERED.sub(r".\1\2", name.replace(".downsample.", ".skip."))
 
 
 def widths_in(state: Mapping[str, Tensor], widths_from: WidthsFrom) -> dict[str, int] | None:
@@ -43,6 +42,7 @@ def widths_in(state: Mapping[str, Tensor], widths_from: WidthsFrom) -> dict[str,
 
 def fit(net: nn.Module, state: Mapping[str, Tensor], widths: Mapping[str, int] = MappingProxyType({})) -> Fit:
     """How tensors fit ``net``, which is so wide. It needs all its parameters; buffers may be absent, such as tables."""
+    state = named_for(net, state)
     wanted = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
     own = net.state_dict()
     there = {name: tuple(state[name].shape) for name in wanted if name in state}
@@ -55,9 +55,8 @@ def fit(net: nn.Module, state: Mapping[str, Tensor], widths: Mapping[str, int] =
 
 
 def load_into(net: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Put a checkpoint's tensors, named as CompressAI names them now, into ``net``; :class:`WeightsError` says what
-    does not fit.
-    """
+    """Put a checkpoint's tensors into ``net``; :class:`WeightsError` says what does not fit."""
+    state = named_for(net, state)
     found = fit(net, state)
     if found.differences:
         raise WeightsError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustcodec.interfaces import Codec
 from robustcodec.statedict import Fit
 from robustcodec.zoo import _growing, _pretrained
-from robustcodec.zoo._fitting import WidthsFrom, fit, renamed, widths_in
+from robustcodec.zoo._fitting import WidthsFrom, fit, widths_in
 from robustcodec.zoo._gdn import steady
 from robustcodec.zoo._pixels import next_to_pixels
 from robustcodec.zoo.frames import FrameCodec
@@ -72,9 +72,8 @@ class LatentCodec(FrameCodec):
     @classmethod
     def fitting(cls, state: Mapping[str, Tensor]) -> Fit | None:
         """How the tensors of a checkpoint fit this family's network, as wide as they; None if they show no widths."""
-        named = renamed(state)
-        wide = widths_in(named, cls.widths_from)
-        return None if wide is None else fit(cls.architecture(**wide), named, wide)
+        wide = widths_in(state, cls.widths_from)
+        return None if wide is None else fit(cls.architecture(**wide), state, wide)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         return self.net.g_s(y_hat).float()  # type: ignore[no-any-return]

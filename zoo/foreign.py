@@ -20,7 +20,7 @@ from robustcodec.errors import BadParameter, UserError, WeightsError
 from robustcodec.interfaces import Card
 from robustcodec.registry import codecs
 from robustcodec.spec import Value
-from robustcodec.zoo._fitting import load_into, renamed
+from robustcodec.zoo._fitting import load_into
 from robustcodec.zoo._pretrained import fingerprint
 from robustcodec.zoo._wrapped import Wrapped
 
@@ -120,11 +120,11 @@ def _drawn(cls: type[nn.Module], settings: dict[str, Any], seed: int) -> nn.Modu
 
 def _loaded(cls: type[nn.Module], settings: dict[str, Any], path: Path) -> nn.Module:
     """The network with the weights of a file."""
-    state = renamed(statedict.finite(path))
+    state = statedict.finite(path)
     maker = getattr(cls, "from_state_dict", None)
     if maker is not None and set(settings) <= set(inspect.signature(maker).parameters):
         try:
-            net: nn.Module = maker(dict(state), **settings)
+            net: nn.Module = maker(state, **settings)
         except Exception as error:  # whatever it raises for tensors of another class
             reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason'])[-1].strip()}"
             raise WeightsError(f"{path} does not fit {cls.__name__}, says its from_state_dict: {reason}") from None
