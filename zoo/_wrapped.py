@@ -8,7 +8,6 @@ import copy
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Card
-from robustcodec.zoo._attackable import Record, attackable, checked, recorded, straight_through
-from robustcodec.zoo._entropy import LEAST, total
+from robustcodec.zoo._attackable import attackable, checked, recorded, straight_through
 from robustcodec.zoo._exact import exact, forget, inexact
 from robustcodec.zoo._gdn import steady
 from robustcodec.zoo._latent import CODER_BITS
@@ -70,22 +68,10 @@ class Wrapped(FrameCodec):
 
     def latents(self, frames: Tensor) -> Latents:
         """What is called ``y_hat`` here is the picture: a foreign forward does all at once."""
-
-        @cache
-        def run() -> tuple[dict[str, Any], Record]:
-            with recorded(self._rounding) as record:
-                return self.net(frames), record
-
-        def picture() -> Tensor:
-            return run()[0]["x_hat"].float()  # type: ignore[no-any-return]
-
-        def part_bits() -> list[Tensor]:
-            out, record = run()
-            if self.training:
-                return [total(-p.float().clamp(min=LEAST).log2()) for p in _tensors(out["likelihoods"])]
-            return [record.bits(p) for p in _tensors(out["likelihoods"])]
-
-        return Latents(picture, part_bits, lambda: run()[1].latents)
+        with recorded(self._rounding) as record:
+            out = self.net(frames)
+        likelihoods = _tensors(out["likelihoods"])
+        return Latents(lambda: out["x_hat"].float(), lambda: [*map(record.bits, likelihoods)], lambda: record.latents)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         return y_hat
