@@ -1,6 +1,7 @@
 """A plugin by name, with what follows the name: ``jpeg:quality=30``, ``pgd:steps=50,step_size=0.2``.
 
-Grammar: ``name[.tag][:value][,key=value]*``. The one value without a key goes to the plugin's first
+Grammar: ``name[.tag][:value][,key=value]*``, where the name may be a class in a file, ``FILE.py:Class``.
+The one value without a key goes to the plugin's first
 parameter (``psnr:40``, ``folder:photos/``). Values are integers, decimals, fractions (``8/255``),
 ``true``/``false``/``none`` or text; a text may contain commas that are not followed by ``key=``.
 """
@@ -34,10 +35,16 @@ class Spec:
     @classmethod
     def parse(cls, text: str) -> Spec:
         """Read ``text``; raises :class:`BadParameter` if it cannot be a spec."""
-        head, _, rest = text.strip().partition(":")
-        name, _, tag = head.partition(".")
-        if not re.fullmatch(r"[\w-]+", name):
-            raise BadParameter(f"{text!r} is not a name; expected name[.tag][:key=value,…], such as jpeg:quality=30")
+        if in_file := re.match(r"(.+?\.py:[A-Za-z_]\w*)(?::|$)", text.strip()):
+            name, tag, rest = in_file[1], "", text.strip()[in_file.end() :]
+        else:
+            head, _, rest = text.strip().partition(":")
+            name, _, tag = head.partition(".")
+        if not in_file and not re.fullmatch(r"[\w-]+", name):
+            raise BadParameter(
+                f"{text!r} is not a name; expected name[.tag][:key=value,…], such as jpeg:quality=30, or a class in a "
+                "file, FILE.py:Class[:key=value,…]"
+            )
         params: list[tuple[str, str]] = []
         for i, part in enumerate(re.split(r",(?=[A-Za-z_]\w*=)", rest) if rest else []):
             if _KEY.match(part):

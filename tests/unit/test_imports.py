@@ -20,7 +20,7 @@ ROOMS = {p.parent.name for p in CORE.glob("*/__init__.py")} - {*PLUGINS}
 # users import, is the last but one
 LAYERS = [
     {"errors", "files", "spec", "rounding", "probing", "stream"},
-    {"interfaces", "oracle", "registry", "stack", "weights", "statedict", "threats", "clips", "coding"},
+    {"brought", "interfaces", "oracle", "registry", "stack", "weights", "statedict", "threats", "clips", "coding"},
     {"data", "scores"},
     {"objectives"},
     {"running", "training"},
