@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ UNDER = ("ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict",
          "weights", "params", "params_ema")  # fmt: skip
 PREFIXES = ("module.", "model.", "net.", "network.", "ema_model.", "_forward_module.")
 COMPILED = "_orig_mod."  # torch.compile puts it in front of the names in whatever was compiled
-SHOWN = 4  # names in a message
+REASON = re.compile(r"(?<=WeightsUnpickler error: ).*|Detected pickle protocol \d+")  # in a page of torch's advice
+SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,24 @@ class Held:
         """How many values of each tensor are NaN or infinite, where any are."""
         counts = {k: int((~v.isfinite()).sum()) for k, v in self.tensors.items() if v.is_floating_point()}
         return {name: count for name, count in counts.items() if count}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a file's tensors fit a network: what is ``missing``, ``unexpected``, or has ``other`` sizes, by name."""
+
+    widths: dict[str, int]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+
+    @property
+    def differences(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.other)
+
+    def __str__(self) -> str:
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another size": self.other}
+        return "; ".join(f"{len(v)} {kind} ({_some([*v])})" for kind, v in kinds.items() if v) or "all tensors fit"
 
 
 def read(path: Path) -> Held:
@@ -157,7 +177,7 @@ def _unpickled(path: Path) -> object:
         if classes := [*_foreign(path)]:
             raise WeightsError(_advice(path, classes)) from None
         size = path.stat().st_size
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (REASON.search(str(error)) or re.match(".*", str(error).strip()))[0]  # type: ignore[index]
         raise WeightsError(
             f"{path} is cut short, damaged or no checkpoint ({size} bytes: {reason}); copy or download it again"
         ) from None
@@ -214,13 +234,14 @@ def _asked_for(path: Path) -> Iterator[str]:
                 data = archive.read(inside[0]) if inside else b""
         else:
             data = path.read_bytes()
-        texts: list[str] = []
-        for code, argument, _ in pickletools.genops(data):
-            if code.name == "GLOBAL":
-                yield str(argument).replace(" ", ".")
-            elif code.name == "STACK_GLOBAL" and len(texts) > 1:
-                yield ".".join(texts[-2:])
-            elif isinstance(argument, str):
-                texts.append(argument)
+        file, texts = BytesIO(data), list[str]()
+        while file.tell() < len(data):  # several pickles in old files
+            for code, argument, _ in pickletools.genops(file):
+                if code.name == "GLOBAL":
+                    yield str(argument).replace(" ", ".")
+                elif code.name == "STACK_GLOBAL" and len(texts) > 1:
+                    yield ".".join(texts[-2:])
+                elif isinstance(argument, str):
+                    texts.append(argument)
     except (ValueError, OSError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
         return  # damaged: what is wrong with it is said elsewhere

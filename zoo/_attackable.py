@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -67,12 +67,15 @@ _symbols: ContextVar[Symbols | None] = ContextVar("symbols", default=None)
 
 
 @contextmanager
-def recorded(net: nn.Module) -> Iterator[Record]:
-    """Inside, a forward of ``net`` rounds and counts as ours do."""
+def recorded(rounding: Sequence[tuple[str, str]]) -> Iterator[Record]:
+    """Inside, a forward of an :func:`attackable` network rounds and counts as ours do; ``rounding``: its functions that
+    :func:`straight_through` found.
+    """
     record = Record()
     with ExitStack() as stack:
-        for home, name, function in straight_through(net):
-            stack.enter_context(patch.object(home, name, _rounding_like(function)))
+        for home, name in rounding:
+            module = sys.modules[home]
+            stack.enter_context(patch.object(module, name, _rounding_like(getattr(module, name))))
         token = _record.set(record)
         stack.callback(_record.reset, token)
         yield record
@@ -105,7 +108,7 @@ def attackable(net: nn.Module) -> nn.Module:
         elif bases and kind.forward is GaussianConditional.forward:
             bases = [_Gaussian]
         if bases:
-            module.__class__ = type(kind.__name__, (*bases, kind), {})
+            module.__class__ = type(kind.__name__, (*bases, kind), {"__module__": kind.__module__})
     return net
 
 
@@ -157,31 +160,22 @@ class _Gaussian(_Rounding, GaussianConditional):  # type: ignore[misc]
         return record.note(outputs, _entropy.each_gaussian_bits(self, outputs, scales, means))
 
 
-def straight_through(net: nn.Module) -> Iterator[tuple[Any, str, Callable[..., Tensor]]]:
-    """Functions that round with a slope of one, as modules where classes of ``net`` are defined know them: module,
-    name, function. They are found by what they do to a few numbers.
+def straight_through(net: nn.Module) -> list[tuple[str, str]]:
+    """Functions that round with a slope of one, as modules where classes of ``net`` are defined know them: the names of
+    module and function. They are found by what they do to a few numbers.
     """
-    for home in {module.__name__: module for module in map(_home, net.modules()) if module is not None}.values():
-        for name, function in [*vars(home).items()]:
-            if STRAIGHT_THROUGH.search(name) and inspect.isfunction(function) and _rounds(function):
-                yield home, name, function
-
-
-def _home(module: nn.Module) -> Any:
-    return sys.modules.get(type(module).__module__)
-
-
-def _rounds(function: Callable[..., Any]) -> bool:
-    known = _known.get(function)
-    if known is None:
-        known = _known[function] = _found_to_round(function)
-    return known
-
-
-_known: dict[Callable[..., Any], bool] = {}  # what was found of each function
+    homes = {name: sys.modules[name] for name in {type(m).__module__ for m in net.modules()} if name in sys.modules}
+    return [
+        (home, name)
+        for home, module in sorted(homes.items())
+        for name, function in vars(module).items()
+        if STRAIGHT_THROUGH.search(name) and inspect.isfunction(function) and _found_to_round(function)
+    ]
 
 
 def _found_to_round(function: Callable[..., Any]) -> bool:
+    if function.__module__.startswith("robustcodec."):
+        return False
     needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
     if len(needed) != 1 or needed[0].kind not in (needed[0].POSITIONAL_ONLY, needed[0].POSITIONAL_OR_KEYWORD):
         return False

@@ -24,7 +24,7 @@ def exact(net: nn.Module) -> nn.Module:
     if {"g_a", "g_s"} <= {name for name, _ in net.named_children()}:
         for part in [*_parts(net)]:
             kind = type(part)
-            part.__class__ = type(kind.__name__, (_Exact, kind), {"plain": kind})
+            part.__class__ = type(kind.__name__, (_Exact, kind), {"plain": kind, "__module__": kind.__module__})
     return net
 
 

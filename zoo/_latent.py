@@ -15,8 +15,9 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from robustcodec.interfaces import Codec
+from robustcodec.statedict import Fit
 from robustcodec.zoo import _growing, _pretrained
-from robustcodec.zoo._fitting import WidthsFrom, renamed, shapes, widths_in
+from robustcodec.zoo._fitting import WidthsFrom, fit, widths_in
 from robustcodec.zoo._gdn import steady
 from robustcodec.zoo._pixels import next_to_pixels
 from robustcodec.zoo.frames import FrameCodec
@@ -69,13 +70,10 @@ class LatentCodec(FrameCodec):
         return _pretrained.Source.choose(cls.family, **params).fingerprint()
 
     @classmethod
-    def fitting(cls, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, torch.Size]] | None:
-        """A checkpoint's tensors by the names that this family has for them, and the shapes of those that it wants at
-        the checkpoint's widths; None where the checkpoint does not show these.
-        """
-        named = renamed(state)
-        wide = widths_in(named, cls.widths_from)
-        return None if wide is None else (named, shapes(cls.architecture(**wide)))
+    def fitting(cls, state: Mapping[str, Tensor]) -> Fit | None:
+        """How the tensors of a checkpoint fit this family's network, as wide as they; None if they show no widths."""
+        wide = widths_in(state, cls.widths_from)
+        return None if wide is None else fit(cls.architecture(**wide), state, wide)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         return self.net.g_s(y_hat).float()  # type: ignore[no-any-return]

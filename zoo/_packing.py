@@ -59,14 +59,19 @@ class Form(NamedTuple):
         return whole
 
     def _expected(self, height: int, width: int) -> Iterator[int]:
-        """Sizes in proportion to the clip's; each is taken for one of a row or of a column by what divides it."""
+        """Two numbers, one after the other, that are to each other as the sides were are a height and a width of
+        latents, in proportion to the clip's; all others stay.
+        """
+        last: tuple[int, ...] = ()
         for n in self.numbers:
-            if n and self.height % n == 0:
-                yield height // (self.height // n)
-            elif n and self.width % n == 0:
-                yield width // (self.width // n)
+            if last and n and n * self.height == last[-1] * self.width and self.height % last[-1] == 0:
+                stride = self.height // last[-1]
+                yield from (height // stride, width // stride)
+                last = ()
             else:
-                yield n
+                yield from last
+                last = (n,)
+        yield from last
 
 
 def taken_apart(value: Any, name: str = "compress") -> tuple[Any, list[bytes], list[int]]:

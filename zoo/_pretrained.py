@@ -18,7 +18,7 @@ from robustcodec import statedict
 from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, WeightsError
 from robustcodec.interfaces import Card
-from robustcodec.zoo._fitting import WidthsFrom, load_into, renamed, widths_in
+from robustcodec.zoo._fitting import WidthsFrom, load_into, widths_in
 
 TINY = {"N": 48, "M": 64}  # widths of the bundled checkpoints
 OFFICIAL_TAG = re.compile(r"(mse|ms-ssim)-q(\d+)")
@@ -109,14 +109,14 @@ def network(
         return net, Card(f"{family}.{where}", family, weights="random", architecture=wide)
     if source.kind == "official":
         net = build(**wide)
-        load_into(net, renamed(_download(where)), where)
+        load_into(net, _download(where), where)
         net.update(force=True)
         name = f"{family}.{source.metric}-q{quality}"
         licence = "BSD-3-Clause-Clear (InterDigital)"
         return net, Card(name, family, licence=licence, weights=where, architecture=wide)
     path = Path(where)
     ours = checkpoints.has_card(path)
-    state, facts = checkpoints.load(path) if ours else (renamed(statedict.finite(path)), {})
+    state, facts = checkpoints.load(path) if ours else (statedict.finite(path), {})
     if facts.get("family", family) != family:
         raise WeightsError(f"{path} holds weights of {facts['family']}, not of {family}")
     wide = _of_file(path, family, state, widths_from)

@@ -8,7 +8,6 @@ import copy
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Card
-from robustcodec.zoo._attackable import Record, attackable, checked, recorded
-from robustcodec.zoo._entropy import LEAST, total
+from robustcodec.zoo._attackable import attackable, checked, recorded, straight_through
 from robustcodec.zoo._exact import exact, forget, inexact
 from robustcodec.zoo._gdn import steady
 from robustcodec.zoo._latent import CODER_BITS
@@ -57,8 +55,8 @@ class Wrapped(FrameCodec):
             lacking = ", ".join(name for name in METHODS if not callable(getattr(model, name, None)))
             raise UserError(f"{type(model).__name__} has no {lacking}; expected a network like those of CompressAI")
         net = copy.deepcopy(model).float().eval()
-        if any(m.quantized_cdf.numel() == 0 for m in net.modules() if isinstance(m, EntropyModel)):
-            _update(net)
+        _update(net)
+        self._rounding = straight_through(net)
         self.net: Any = exact(attackable(next_to_pixels(steady(net))))
         self._fit(stride)
         architecture = {**card.architecture, "multiples of": self.stride}
@@ -70,22 +68,10 @@ class Wrapped(FrameCodec):
 
     def latents(self, frames: Tensor) -> Latents:
         """What is called ``y_hat`` here is the picture: a foreign forward does all at once."""
-
-        @cache
-        def run() -> tuple[dict[str, Any], Record]:
-            with recorded(self.net) as record:
-                return self.net(frames), record
-
-        def picture() -> Tensor:
-            return run()[0]["x_hat"].float()  # type: ignore[no-any-return]
-
-        def part_bits() -> list[Tensor]:
-            out, record = run()
-            if self.training:
-                return [total(-p.float().clamp(min=LEAST).log2()) for p in _tensors(out["likelihoods"])]
-            return [record.bits(p) for p in _tensors(out["likelihoods"])]
-
-        return Latents(picture, part_bits, lambda: run()[1].latents)
+        with recorded(self._rounding) as record:
+            out = self.net(frames)
+        likelihoods = _tensors(out["likelihoods"])
+        return Latents(lambda: out["x_hat"].float(), lambda: [*map(record.bits, likelihoods)], lambda: record.latents)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         return y_hat
@@ -109,9 +95,7 @@ class Wrapped(FrameCodec):
         return super().overhead(strings, x) - self.coder_bits * x.shape[1]
 
     def state(self) -> dict[str, Tensor]:
-        """All weights; tables are computed again of them."""
-        drop = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
-        return {k: v for k, v in self.net.state_dict().items() if not k.endswith(drop)}
+        return dict(self.net.state_dict())
 
     def decoding(self) -> tuple[str, Iterable[tuple[str, Tensor]]]:
         parameters = self.net.named_parameters()
@@ -177,10 +161,11 @@ class Wrapped(FrameCodec):
 
 
 def _update(net: nn.Module) -> None:
-    """Tables of all entropy models."""
-    if not callable(getattr(net, "update", None)):
-        raise UserError(f"{type(net).__name__} has no tables for its entropy coder, and no update() that makes them")
-    net.update(force=True)  # type: ignore[operator]
+    """The tables of all entropy models are made of the weights as they are."""
+    if callable(make := getattr(net, "update", None)):
+        make(force=True)
+    elif any(isinstance(module, EntropyModel) for module in net.modules()):
+        raise UserError(f"{type(net).__name__} has no update(), which makes the tables of its entropy coder")
 
 
 def _tensors(likelihoods: Any) -> list[Tensor]:

@@ -20,7 +20,7 @@ from robustcodec.errors import BadParameter, UserError, WeightsError
 from robustcodec.interfaces import Card
 from robustcodec.registry import codecs
 from robustcodec.spec import Value
-from robustcodec.zoo._fitting import load_into, renamed
+from robustcodec.zoo._fitting import load_into
 from robustcodec.zoo._pretrained import fingerprint
 from robustcodec.zoo._wrapped import Wrapped
 
@@ -115,25 +115,22 @@ def _literal(key: str, value: Value) -> Any:
 def _drawn(cls: type[nn.Module], settings: dict[str, Any], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _built(cls, settings)
-    net.update(force=True)  # type: ignore[operator]
-    return net
+        return _built(cls, settings)
 
 
 def _loaded(cls: type[nn.Module], settings: dict[str, Any], path: Path) -> nn.Module:
-    """The network with the weights of a file, and tables made of them."""
-    state = renamed(statedict.finite(path))
+    """The network with the weights of a file."""
+    state = statedict.finite(path)
     maker = getattr(cls, "from_state_dict", None)
     if maker is not None and set(settings) <= set(inspect.signature(maker).parameters):
         try:
-            net: nn.Module = maker(dict(state), **settings)
+            net: nn.Module = maker(state, **settings)
         except Exception as error:  # whatever it raises for tensors of another class
             reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason'])[-1].strip()}"
             raise WeightsError(f"{path} does not fit {cls.__name__}, says its from_state_dict: {reason}") from None
     else:
         net = _built(cls, settings)
         load_into(net, state, str(path))
-    net.update(force=True)  # type: ignore[operator]
     return net
 
 
@@ -142,8 +139,8 @@ def _built(cls: type[nn.Module], settings: dict[str, Any]) -> nn.Module:
         return cls(**settings)
     except Exception as error:
         raise BadParameter(
-            f"{cls.__name__} cannot be built with {settings or 'no arguments'} ({type(error).__name__}: {error}); it is "
-            f"{cls.__name__}{inspect.signature(cls)}, and arguments follow weights: {HOW},N=128"
+            f"{cls.__name__} cannot be built with {settings or 'no arguments'} ({type(error).__name__}: {error}); "
+            f"it is {cls.__name__}{inspect.signature(cls)}, and arguments follow weights: {HOW},N=128"
         ) from None
 
 
