@@ -176,7 +176,7 @@ class CodecRegistry(Registry["Codec"]):
 
     def immaterial(self, name: str) -> set[str]:
         """Parameters that can change none of its numbers."""
-        return set(cast("type[Codec]", self.get(name)).immaterial)
+        return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
 
 
 class JoiningRegistry(Registry[T]):
