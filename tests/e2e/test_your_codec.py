@@ -26,7 +26,7 @@ def test_checkpoints_and_classes_as_written(
     monkeypatch.setattr(sys, "path", [*sys.path])
     write_image(photo[..., :64, :64], tmp_path / "photo.png")
     runpy.run_path("train.py")
-    assert len(commands) == 4
+    assert len(commands) == 3
     for command in commands:
         program, *words = shlex.split(command)
         assert program == "robustcodec"
