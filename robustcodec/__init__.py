@@ -103,10 +103,16 @@ def run(
     (4, 3)
     """
     from robustcodec.brought import objects
+    from robustcodec.brought.arguments import PATH, check, device_of, names
     from robustcodec.execution.runner import Runner
     from robustcodec.running.grid import Grid, select
     from robustcodec.running.store import Store
 
+    check("grid: a grid file, a dictionary or a Grid", grid, (*PATH, Mapping, Grid), optional=True)
+    check("out: a folder", out, PATH, optional=True)
+    check("batch_size: a whole number", batch_size, int)
+    check("limit: a number of samples", limit, int, optional=True)
+    metrics, device = names("metrics", metrics), device_of(device)
     match grid:
         case None | Grid():
             base = grid
@@ -137,8 +143,10 @@ def read(folder: str | Path) -> Run:
 
     Raises :class:`robustcodec.errors.StoreError` for a folder that holds no run, or results of another release.
     """
+    from robustcodec.brought.arguments import PATH, check
     from robustcodec.running.store import Store
 
+    check("folder: a run folder", folder, PATH)
     store = Store.existing(Path(folder))
     cells = store.grid().cells()
     summaries = [(str(cell), store.summary(cell.id)) for cell in cells]
@@ -155,8 +163,10 @@ def leaderboard(folder: str | Path) -> pandas.DataFrame:
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
     from robustcodec.boards.ranking import ranking
+    from robustcodec.brought.arguments import PATH, check
     from robustcodec.errors import BoardError
 
+    check("folder: the folder of a board", folder, PATH)
     board = Board.read(Path(folder))
     entries, faults = audit(board)
     if faults:

@@ -7,6 +7,7 @@ RobustCodecError
 │   ├── BadData           an image, clip or folder that cannot be used
 │   ├── WeightsError      missing, damaged or foreign weights
 │   ├── StreamError       bytes that are not a whole stream of this codec
+│   ├── ProcessError      a codec's own process ended, hung or answered what it should not
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
@@ -45,6 +46,10 @@ class WeightsError(UserError):
 
 class StreamError(UserError):
     """Bytes that are not a whole stream of this codec."""
+
+
+class ProcessError(UserError):
+    """A codec's own process ended, hung or answered what it should not."""
 
 
 class GridError(UserError):

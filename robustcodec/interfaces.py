@@ -166,6 +166,7 @@ class Codec(nn.Module, ABC):
     symbols_per_pixel: float | None = None  # of a codec of discrete symbols
     encoder_only: ClassVar[tuple[str, ...]] = ()  # how parameters that decoding does not need begin
     synthesis: ClassVar[tuple[str, ...]] = ()  # how parameters that make pixels of what was decoded begin
+    immaterial: ClassVar[tuple[str, ...]] = ()  # parameters of ``__init__`` that change no number (time limits)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:
@@ -241,7 +242,6 @@ class Threat(Plugin, ABC):
 
     def allows(self, input_psnr: float, input_linf: float) -> bool:
         """False if no input of this threat has such a PSNR (dB) or such a largest change (grey levels, 0–255).
-
         For who has the scores of an attacked input and not the input itself; True where they say too little.
         """
         return True

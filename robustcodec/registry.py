@@ -174,6 +174,10 @@ class CodecRegistry(Registry["Codec"]):
         """What besides its parameters can change a codec's numbers, see :meth:`Codec.fingerprint`."""
         return cast("type[Codec]", self.get(name)).fingerprint(**params)
 
+    def immaterial(self, name: str) -> set[str]:
+        """Parameters that can change none of its numbers."""
+        return set(cast("type[Codec]", self.get(name)).immaterial)
+
 
 class JoiningRegistry(Registry[T]):
     """Plugins of which several may be joined by plus signs into one: ``a+b:x=1``.

@@ -84,6 +84,12 @@ def stage(progress: float) -> float:
     return STAGES[min(int(progress * len(STAGES)), len(STAGES) - 1)]
 
 
+def chosen() -> tuple[Surrogate, float]:
+    """The surrogate in force, and its sharpness if it is a soft round, else 0: for codecs that round elsewhere."""
+    state = _state.get() or _State("straight-through")
+    return state.surrogate, state.sharpness if state.surrogate in ("soft", "annealed") else 0.0
+
+
 def is_frozen() -> bool:
     """Whether this forward repeats what the first one rounded and chose."""
     state = _state.get()

@@ -20,6 +20,14 @@ def between(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{name}={value:g} is out of range; expected {low} to {high}")
 
 
+def really_coded(codec: Codec, x: Tensor) -> Output:
+    """What the real coder makes of ``x``, without gradient."""
+    with torch.no_grad():
+        streams = codec.compress(x)
+        bits = torch.tensor([8.0 * len(s) for s in streams], device=x.device)
+        return Output(lambda: codec.decompress(streams).to(x.device), lambda: bits)
+
+
 class ClassicalCodec(Codec):
     """Codes clips of uint8 ``(T, 3, H, W)`` one by one, on the CPU."""
 
@@ -40,10 +48,7 @@ class ClassicalCodec(Codec):
         """The uint8 clip of a stream; raises :class:`StreamError` for damaged ones."""
 
     def forward(self, x: Tensor) -> Output:
-        with torch.no_grad():
-            streams = self.compress(x)
-            bits = torch.tensor([8.0 * len(s) for s in streams], device=x.device)
-            return Output(lambda: self.decompress(streams).to(x.device), lambda: bits)
+        return really_coded(self, x)
 
     def compress(self, x: Tensor) -> list[bytes]:
         clips = x.detach().mul(255).round().clamp(0, 255).to(torch.uint8).cpu()

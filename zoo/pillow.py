@@ -7,110 +7,39 @@ image's entropy-coded data that its decoder cannot notice decodes to other pixel
 
 from __future__ import annotations
 
-import io
-import warnings
 from typing import Any, ClassVar
 
-import numpy as np
 import PIL
-import torch
-from PIL import Image, features
-from torch import Tensor
+from PIL import features
 
-from robustcodec import stream
-from robustcodec.errors import BadData, MissingDependency, StreamError
-from robustcodec.interfaces import Card, StreamPart
+from robustcodec.errors import MissingDependency
 from robustcodec.registry import codecs
-from robustcodec.zoo._classical import ClassicalCodec, between
+from robustcodec.zoo._classical import between
 from robustcodec.zoo._jpeg import JpegTransform, Subsampling
+from robustcodec.zoo._pillow import PillowCodec
 
 
-def _contained(data: bytes) -> bool:
-    """True of a clip of several frames: a single image is its file and nothing else."""
-    return data[: len(stream.MAGIC)] == stream.MAGIC
+class BuiltIn(PillowCodec):
+    """A format that Pillow's own wheel brings."""
 
-
-class PillowCodec(ClassicalCodec):
-    """One file format of Pillow. The input is rounded to 8 bits; ``forward`` is the real coder, without gradient."""
-
-    format: ClassVar[str]  # Pillow's name of the file format
     library: ClassVar[str]  # Pillow's name of the feature that codes it
-    licence: ClassVar[str]
-    paper: ClassVar[str]
-    ending: ClassVar[bytes] = b""  # what a whole file ends with, where the decoder does not insist on it
 
-    def __init__(self, setting: str, **options: Any) -> None:
-        if not features.check(self.library):
+    @classmethod
+    def require(cls) -> None:
+        if not features.check(cls.library):
             raise MissingDependency(
-                f"this Pillow ({PIL.__version__}) cannot write {self.format}; install a wheel from PyPI: "
+                f"this Pillow ({PIL.__version__}) cannot write {cls.format}; install a wheel from PyPI: "
                 "pip install --force-reinstall --only-binary :all: pillow"
             )
-        super().__init__(Card(f"{self.family}:{setting}", self.family, licence=self.licence, paper=self.paper))
-        self._options = options
 
     @classmethod
     def fingerprint(cls, **params: Any) -> str:
         versions = [features.version(name) for name in (cls.library, "libjpeg_turbo") if cls.library in (name, "jpg")]
         return f"pillow {PIL.__version__}, {cls.library} {' '.join(str(v) for v in versions)}"
 
-    def anatomy(self, stream: bytes) -> list[StreamPart]:
-        if not _contained(stream):
-            return [StreamPart("image", 0, 1, 8 * len(stream))]
-        files = self._packet(stream).parts
-        header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, files))))
-        return [header, *(StreamPart("image", i, 1, 8 * len(file)) for i, file in enumerate(files))]
-
-    def compress_clip(self, clip: Tensor) -> bytes:
-        files = tuple(self._write(frame) for frame in clip.permute(0, 2, 3, 1).numpy())
-        if len(files) == 1:
-            return files[0]
-        packet = stream.Packet(len(files), clip.shape[2], clip.shape[3], files, symbol_crc=0)
-        return stream.pack(packet, self.container_id)
-
-    def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self.container_id, self.family, lambda frames: frames)
-
-    def decompress_clip(self, data: bytes) -> Tensor:
-        if not _contained(data):
-            frames = [self._read(data)]
-        else:
-            packet = self._packet(data)
-            frames = [self._read(file) for file in packet.parts]
-            if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
-                raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")
-        return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-
-    def _write(self, frame: np.ndarray[Any, Any]) -> bytes:
-        out = io.BytesIO()
-        try:
-            Image.fromarray(frame).save(out, self.format, **self._options)
-        except (OSError, ValueError, RuntimeError) as error:
-            height, width = frame.shape[:2]
-            raise BadData(
-                f"{self.family} cannot code a frame of {width}x{height} ({error}); try a smaller one"
-            ) from None
-        return out.getvalue()
-
-    def _read(self, data: bytes) -> np.ndarray[Any, Any]:
-        if not data.endswith(self.ending):
-            raise StreamError(f"{len(data)} bytes that are not a whole {self.format} file: the end is missing")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # a header that asks for too many pixels only warns
-                with Image.open(io.BytesIO(data), formats=(self.format,)) as image:
-                    image.load()
-                    mode, pixels = image.mode, np.asarray(image)
-        except Exception as error:  # Pillow's readers raise many kinds on damaged files, SyntaxError among them
-            raise StreamError(
-                f"{len(data)} bytes that are not a whole {self.format} file: {type(error).__name__}: {error}"
-            ) from None
-        if mode != "RGB":
-            raise StreamError(f"a {self.format} file of mode {mode}; expected RGB, as {self.family} writes")
-        return pixels
-
 
 @codecs.register("jpeg")
-class Jpeg(PillowCodec):
+class Jpeg(BuiltIn):
     """JPEG (libjpeg-turbo), Huffman tables fitted to the image, 4:2:0 chroma unless told."""
 
     family, format, library, ending = "jpeg", "JPEG", "jpg", b"\xff\xd9"
@@ -136,7 +65,7 @@ class Jpeg(PillowCodec):
 
 
 @codecs.register("webp")
-class WebP(PillowCodec):
+class WebP(BuiltIn):
     """Lossy WebP: the intra frames of VP8, always 4:2:0."""
 
     family, format, library = "webp", "WEBP", "webp"
@@ -150,7 +79,7 @@ class WebP(PillowCodec):
 
 
 @codecs.register("avif")
-class Avif(PillowCodec):
+class Avif(BuiltIn):
     """AVIF: the intra frames of AV1 (libavif, one thread so that bytes repeat)."""
 
     family, format, library = "avif", "AVIF", "avif"
@@ -164,7 +93,7 @@ class Avif(PillowCodec):
 
 
 @codecs.register("jpeg2000")
-class Jpeg2000(PillowCodec):
+class Jpeg2000(BuiltIn):
     """JPEG 2000 (OpenJPEG): irreversible 9/7 wavelet, one quality layer, the bare codestream."""
 
     family, format, library, ending = "jpeg2000", "JPEG2000", "jpg_2000", b"\xff\xd9"

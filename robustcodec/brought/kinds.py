@@ -48,11 +48,14 @@ def as_codec(thing: Any, name: str) -> Codec:
     """A codec of one's own, a network like CompressAI's, or any network from picture to picture, as a codec called
     ``name``, which is a copy. Raises :class:`BadParameter` for anything else.
     """
-    from torch import nn
+    require_network(thing)
+    return cast("Codec", importlib.import_module("robustcodec.zoo._adapted").adapted(thing, name))
 
-    if not isinstance(thing, nn.Module):
+
+def require_network(thing: Any) -> None:
+    """Raise :class:`BadParameter` for what can be made no codec of."""
+    if not isinstance(thing, base_of("network")):
         raise BadParameter(
             f"codec is a {type(thing).__name__}; expected a name such as bmshj2018-hyperprior.tiny-q2, a "
             "robustcodec.interfaces.Codec, a network like CompressAI's, or any torch.nn.Module from picture to picture"
         )
-    return cast("Codec", importlib.import_module("robustcodec.zoo._adapted").adapted(thing, name))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from robustcodec import registry
 from robustcodec.brought.contents import Contents
-from robustcodec.brought.kinds import CLASSES, as_codec, base_of
+from robustcodec.brought.kinds import CLASSES, as_codec, base_of, require_network
 from robustcodec.brought.pictures import Pictures, Remembered
 from robustcodec.errors import BadParameter, StoreError, UserError
 from robustcodec.files import write_whole
@@ -43,6 +43,7 @@ def named(kind: str, thing: Any) -> str:
         thing = Pictures.of(thing)
     plugins = registry.KINDS[kind]
     if kind == "codecs":
+        require_network(thing)
         made: Callable[..., Any] = lambda name: as_codec(thing, name)  # noqa: E731
     elif isinstance(thing, base_of(plugins.kind)):
         frozen = copy.deepcopy(thing)

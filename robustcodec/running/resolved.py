@@ -79,6 +79,7 @@ class Part:
         if self.kind == "codec":
             facts["fingerprint"] = codecs.fingerprint(self.spec.name, **self.params)
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
+            left_out |= codecs.immaterial(self.spec.name)
         elif self.kind == "data":
             left_out.add("path")  # samples are identified by their bytes
         else:

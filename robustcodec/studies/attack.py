@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from robustcodec import registry
 from robustcodec.brought import files, objects
+from robustcodec.brought.arguments import PATH, check, device_of
+from robustcodec.brought.arguments import names as names_of
 from robustcodec.brought.pictures import Pictures
 from robustcodec.clips import sample_seed
 from robustcodec.coding import EVALUATION, code
@@ -71,6 +73,13 @@ def attack(
     >>> robustcodec.attack(torch.stack([picture, picture.flip(2)]), "jpeg", attack="noise").frame.shape[0]
     2
     """
+    check("source: a file, or a tensor", source, (*PATH, Tensor))
+    check("access: a name such as oblivious", access, str)
+    for name, number in {"seed": seed, "frames": frames, "crop": crop}.items():
+        check(f"{name}: a whole number", number, int)
+    check("out: a folder", out, PATH, optional=True)
+    check("clip: True or False", clip, bool)
+    metrics, device = names_of("metrics", metrics), device_of(device)
     names = (
         objects.named("codecs", codec),
         objects.named("attacks", attack),

@@ -6,6 +6,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_checkpoints_and_classes_as_written(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     write_image(photo[..., :64, :64], tmp_path / "photo.png")
+    import_module("robustcodec.zoo")  # without which `import compressai` takes many seconds
     runpy.run_path("train.py")
     assert len(commands) == 3
     for command in commands:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from robustcodec.errors import StreamError
+from robustcodec.errors import MissingDependency, StreamError
 from robustcodec.interfaces import Codec, StreamPart
 from robustcodec.registry import codecs, defenses
 from robustcodec.scores import temporal
 from robustcodec.stream import overhead_bits
 
 RDAE = "config=tiny,weights=random,gop=4"
+SERVER = Path(__file__).parents[2] / "docs" / "serve_numpy.py"
 FRAMES = 6
 
 
@@ -27,9 +31,14 @@ def clip() -> Tensor:
 
 def build(name: str) -> Codec:
     """A codec of that family, learned ones with their smallest widths and random weights."""
-    widths = getattr(codecs.get(name), "widths", None)
+    if name == "process":
+        name += f":command={sys.executable} {SERVER}"
+    widths = getattr(codecs.get(name.partition(":")[0]), "widths", None)
     params = f":quality={min(widths)},weights=random" if widths else f":{RDAE}" if name.startswith("rdae") else ""
-    codec: Codec = codecs.build(name + params)
+    try:
+        codec: Codec = codecs.build(name + params)
+    except MissingDependency as error:  # of an extra
+        pytest.skip(str(error))
     return codec
 
 

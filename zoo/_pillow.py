@@ -1,0 +1,99 @@
+"""What image file formats through Pillow share: the stream of an image is the file, byte for byte, and a clip of
+several frames is a :mod:`robustcodec.stream` container of files.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from robustcodec import stream
+from robustcodec.errors import BadData, StreamError
+from robustcodec.interfaces import Card, StreamPart
+from robustcodec.zoo._classical import ClassicalCodec
+
+
+def _contained(data: bytes) -> bool:
+    """True of a clip of several frames: a single image is its file and nothing else."""
+    return data[: len(stream.MAGIC)] == stream.MAGIC
+
+
+class PillowCodec(ClassicalCodec):
+    """One file format of Pillow. The input is rounded to 8 bits; ``forward`` is the real coder, without gradient."""
+
+    format: ClassVar[str]  # Pillow's name of the file format
+    licence: ClassVar[str]
+    paper: ClassVar[str]
+    ending: ClassVar[bytes] = b""  # what a whole file ends with, where the decoder does not insist on it
+
+    def __init__(self, setting: str, **options: Any) -> None:
+        self.require()
+        super().__init__(Card(f"{self.family}:{setting}", self.family, licence=self.licence, paper=self.paper))
+        self._options = options
+
+    @classmethod
+    @abstractmethod
+    def require(cls) -> None:
+        """Raises :class:`robustcodec.errors.MissingDependency` if this Pillow cannot read and write the format."""
+
+    def anatomy(self, stream: bytes) -> list[StreamPart]:
+        if not _contained(stream):
+            return [StreamPart("image", 0, 1, 8 * len(stream))]
+        files = self._packet(stream).parts
+        header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, files))))
+        return [header, *(StreamPart("image", i, 1, 8 * len(file)) for i, file in enumerate(files))]
+
+    def compress_clip(self, clip: Tensor) -> bytes:
+        files = tuple(self._write(frame) for frame in clip.permute(0, 2, 3, 1).numpy())
+        if len(files) == 1:
+            return files[0]
+        packet = stream.Packet(len(files), clip.shape[2], clip.shape[3], files, symbol_crc=0)
+        return stream.pack(packet, self.container_id)
+
+    def _packet(self, data: bytes) -> stream.Packet:
+        return stream.unpack(data, self.container_id, self.family, lambda frames: frames)
+
+    def decompress_clip(self, data: bytes) -> Tensor:
+        if not _contained(data):
+            frames = [self._read(data)]
+        else:
+            packet = self._packet(data)
+            frames = [self._read(file) for file in packet.parts]
+            if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
+                raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")
+        return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+
+    def _write(self, frame: np.ndarray[Any, Any]) -> bytes:
+        out = io.BytesIO()
+        try:
+            Image.fromarray(frame).save(out, self.format, **self._options)
+        except (OSError, ValueError, RuntimeError) as error:
+            height, width = frame.shape[:2]
+            raise BadData(
+                f"{self.family} cannot code a frame of {width}x{height} ({error}); try a smaller one"
+            ) from None
+        return out.getvalue()
+
+    def _read(self, data: bytes) -> np.ndarray[Any, Any]:
+        if not data.endswith(self.ending):
+            raise StreamError(f"{len(data)} bytes that are not a whole {self.format} file: the end is missing")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # a header that asks for too many pixels only warns
+                with Image.open(io.BytesIO(data), formats=(self.format,)) as image:
+                    image.load()
+                    mode, pixels = image.mode, np.asarray(image)
+        except Exception as error:  # Pillow's readers raise many kinds on damaged files, SyntaxError among them
+            raise StreamError(
+                f"{len(data)} bytes that are not a whole {self.format} file: {type(error).__name__}: {error}"
+            ) from None
+        if mode != "RGB":
+            raise StreamError(f"a {self.format} file of mode {mode}; expected RGB, as {self.family} writes")
+        return pixels
