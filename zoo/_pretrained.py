@@ -21,6 +21,7 @@ from robustcodec.interfaces import Card
 from robustcodec.zoo._fitting import WidthsFrom, load_into, widths_in
 
 TINY = {"N": 48, "M": 64}  # widths of the bundled checkpoints
+PUBLISHED = re.compile(r"-([0-9a-f]{8})\.pth\.tar$")
 OFFICIAL_TAG = re.compile(r"(mse|ms-ssim)-q(\d+)")
 
 
@@ -115,6 +116,7 @@ def network(
         licence = "BSD-3-Clause-Clear (InterDigital)"
         return net, Card(name, family, licence=licence, weights=where, architecture=wide)
     path = Path(where)
+    _check_published(path)
     ours = checkpoints.has_card(path)
     state, facts = checkpoints.load(path) if ours else (statedict.finite(path), {})
     if facts.get("family", family) != family:
@@ -130,6 +132,18 @@ def network(
     texts = {k: facts[k] for k in ("licence", "paper", "training", "measured") if k in facts}
     name = facts.get("name", f"{family}:{where}")
     return net, Card(name, family, weights=path.name, sha256=fingerprint(path), architecture=wide, **texts)
+
+
+def _check_published(path: Path) -> None:
+    """Raises :class:`WeightsError` for a file that CompressAI publishes, by its name, with other bytes than it has: the
+    name ends with the beginning of the sha256.
+    """
+    match = PUBLISHED.search(path.name)
+    if match and path.is_file() and not (actual := checkpoints.sha256(path)).startswith(match[1]):
+        raise WeightsError(
+            f"{path} is damaged or another file: its sha256 starts with {actual[:8]}, its name says {match[1]}; "
+            "get it again, or rename it if it is yours"
+        )
 
 
 def _of_file(path: Path, family: str, state: dict[str, Any], widths_from: WidthsFrom) -> dict[str, int]:

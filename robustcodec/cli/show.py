@@ -61,8 +61,10 @@ def command(
 
 
 def _is_file(name: str) -> bool:
-    """Whether it is a file of weights, be it there or not: no name ends like one."""
-    return Path(name).is_file() or name.endswith((".pth", ".tar", ".pt", ".ckpt", ".safetensors")) and "=" not in name
+    """Whether it is a file of weights, be it there or not: no name of a plugin ends like one."""
+    path = Path(name)
+    there = path.is_file() and path.suffix not in ("", ".py")
+    return there or path.suffix in (".pth", ".tar", ".pt", ".ckpt", ".safetensors") and "=" not in name
 
 
 def _find(name: str, kind: str | None) -> str:

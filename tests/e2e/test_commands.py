@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from compressai.models import FactorizedPrior
 from PIL import Image
 from terminal import Done, Type
 from torch import Tensor
@@ -310,6 +311,20 @@ def test_show_refuses_unknown_and_ambiguous_names(robust: Type) -> None:
     refused(robust("show", "psnr"), "threats, metrics", "--kind threats")
     assert "threat" in robust("show", "psnr", "--kind", "threats").out
     refused(robust("show", "psnr", "--kind", "attacks"), "no attack is named 'psnr'")
+
+
+def test_show_says_what_a_checkpoint_holds_and_what_to_type(robust: Type, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth.tar"
+    net = FactorizedPrior(8, 12)
+    torch.save({"state_dict": net.state_dict(), "epoch": 3}, path)
+    facts = json.loads(robust("show", str(path), "--json").out)
+    assert facts["parameters"] == sum(p.numel() for p in net.state_dict().values())
+    assert facts["fits"] == ["bmshj2018-factorized (N=8, M=12)"] and facts["beside them"] == ["epoch: 3"]
+    codec = facts["to use it"][0].removeprefix("--codec ").strip('"')
+    assert "N = 8" in robust("show", codec).out
+    path.write_bytes(path.read_bytes()[:200])
+    refused(robust("show", str(path)), "cut short")
+    refused(robust("show", "nowhere.pth"), "no weights at nowhere.pth")
 
 
 # --- doctor

@@ -191,6 +191,14 @@ def test_values_that_are_not_finite_are_refused_and_shown(tmp_path: Path) -> Non
     assert checkpoint.facts(path)["not finite"] == [f"g_a.0.weight: 2 of {net.g_a[0].weight.numel()}"]
 
 
+def test_a_published_file_is_held_to_the_sha256_in_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "bmshj2018-factorized-prior-1-446d5c7f.pth.tar"
+    torch.save(network("bmshj2018-factorized").state_dict(), path)
+    with pytest.raises(WeightsError, match="its name says 446d5c7f"):
+        codecs.build(f"bmshj2018-factorized:weights={path}")
+    codecs.build(f"bmshj2018-factorized:weights={path.rename(tmp_path / 'mine.pth.tar')}")
+
+
 @pytest.mark.parametrize(
     "wrong, said",
     [

@@ -78,3 +78,13 @@ def test_a_codec_without_init_takes_no_parameters() -> None:
     assert resolve(Spec.parse("plain"), Plain, "codec") == {}
     with pytest.raises(BadParameter, match="takes no parameters"):
         resolve(Spec.parse("plain:a=1"), Plain, "codec")
+
+
+def test_parameters_of_any_name_are_read_as_numbers_where_they_are_some() -> None:
+    def network(*, weights: str | None = None, **arguments: int | float | bool | str | None) -> None: ...
+
+    given = resolve(Spec.parse("x:class=a.b:C,N=128,lr=1e-4,gated=true,depths=[2,2,6],weights=w.pth"), network, "codec")
+    expected = {"class": "a.b:C", "N": 128, "lr": 1e-4, "gated": True, "depths": "[2,2,6]", "weights": "w.pth"}
+    assert given == expected
+    with pytest.raises(BadParameter, match="cannot take the bare value"):
+        resolve(Spec.parse("x:128"), lambda **arguments: None, "codec")

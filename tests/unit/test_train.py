@@ -152,8 +152,8 @@ def test_training_starts_from_a_checkpoint(trained: Path, tmp_path: Path) -> Non
 def test_damaged_and_foreign_checkpoints_are_refused(trained: Path, tmp_path: Path) -> None:
     copy = tmp_path / trained.name
     copy.write_bytes(trained.read_bytes())
-    with pytest.raises(WeightsError, match="no card for"):
-        codecs.build(f"bmshj2018-factorized:weights={copy}")
+    alone = codecs.build(f"bmshj2018-factorized:weights={copy}")  # without its card it is what its tensors are
+    assert alone.card.architecture == {"N": 48, "M": 64} and not alone.card.training
     copy.with_suffix(".toml").write_bytes(trained.with_suffix(".toml").read_bytes())
     with pytest.raises(WeightsError, match="holds weights of bmshj2018-factorized, not of mbt2018-mean"):
         codecs.build(f"mbt2018-mean:weights={copy}")
