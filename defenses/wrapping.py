@@ -43,6 +43,7 @@ class Wrapping(Codec):
         self.card = replace(inner.card, name=f"{inner.card.name}+{name}")
         self.differentiable = inner.differentiable
         self.exact_forward = inner.exact_forward
+        self.coded = inner.coded
         self.randomised = random or inner.randomised
         self.symbols_per_pixel = inner.symbols_per_pixel
         self.training_surrogate = inner.training_surrogate  # type: ignore[misc]  # the inner codec's, not this class's

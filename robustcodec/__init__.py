@@ -10,6 +10,7 @@ outcome = robustcodec.attack("photo.png", "bmshj2018-hyperprior.tiny-q2", attack
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,19 +20,30 @@ __all__ = ["Run", "attack", "leaderboard", "load", "read", "run"]
 
 if TYPE_CHECKING:
     import pandas
+    from torch import nn
 
-    from robustcodec.interfaces import Codec
+    from robustcodec.interfaces import Codec, Defense
+    from robustcodec.running.grid import Grid
     from robustcodec.studies.attack import attack
 
 
-def load(codec: str, defense: str = "none") -> Codec:
-    """A codec by name, wrapped by a defense: ``load("bmshj2018-hyperprior.tiny-q2")``, in eval mode.
+def load(codec: str | nn.Module, defense: str | Defense = "none") -> Codec:
+    """A codec by name, or a network of yours as one, wrapped by a defense, in eval mode.
 
-    Raises :class:`robustcodec.errors.UserError` for unknown names, bad parameters and missing weights.
+    ``codec``: a name, a :class:`robustcodec.interfaces.Codec`, a network like CompressAI's, or any network from picture
+    to picture, which then has no bytes. Raises :class:`robustcodec.errors.UserError` for unknown names, bad
+    parameters, missing weights, and what cannot be a codec.
+
+    >>> import robustcodec, torch
+    >>> codec = robustcodec.load("bmshj2018-factorized.tiny-q1", defense="flip")
+    >>> (stream,) = codec.compress(torch.rand(1, 1, 3, 64, 64))  # (N, T, 3, H, W)
+    >>> codec.decompress([stream]).shape
+    torch.Size([1, 1, 3, 64, 64])
     """
+    from robustcodec.brought.objects import named
     from robustcodec.coding import defended
 
-    return defended(codec, defense)
+    return defended(named("codecs", codec), named("defenses", defense))
 
 
 @dataclass(frozen=True)
@@ -55,17 +67,74 @@ class Run:
         return attack_table(self.frame)
 
 
-def run(grid: str | Path | None = None, out: str | Path | None = None, device: str = "cpu", batch_size: int = 1) -> Run:
-    """Run a grid file (default: the grid that ships) into ``out`` (default: ``runs/NAME``); resumes what is there."""
+def run(
+    grid: str | Path | Mapping[str, Any] | Grid | None = None,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    batch_size: int = 1,
+    *,
+    codec: Any = None,
+    attack: Any = None,
+    objective: Any = None,
+    threat: Any = None,
+    defense: Any = None,
+    access: Any = None,
+    data: Any = None,
+    suite: Any = None,
+    precision: Any = None,
+    seed: Any = None,
+    limit: int | None = None,
+    metrics: Sequence[str] = (),
+) -> Run:
+    """Run a grid into ``out`` (default: ``runs/NAME``); resumes what is there, if the same is given.
+
+    ``grid``: a grid file, a dictionary as such a file holds, or a Grid; None: the grid that ships, or of ``codec`` and
+    ``attack``. Each axis is a name, an object or a list of them, in place of those of the grid: codecs as :func:`load`
+    takes them, attacks, objectives, threats and defenses as instances of :mod:`robustcodec.interfaces`, data as a data
+    set or a tensor ``(N, 3, H, W)``, uint8 or float in [0, 1]. ``limit``: samples of each data set; 0: all.
+    ``metrics``: scores beside PSNR and MS-SSIM.
+
+    Raises :class:`robustcodec.errors.UserError` before anything runs, for whatever cannot be run.
+
+    >>> import robustcodec, torch
+    >>> pictures = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    >>> run = robustcodec.run(codec=["jpeg:quality=30", "webp"], attack="noise", data=pictures, out="mine")
+    >>> run.frame[["codec", "psnr", "adv_psnr"]].shape
+    (4, 3)
+    """
+    from robustcodec.brought import objects
+    from robustcodec.brought.arguments import PATH, check, device_of, names
     from robustcodec.execution.runner import Runner
-    from robustcodec.running.grid import Grid
+    from robustcodec.running.grid import Grid, select
     from robustcodec.running.store import Store
 
-    chosen = Grid.default() if grid is None else Grid.read(Path(grid))
+    check("grid: a grid file, a dictionary or a Grid", grid, (*PATH, Mapping, Grid), optional=True)
+    check("out: a folder", out, PATH, optional=True)
+    check("batch_size: a whole number", batch_size, int)
+    check("limit: a number of samples", limit, int, optional=True)
+    metrics, device = names("metrics", metrics), device_of(device)
+    match grid:
+        case None | Grid():
+            base = grid
+        case Mapping():
+            base = Grid.parse(dict(grid), "custom", "the dictionary")
+        case _:
+            base = Grid.read(Path(grid))
+    kinds = {"codec": "codecs", "attack": "attacks", "objective": "objectives", "threat": "threats"}
+    kinds |= {"defense": "defenses", "data": "data"}
+    axes = dict(codec=codec, attack=attack, objective=objective, threat=threat, defense=defense, access=access)
+    axes |= dict(data=data, suite=suite, precision=precision, seed=seed)
+    given = {axis: list(value) if isinstance(value, list | tuple) else [value] for axis, value in axes.items()}
+    named = {
+        axis: [objects.named(kinds[axis], each) if axis in kinds else each for each in values if each is not None]
+        for axis, values in given.items()
+    }
+    chosen = select(base, named, limit)
     cells = chosen.check()
     store = Store(Path(out) if out else Path("runs") / chosen.name)
+    objects.put_down(store.root)
     store.put_grid(chosen)
-    tally = Runner(store, device, batch_size).run(cells)
+    tally = Runner(store, device, batch_size, metrics).run(cells)
     return Run(store.root, store.frame(cells), tally.errors)
 
 
@@ -74,8 +143,10 @@ def read(folder: str | Path) -> Run:
 
     Raises :class:`robustcodec.errors.StoreError` for a folder that holds no run, or results of another release.
     """
+    from robustcodec.brought.arguments import PATH, check
     from robustcodec.running.store import Store
 
+    check("folder: a run folder", folder, PATH)
     store = Store.existing(Path(folder))
     cells = store.grid().cells()
     summaries = [(str(cell), store.summary(cell.id)) for cell in cells]
@@ -92,8 +163,10 @@ def leaderboard(folder: str | Path) -> pandas.DataFrame:
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
     from robustcodec.boards.ranking import ranking
+    from robustcodec.brought.arguments import PATH, check
     from robustcodec.errors import BoardError
 
+    check("folder: the folder of a board", folder, PATH)
     board = Board.read(Path(folder))
     entries, faults = audit(board)
     if faults:

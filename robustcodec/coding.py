@@ -24,7 +24,7 @@ class Coded:
     """A clip's way through real bytes.
 
     ``x_hat``: what the decoder made of ``stream`` in 8 bits, uint8 ``(T, 3, H, W)`` on the CPU; None if it raised
-    ``failure``. ``encode_s``, ``decode_s``: wall time in seconds.
+    ``failure``. ``encode_s``, ``decode_s``: wall time in seconds. ``sized``: False of a codec that makes no bytes.
     """
 
     stream: bytes
@@ -32,10 +32,11 @@ class Coded:
     encode_s: float
     decode_s: float
     failure: Exception | None = None
+    sized: bool = True
 
     @property
     def bits(self) -> float:
-        return 8.0 * len(self.stream)
+        return 8.0 * len(self.stream) if self.sized else float("nan")
 
     @property
     def reason(self) -> str | None:
@@ -80,8 +81,8 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     try:
         x_hat = to_uint8(codec.decompress([stream]).cpu())[0]
     except Exception as error:
-        return Coded(stream, None, written - start, perf_counter() - written, error)
-    return Coded(stream, x_hat, written - start, perf_counter() - written)
+        return Coded(stream, None, written - start, perf_counter() - written, error, codec.coded)
+    return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded)
 
 
 @torch.no_grad()

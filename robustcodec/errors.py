@@ -17,6 +17,8 @@ RobustCodecError
 
 from __future__ import annotations
 
+import traceback
+
 
 class RobustCodecError(Exception):
     """Root of all errors this package raises on purpose."""
@@ -68,3 +70,11 @@ class MissingDependency(RobustCodecError):
 
 class AttackError(RobustCodecError):
     """An attack broke a rule that the runner cannot repair."""
+
+
+def place_of(error: BaseException) -> str:
+    """Where it was raised, in brackets: the file and line."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}, line {error.lineno})"
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return "".join(f" ({frame.filename}, line {frame.lineno})" for frame in last)

@@ -159,6 +159,7 @@ class Codec(nn.Module, ABC):
     card: Card
     differentiable: bool = True  # False: forward gives no gradient (JPEG …)
     exact_forward: bool = True  # False: forward is a stated surrogate of the real decode
+    coded: bool = True  # False: it makes no bytes, and what it calls a stream has no size
     transform: Transform | None = None  # in which it rounds, where that is known and does not depend on the clip
     randomised: bool = False  # True: what it does to a clip depends on torch's random state
     training_surrogate: ClassVar[Surrogate] = "noise"  # how latents are rounded in training
@@ -342,8 +343,7 @@ class Defense(Plugin, ABC):
 class Metric:
     """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1].
 
-    ``label``: the name in print, by default the name with spaces; ``digits``: decimals in print.
-    """
+    ``label``: the name in print, by default the name with spaces; ``digits``: decimals in print."""
 
     name: str
     unit: str

@@ -1,22 +1,25 @@
-"""Names to plugins. One decorator spells the name; the plugin folders are imported at the first lookup.
+"""Names to plugins. One decorator spells the name; its module is imported when that name is first looked up.
 
 Third parties put ``my_name = "my_package.module"`` under the entry-point group
 ``robustcodec.codecs`` (``.attacks``, ``.defenses``, ``.objectives``, ``.threats``, ``.metrics``, ``.data``);
-importing that module must run the decorators.
+importing that module must run the decorators. It is imported when all names are asked for, or one that is none of ours.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import pkgutil
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoints, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from robustcodec.errors import BadParameter, RobustCodecError, UnknownName
+from robustcodec.brought import files as brought
+from robustcodec.brought.kinds import base_of
+from robustcodec.errors import BadParameter, RobustCodecError, UnknownName, place_of
 from robustcodec.spec import Spec, Value, resolve
 
 if TYPE_CHECKING:  # they need torch; names do not
@@ -32,7 +35,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, home: str, group: str) -> None:
         self.kind, self.home, self.group = kind, home, group
         self._builders: dict[str, Callable[..., T]] = {}
-        self._scanned = False
+        self._entered = False  # whether entry points have been loaded
 
     def register(self, name: str) -> Callable[[B], B]:
         """Decorator: ``@attacks.register("pgd")``. A name taken by another definition, or that no spec can hold,
@@ -45,27 +48,36 @@ class Registry(Generic[T]):
 
         def add(builder: B) -> B:
             old = self._builders.get(name)
-            if old is not None and old is not builder:
-                raise RobustCodecError(
-                    f"{self.kind} {name!r} is defined twice: in {old.__module__} and in {builder.__module__}"
-                )
+            where = old.__module__ if old is not None else self._ours.get(name, builder.__module__)
+            if where != builder.__module__ or old not in (None, builder):
+                raise RobustCodecError(f"{self.kind} {name!r} is defined twice: in {where} and in {builder.__module__}")
             self._builders[name] = builder
             return builder
 
         return add
 
+    def lend(self, name: str, builder: Callable[..., T]) -> None:
+        """Have ``builder`` go by a name that nobody can type, in the place of what went by it."""
+        self._builders[name] = builder
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
-        self._scan()
-        return sorted(self._builders)
+        self._enter()
+        return sorted({*self._ours, *self._builders})
 
     def get(self, name: str) -> Callable[..., T]:
         """The class or function registered as ``name``; raises :class:`UnknownName` with the nearest names."""
-        self._scan()
+        if brought.is_in_file(name):
+            return brought.builder(self.kind, name)
+        if name not in self._builders:
+            if name in self._ours:
+                _imported(self._ours[name])
+            else:
+                self._enter()
         try:
             return self._builders[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self._builders, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise UnknownName(f"no {self.kind} is named {name!r}{hint} (robustcodec list shows all)") from None
 
@@ -92,28 +104,73 @@ class Registry(Generic[T]):
         spec = Spec.parse(spec) if isinstance(spec, str) else spec
         builder = self.get(spec.name)
         try:
-            return builder(**resolve(spec, builder, self.kind))
+            built = builder(**resolve(spec, builder, self.kind))
         except ValueError as error:  # a plugin's own check of a value
             raise BadParameter(f"{self.kind} {str(spec)!r}: {error}") from error
+        if brought.is_in_file(spec.name) and not isinstance(built, base_of(self.kind)):
+            raise BadParameter(f"{self.kind} {str(spec)!r} made a {type(built).__name__}, which is none")
+        return built
 
-    def _scan(self) -> None:
-        if self._scanned:
+    def modules(self) -> set[str]:
+        """The modules of the plugins that have been used so far."""
+        return {builder.__module__ for builder in self._builders.values()}
+
+    @cached_property
+    def _ours(self) -> dict[str, str]:
+        """Names to modules, of what is below ``home``: read from the decorators, since an import takes seconds."""
+        spelled = re.compile(rf'^@{self.group.rpartition(".")[2]}\.register\("([^"]+)"\)', re.MULTILINE)
+        found: dict[str, str] = {}
+        for folder in map(Path, getattr(importlib.import_module(self.home), "__path__", ())):
+            for path in sorted(folder.rglob("*.py")):
+                parts = path.relative_to(folder).with_suffix("").parts
+                if any(part.startswith("_") for part in parts):
+                    continue
+                module = ".".join((self.home, *parts))
+                for name in spelled.findall(path.read_text(encoding="utf-8")):
+                    if name in found:
+                        raise RobustCodecError(
+                            f"{self.kind} {name!r} is defined twice: in {found[name]} and in {module}"
+                        )
+                    found[name] = module
+        return found
+
+    def _enter(self) -> None:
+        """Load what other packages bring; one that cannot be loaded is warned of, and left out."""
+        if self._entered:
             return
+        self._entered = True
+        for entry in _entry_points().select(group=self.group):
+            try:
+                _imported(entry.module)
+            except Exception as error:
+                warnings.warn(f"{self.group} of {entry.name} ({entry.value}): {error}", PluginWarning, stacklevel=2)
+
+
+@cache
+def _entry_points() -> EntryPoints:
+    return cast(EntryPoints, entry_points())  # which reads a file of every installed package
+
+
+class PluginWarning(UserWarning):
+    """A package brings plugins that cannot be loaded."""
+
+
+def _imported(module: str) -> None:
+    """Import it; raises :class:`RobustCodecError` that says where it fails, if it does."""
+    try:
         with warnings.catch_warnings():  # libraries under the plugins warn of their own future when imported
             warnings.simplefilter("ignore")
-            home = importlib.import_module(self.home)
-            for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
-                if not module.name.startswith("_"):
-                    importlib.import_module(f"{self.home}.{module.name}")
-            for entry in entry_points(group=self.group):
-                entry.load()
-        self._scanned = True  # last: a failed import is met again, and named, by the next lookup
+            importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise RobustCodecError(
+            f"{module} cannot be imported{place_of(error)}: {type(error).__name__}: {error}"
+        ) from error
 
 
 class CodecRegistry(Registry["Codec"]):
     """Codecs, of which some can be identified without being built."""
 
-    def fingerprint(self, name: str, **params: Any) -> str:
+    def fingerprint(self, name: str, /, **params: Any) -> str:
         """What besides its parameters can change a codec's numbers, see :meth:`Codec.fingerprint`."""
         return cast("type[Codec]", self.get(name)).fingerprint(**params)
 

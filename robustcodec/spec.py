@@ -1,6 +1,7 @@
 """A plugin by name, with what follows the name: ``jpeg:quality=30``, ``pgd:steps=50,step_size=0.2``.
 
-Grammar: ``name[.tag][:value][,key=value]*``. The one value without a key goes to the plugin's first
+Grammar: ``name[.tag][:value][,key=value]*``, where the name may be a class in a file, ``FILE.py:Class``.
+The one value without a key goes to the plugin's first
 parameter (``psnr:40``, ``folder:photos/``). Values are integers, decimals, fractions (``8/255``),
 ``true``/``false``/``none`` or text; a text may contain commas that are not followed by ``key=``.
 """
@@ -34,10 +35,16 @@ class Spec:
     @classmethod
     def parse(cls, text: str) -> Spec:
         """Read ``text``; raises :class:`BadParameter` if it cannot be a spec."""
-        head, _, rest = text.strip().partition(":")
-        name, _, tag = head.partition(".")
-        if not re.fullmatch(r"[\w-]+", name):
-            raise BadParameter(f"{text!r} is not a name; expected name[.tag][:key=value,…], such as jpeg:quality=30")
+        if in_file := re.match(r"(.+?\.py:[A-Za-z_]\w*)(?::|$)", text.strip()):
+            name, tag, rest = in_file[1], "", text.strip()[in_file.end() :]
+        else:
+            head, _, rest = text.strip().partition(":")
+            name, _, tag = head.partition(".")
+        if not in_file and not re.fullmatch(r"[\w-]+", name):
+            raise BadParameter(
+                f"{text!r} is not a name; expected name[.tag][:key=value,…], such as jpeg:quality=30, or a class in a "
+                "file, FILE.py:Class[:key=value,…]"
+            )
         params: list[tuple[str, str]] = []
         for i, part in enumerate(re.split(r",(?=[A-Za-z_]\w*=)", rest) if rest else []):
             if _KEY.match(part):
@@ -110,6 +117,7 @@ def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Val
         if positional is None or positional in given:
             raise BadParameter(f"{kind} {spec.name!r} cannot take the bare value {given['']!r} in {str(spec)!r}")
         given[positional] = given.pop("")
+    others = {} if not takes_any(builder) else {key: given.pop(key) for key in [*given] if key and key not in known}
     for key in given:
         if key not in known:
             takes = ", ".join(known) or "no parameters"
@@ -127,7 +135,13 @@ def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Val
             raise BadParameter(f"{kind} {spec.name!r} needs {key}; write {spec.name}:{key}=…")
         else:
             out[key] = parameter.default
-    return out
+    return out | {key: _read(text, Value) for key, text in others.items()}
+
+
+def takes_any(builder: Callable[..., Any]) -> bool:
+    """Whether a plugin takes parameters of any name, as ``**arguments`` (beside ``*args`` they are nobody's)."""
+    kinds = {p.kind for p in inspect.signature(builder).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds
 
 
 def expand(text: str) -> list[str]:

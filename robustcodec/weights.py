@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Storage = Literal["float16", "int8"]
 KERNEL = 4  # dimensions of what int8 is for: kernels of convolutions
+CARD = {"family": str, "sha256": str, "architecture": dict}  # what every card has
 ROWS = ".rows"  # after the name of a kernel: the scales of its rows
 
 
@@ -84,25 +85,38 @@ def find(family: str, tag: str) -> Path:
 
 @cache
 def _parse_card(path: Path, stamp: float) -> dict[str, Any]:
-    return tomllib.loads(path.read_text())
+    try:
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WeightsError(f"{path} is not TOML, which a card is written in: {error}") from None
+    for key, kind in CARD.items():
+        if not isinstance(card.get(key), kind):
+            raise WeightsError(f"{path} is no card: {key} = {card.get(key)!r}, expected {kind.__name__}")
+    return card
 
 
 def read_card(weights: Path) -> dict[str, Any]:
     """The card of a checkpoint: ``stem.toml`` beside it, or in ``cards/`` for bundled ones."""
-    beside = weights.with_suffix("").with_name(weights.name.removesuffix(".safetensors") + ".toml")
-    bundled = weights.parent.parent / "cards" / beside.name
-    for path in (beside, bundled):
+    for path in _cards(weights):
         if path.is_file():
             return _parse_card(path, path.stat().st_mtime)
-    raise WeightsError(f"no card for {weights}: expected {beside.name} beside it; robustcodec train writes both")
+    name = _cards(weights)[0].name
+    raise WeightsError(f"no card for {weights}: expected {name} beside it; robustcodec train writes both")
+
+
+def _cards(weights: Path) -> tuple[Path, Path]:
+    """Where a checkpoint's card may be: beside it, or among those that ship."""
+    beside = weights.with_name(weights.name.removesuffix(".safetensors") + ".toml")
+    return beside, weights.parent.parent / "cards" / beside.name
+
+
+def has_card(weights: Path) -> bool:
+    """Whether a checkpoint is one of ours: a ``.safetensors`` file with its card."""
+    return weights.suffix == ".safetensors" and any(path.is_file() for path in _cards(weights))
 
 
 def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict (float16 widened to float32) and card of a checkpoint; checks the card's sha256."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not weights.is_file():
         raise WeightsError(f"no weights at {weights}; expected a .safetensors file written by robustcodec train")
     card = read_card(weights)
@@ -111,13 +125,22 @@ def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(
             f"{weights} does not match its card: sha256 {actual[:16]}…, the card says {card['sha256'][:16]}…"
         )
+    return tensors(weights), card
+
+
+def tensors(weights: Path) -> dict[str, Tensor]:
+    """All tensors of a ``.safetensors`` file, float16 and 8 bits widened to float32."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         state = load_file(weights)
     except SafetensorError as error:
-        raise WeightsError(f"{weights} is not a safetensors file: {error}") from None
+        raise WeightsError(f"{weights} is cut short, damaged or not a safetensors file: {error}") from None
     rows = {k: state.pop(f"{k}{ROWS}") for k in [*state] if f"{k}{ROWS}" in state}
     wide = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
-    return wide | {k: _of_rows(wide[k], scale) for k, scale in rows.items()}, card
+    return wide | {k: _of_rows(wide[k], scale) for k, scale in rows.items()}
 
 
 def rounded(tensor: Tensor, storage: Storage) -> Tensor:

@@ -34,14 +34,14 @@ def escape_bits(symbols: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return inside + 6.5 * beyond.clamp(0, 1) + beyond.clamp(min=1).log2()
 
 
-def _bits(likelihood: Tensor) -> Tensor:
-    """``(B,)`` information of ``(B, …)`` likelihoods."""
-    return -likelihood.log2().flatten(1).sum(1)
-
-
 def _coded_bits(likelihood: Tensor, most: Tensor) -> Tensor:
-    """``(B,)`` bits of ``(B, …)`` likelihoods: each its information, but no more than ``most``, by a smooth minimum."""
-    return (most - F.softplus(most + likelihood.clamp(min=LEAST).log2(), beta=SHARP)).flatten(1).sum(1)
+    """Bits of each likelihood: its information, but no more than ``most``, by a smooth minimum."""
+    return most - F.softplus(most + likelihood.clamp(min=LEAST).log2(), beta=SHARP)
+
+
+def total(bits: Tensor) -> Tensor:
+    """``(B,)`` sums of ``(B, …)``."""
+    return bits.flatten(1).sum(1)
 
 
 def medians(model: EntropyBottleneck, z: Tensor) -> Tensor:
@@ -60,12 +60,18 @@ def bottleneck_bits(model: EntropyBottleneck, z_hat: Tensor, step: Tensor | None
 
     In training mode the bare information, which CompressAI's likelihood bound keeps finite.
     """
+    return total(each_bottleneck_bits(model, z_hat, step))
+
+
+def each_bottleneck_bits(model: EntropyBottleneck, z_hat: Tensor, step: Tensor | None = None) -> Tensor:
+    """:func:`bottleneck_bits` of every value, shaped like ``z_hat``."""
     with torch.autocast(z_hat.device.type, enabled=False):
         values = z_hat.float().transpose(0, 1)
         rows = values.reshape(values.shape[0], 1, -1)
         likelihood, _, _ = model._likelihood(rows) if step is None else model._likelihood_variable(rows, qs=step)
         if model.training:
-            return _bits(model.likelihood_lower_bound(likelihood).view(values.shape).transpose(0, 1))
+            bounded: Tensor = model.likelihood_lower_bound(likelihood)
+            return -bounded.view(values.shape).transpose(0, 1).log2()
         below, centre, above = model.quantiles.detach().unbind(-1)  # (C, 1) each
         unit = 1.0 if step is None else step
         low, high = (((end - centre).abs() / unit).ceil().clamp(min=1) for end in (below, above))
@@ -78,11 +84,17 @@ def gaussian_bits(model: GaussianConditional, y_hat: Tensor, scales: Tensor, mea
 
     In training mode the bare information, which CompressAI's likelihood bound keeps finite.
     """
+    return total(each_gaussian_bits(model, y_hat, scales, means))
+
+
+def each_gaussian_bits(model: GaussianConditional, y_hat: Tensor, scales: Tensor, means: Tensor | None) -> Tensor:
+    """:func:`gaussian_bits` of every value, shaped like ``y_hat``."""
     with torch.autocast(y_hat.device.type, enabled=False):
         symbols = y_hat.float() if means is None else y_hat.float() - means.float()
         likelihood = model._likelihood(symbols, scales.float())
         if model.training:
-            return _bits(model.likelihood_lower_bound(likelihood))
+            information: Tensor = -model.likelihood_lower_bound(likelihood).log2()
+            return information
         bounded = model.lower_bound_scale(scales.float())
         table = torch.bucketize(bounded.detach().contiguous(), model.scale_table).clamp(max=len(model.scale_table) - 1)
         end = -model.offset[table] * (bounded / bounded.detach())  # of the table in use, with the slope of all of them

@@ -6,7 +6,7 @@ The networks are CompressAI's modules, so its checkpoints load as they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,9 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from robustcodec.interfaces import Codec
+from robustcodec.statedict import Fit
 from robustcodec.zoo import _growing, _pretrained
+from robustcodec.zoo._fitting import WidthsFrom, fit, widths_in
 from robustcodec.zoo._gdn import steady
 from robustcodec.zoo._pixels import next_to_pixels
 from robustcodec.zoo.frames import FrameCodec
@@ -26,18 +28,19 @@ CODER_BITS = 48.0  # what a rANS part costs beyond its information: 32 to 64, fo
 class LatentCodec(FrameCodec):
     """A frame-by-frame learned codec around a CompressAI network ``net``.
 
-    ``architecture(**widths[quality])`` builds the network.
+    ``architecture(**widths[quality])`` builds the network; ``widths_from``: which tensors of a checkpoint show them.
     """
 
     family: ClassVar[str]
     paper: ClassVar[str]
     architecture: ClassVar[Callable[..., CompressionModel]]
     widths: ClassVar[dict[int, dict[str, int]]]
+    widths_from: ClassVar[WidthsFrom] = {"N": ("g_a.0.weight", 0), "M": ("g_a.6.weight", 0)}
     stride = 64
     coder_bits = CODER_BITS
     encoder_only = ("net.g_a.", "net.h_a.")
     synthesis = ("net.g_s.",)
-    part_names: ClassVar[tuple[str, ...]] = ("y", "z")
+    part_names: tuple[str, ...] = ("y", "z")
     latent_layers: ClassVar[tuple[tuple[str, int], ...]] = ()  # as `_growing.grow` needs them; none: it cannot grow
 
     def __init__(
@@ -56,7 +59,7 @@ class LatentCodec(FrameCodec):
         """
         super().__init__()
         source = _pretrained.Source.choose(self.family, tag, quality, metric, weights, seed)
-        net, card = _pretrained.network(source, type(self).architecture, self.widths)
+        net, card = _pretrained.network(source, type(self).architecture, self.widths, self.widths_from)
         self.card = replace(card, paper=self.paper)
         self.net: Any = next_to_pixels(steady(net)).to(memory_format=torch.channels_last)
         self._exact_modules: dict[str, nn.Module] = {}
@@ -65,6 +68,12 @@ class LatentCodec(FrameCodec):
     @classmethod
     def fingerprint(cls, **params: Any) -> str:
         return _pretrained.Source.choose(cls.family, **params).fingerprint()
+
+    @classmethod
+    def fitting(cls, state: Mapping[str, Tensor]) -> Fit | None:
+        """How the tensors of a checkpoint fit this family's network, as wide as they; None if they show no widths."""
+        wide = widths_in(state, cls.widths_from)
+        return None if wide is None else fit(cls.architecture(**wide), state, wide)
 
     def synthesise(self, y_hat: Tensor) -> Tensor:
         return self.net.g_s(y_hat).float()  # type: ignore[no-any-return]

@@ -10,14 +10,15 @@ from typing import Any, Literal
 from urllib.error import URLError
 
 import torch
-from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.models import CompressionModel
 from compressai.zoo import image, image_vbr, video
 from torch import nn
 
+from robustcodec import statedict
 from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, WeightsError
 from robustcodec.interfaces import Card
+from robustcodec.zoo._fitting import WidthsFrom, load_into, widths_in
 
 TINY = {"N": 48, "M": 64}  # widths of the bundled checkpoints
 OFFICIAL_TAG = re.compile(r"(mse|ms-ssim)-q(\d+)")
@@ -72,18 +73,26 @@ class Source:
         """What identifies the weights in a cell: sha256 of the file, the official file's name, or the seed."""
         if self.kind != "path":
             return self.where.rsplit("/", 1)[-1]
-        path = Path(self.where)
-        if path.suffix == ".safetensors":
-            return str(checkpoints.read_card(path)["sha256"])
-        if not path.is_file():
-            raise WeightsError(f"no weights at {path}; expected a .safetensors, .pth or .pth.tar file")
-        return checkpoints.sha256(path)
+        return fingerprint(Path(self.where))
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 of a checkpoint; of ours, as its card says."""
+    if checkpoints.has_card(path):
+        return str(checkpoints.read_card(path)["sha256"])
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}; expected a .safetensors, .pth, .pth.tar, .pt or .ckpt file")
+    return checkpoints.sha256(path)
 
 
 def network(
-    source: Source, build: Callable[..., CompressionModel], widths: dict[int, dict[str, int]]
+    source: Source,
+    build: Callable[..., CompressionModel],
+    widths: dict[int, dict[str, int]],
+    widths_from: WidthsFrom,
 ) -> tuple[nn.Module, Card]:
-    """The network and its card. ``build(**widths[quality])`` makes a published network.
+    """The network and its card. ``build(**widths[quality])`` makes a published network; that of a file is as wide as
+    its tensors, see :func:`robustcodec.zoo._fitting.widths_in`.
 
     Raises :class:`WeightsError` for missing, damaged or foreign weights.
     """
@@ -100,34 +109,43 @@ def network(
         return net, Card(f"{family}.{where}", family, weights="random", architecture=wide)
     if source.kind == "official":
         net = build(**wide)
-        _load(net, _download(where), where)
+        load_into(net, _download(where), where)
         net.update(force=True)
         name = f"{family}.{source.metric}-q{quality}"
         licence = "BSD-3-Clause-Clear (InterDigital)"
         return net, Card(name, family, licence=licence, weights=where, architecture=wide)
     path = Path(where)
-    if path.suffix == ".safetensors":
-        state, facts = checkpoints.load(path)
-        if facts["family"] != family:
-            raise WeightsError(f"{path} holds weights of {facts['family']}, not of {family}")
-        wide = facts["architecture"]
-        net = build(**wide)
-        _load(net, state, where)
-        net.update()
-        texts = {k: facts[k] for k in ("licence", "paper", "training", "measured") if k in facts}
-        digest = facts["sha256"]
-        return net, Card(facts["name"], family, weights=path.name, sha256=digest, architecture=wide, **texts)
+    ours = checkpoints.has_card(path)
+    state, facts = checkpoints.load(path) if ours else (statedict.finite(path), {})
+    if facts.get("family", family) != family:
+        raise WeightsError(f"{path} holds weights of {facts['family']}, not of {family}")
+    wide = _of_file(path, family, state, widths_from)
+    if facts.get("architecture", wide) != wide:
+        raise WeightsError(
+            f"the card of {path} says {facts['architecture']}, its tensors {wide}; one is of another file"
+        )
     net = build(**wide)
-    _load(net, _read_pickle(path), where)
-    net.update(force=True)
-    digest = checkpoints.sha256(path)
-    return net, Card(f"{family}:{where}", family, weights=path.name, sha256=digest, architecture=wide)
+    load_into(net, state, where)
+    net.update(force=not ours)
+    texts = {k: facts[k] for k in ("licence", "paper", "training", "measured") if k in facts}
+    name = facts.get("name", f"{family}:{where}")
+    return net, Card(name, family, weights=path.name, sha256=fingerprint(path), architecture=wide, **texts)
+
+
+def _of_file(path: Path, family: str, state: dict[str, Any], widths_from: WidthsFrom) -> dict[str, int]:
+    """The widths of a file's network; raises :class:`WeightsError` if its tensors are of another kind."""
+    wide = widths_in(state, widths_from)
+    if wide is None:
+        wanted = " and ".join(name for name, _ in widths_from.values())
+        raise WeightsError(
+            f"{path} does not fit {family}: it lacks {wanted}, and holds {', '.join([*state][:3])}, …; "
+            f"robustcodec show {path} says what fits"
+        )
+    return wide
 
 
 def _download(url: str) -> dict[str, Any]:
-    """CompressAI's own download and renaming, with the hash in the file's name checked."""
-    from compressai.zoo import load_state_dict
-
+    """CompressAI's own download, with the hash in the file's name checked."""
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     try:
         state = torch.hub.load_state_dict_from_url(url, progress=True, check_hash=True, weights_only=True)
@@ -136,34 +154,4 @@ def _download(url: str) -> dict[str, Any]:
             f"{target.name} is not on this machine and cannot be downloaded ({error}); "
             f"get it from {url} and put it at {target}"
         ) from None
-    return dict(load_state_dict(state))
-
-
-def _read_pickle(path: Path) -> dict[str, Any]:
-    from compressai.zoo import load_state_dict
-
-    if not path.is_file():
-        raise WeightsError(f"no weights at {path}; expected a .safetensors, .pth or .pth.tar file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here
-        raise WeightsError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return dict(load_state_dict(state))
-
-
-def _load(net: nn.Module, state: dict[str, Any], where: str) -> None:
-    # tables of a variable-rate bottleneck depend on the gain, so they are built when it is known
-    variable = [name for name, m in net.named_modules() if isinstance(m, EntropyBottleneckVbr)]
-    drop = {f"{name}.{table}" for name in variable for table in ("_offset", "_quantized_cdf", "_cdf_length")}
-    state = {k: v for k, v in state.items() if k not in drop and k != "QuantOffset"}  # the latter as CompressAI does
-    try:
-        missing, unexpected = net.load_state_dict(state, strict=False)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise WeightsError(
-            f"{where} does not fit {type(net).__name__}: {str(error).splitlines()[-1].strip()}"
-        ) from None
-    weights = {name for name, _ in net.named_parameters()}
-    lost = sorted(weights & set(missing)) or sorted(k for k in unexpected if "gaussian_conditional" not in k)
-    if lost:
-        raise WeightsError(f"{where} does not fit {type(net).__name__}: {len(lost)} tensors differ, such as {lost[0]}")
+    return statedict.unwrapped(state, url).tensors

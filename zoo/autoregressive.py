@@ -28,6 +28,7 @@ class ChengAnchor(RasterCodec):
     paper = "https://arxiv.org/abs/2001.01568"
     architecture = Cheng2020Anchor
     widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-anchor"].items()}
+    widths_from = {"N": ("g_a.0.conv1.weight", 0)}
 
 
 @codecs.register("cheng2020-attn")

@@ -36,7 +36,7 @@ class ContainerCodec(Codec):
     ``stride``: what :meth:`pad` makes sides multiples of; ``coder_bits``: what a part costs beyond its information.
     """
 
-    stride: ClassVar[int] = 1
+    stride: int = 1
     coder_bits: ClassVar[float] = 0.0
 
     def __init__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,7 +33,7 @@ class FrameCodec(ContainerCodec):
     ``encode``/``decode`` (one frame to parts of bytes, called ``part_names``, and back).
     """
 
-    part_names: ClassVar[tuple[str, ...]]
+    part_names: tuple[str, ...]
 
     @abstractmethod
     def latents(self, frames: Tensor) -> Latents:

@@ -164,6 +164,7 @@ class ChengCheckerboard(GroupCodec):
     paper = "https://arxiv.org/abs/2103.15306"
     architecture = Cheng2020AnchorCheckerboard
     widths = {q: {"N": n} for q, (n,) in cfgs["cheng2020-anchor"].items()}
+    widths_from = {"N": ("g_a.0.conv1.weight", 0)}
 
 
 def _elic(network: Callable[..., CompressionModel], N: int, M: int) -> CompressionModel:
@@ -181,6 +182,7 @@ class Elic(GroupCodec):
     paper = "https://arxiv.org/abs/2203.10886"
     architecture = partial(_elic, Elic2022Official)
     widths = {q: {"N": 192, "M": 320} for q in range(1, 9)}
+    widths_from = {"N": ("g_a.0.weight", 0), "M": ("g_a.14.conv_b.3.weight", 0)}
 
     @property
     def boards(self) -> list[str]:

@@ -68,6 +68,7 @@ class ScaleSpaceFlowCodec(LatentCodec):
     )
     architecture = Network
     widths = {quality: {"N": 128, "M": 192} for quality in range(1, LEVELS + 1)}
+    widths_from = {"N": ("img_encoder.0.weight", 0), "M": ("img_encoder.6.weight", 0)}
     stride = 128
     key_parts = ("y", "z")
     inter_parts = ("motion y", "motion z", "residual y", "residual z")

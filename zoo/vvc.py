@@ -105,7 +105,7 @@ class Vvc(ClassicalCodec):
 
 
 def encoding(source: Path, coded: Path, size: tuple[int, int], frames: int, **settings: Any) -> list[str]:
-    """What to run to code a file of 8-bit 4:2:0 frames; ``size``: width and height; ``settings``: the codec's."""
+    """What to run to code a file of 8-bit 4:2:0 frames; ``size``: width, height; ``settings``: those of the codec."""
     rate, gop, quantiser, adapted = (str(int(settings[name])) for name in ("fps", "gop", "qp", "qpa"))
     files = ["--input", str(source), "--output", str(coded)]
     clip = ["--size", f"{size[0]}x{size[1]}", "--format", "yuv420", "--framerate", rate, "--frames", str(frames)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 import typer
 
@@ -46,6 +47,7 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Run the command line. User mistakes: one line on stderr, exit code 2."""
+    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
     try:
         app()
     except UserError as error:

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from robustcodec.errors import UserError
+from robustcodec.brought.arguments import device_of
 from robustcodec.execution.pace import Pace
 from robustcodec.execution.tasks import Answer, Task
 from robustcodec.execution.watching import Watcher
@@ -23,12 +23,7 @@ def choose_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} cannot be used ({reason}); expected auto, cpu or cuda") from None
-    return name
+    return device_of(name)
 
 
 def report_console(stderr: bool = False) -> Console:

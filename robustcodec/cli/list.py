@@ -71,20 +71,23 @@ def command(
 def entries(kind: str) -> list[ListedPlugin]:
     """All plugins of a kind, by name."""
     from robustcodec import registry, weights
+    from robustcodec.errors import RobustCodecError
     from robustcodec.running import suites
 
     if kind == "suites":
         return [ListedPlugin(str(s), s.about, {}, [], [f"{a} ({o})" for a, o in s.members]) for s in suites.bundled()]
     plugins = registry.KINDS[kind]
-    return [
-        ListedPlugin(
-            name,
-            first_sentence(plugins.get(name)),
-            {key: value for key, value in defaults(plugins.get(name)).items() if key != "tag"},
-            weights.bundled_tags(name) if kind == "codecs" else [],
-        )
-        for name in plugins.names()
-    ]
+
+    def entry(name: str) -> ListedPlugin:
+        try:
+            builder = plugins.get(name)
+        except RobustCodecError as error:  # its file; the others are fine
+            return ListedPlugin(name, f"cannot be loaded: {error}", {}, [])
+        typed_defaults = {key: value for key, value in defaults(builder).items() if key != "tag"}
+        tags = weights.bundled_tags(name) if kind == "codecs" else []
+        return ListedPlugin(name, first_sentence(builder), typed_defaults, tags)
+
+    return list(map(entry, plugins.names()))
 
 
 def prose(text: str | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="A name, or a codec with its tag or parameters.")],
+    name: Annotated[str, typer.Argument(help="A name, a codec with its tag or parameters, or a file of weights.")],
     kind: Annotated[Optional[str], typer.Option(help="Where a name has several meanings: codecs, attacks …")] = None,  # noqa: UP045
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
 ) -> None:
     """Show what a codec, attack, objective, threat, defense, data set or metric is and which parameters it takes.
 
     A codec with a tag or parameters also shows its card: licence, paper, weights, training, measured rate and quality.
+    Of a file of weights: what it holds, which codecs it fits, and what to type to use it.
 
     Examples:
 
@@ -27,6 +29,8 @@ def command(
         robustcodec show bmshj2018-hyperprior.tiny-q2
 
         robustcodec show psnr --kind threats
+
+        robustcodec show checkpoint_best.pth.tar
     """
     from rich.console import Console
     from rich.table import Table
@@ -35,10 +39,14 @@ def command(
     from robustcodec.spec import Spec
 
     console = Console(stderr=json)
-    spec = Spec.parse(name)
     with console.status("loading …"):
-        plugin = _find(spec.name, kind)
-        facts = _describe(plugin, spec)
+        if _is_file(name):
+            from robustcodec.studies.checkpoint import facts as of_checkpoint
+
+            facts = {k: v for k, v in of_checkpoint(Path(name)).items() if v not in ("", [])}
+        else:
+            spec = Spec.parse(name)
+            facts = _describe(_find(spec.name, kind), spec)
     if json:
         from json import dumps
 
@@ -50,6 +58,11 @@ def command(
     for key, value in facts.items():
         table.add_row(key, Text(_text(value)))
     console.print(table)
+
+
+def _is_file(name: str) -> bool:
+    """Whether it is a file of weights, be it there or not: no name ends like one."""
+    return Path(name).is_file() or name.endswith((".pth", ".tar", ".pt", ".ckpt", ".safetensors")) and "=" not in name
 
 
 def _find(name: str, kind: str | None) -> str:

@@ -28,7 +28,7 @@ class Pace:
     left: float = 0.0
 
     def __str__(self) -> str:
-        rates = [f"{device} {rate:.3g} samples/min" for device, rate in sorted(self.rates.items())]
+        rates = [f"{device} {rate:.{int(rate < 10)}f} samples/min" for device, rate in sorted(self.rates.items())]
         return ", ".join([f"{self.units} units", *rates, f"about {duration(self.left)} left"])
 
     @classmethod

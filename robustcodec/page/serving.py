@@ -306,12 +306,12 @@ def beside(folder: Path, listener: socket.socket) -> Iterator[None]:
         process.start()
     finally:
         signal.signal(signal.SIGINT, usual)
+        listener.close()  # it has its own: should it end, browsers are refused at once rather than kept waiting
     try:
         yield
     finally:
         process.terminate()
         process.join()
-        listener.close()
 
 
 def _child(folder: Path, listener: socket.socket) -> None:

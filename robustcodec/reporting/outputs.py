@@ -46,7 +46,7 @@ def makers() -> str:
     folders = [package, *(path for path in package.iterdir() if path.is_dir())]  # some are links in a checkout
     sources = {path for folder in folders for path in folder.rglob("*") if path.suffix in CODE}
     for registry in KINDS.values():
-        modules = (sys.modules.get(registry.get(name).__module__) for name in registry.names())
+        modules = map(sys.modules.get, registry.modules())
         sources |= {Path(path) for module in modules if (path := getattr(module, "__file__", None))}
     contents = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
     libraries = {"python": sys.version}

@@ -59,6 +59,8 @@ def sample_findings(
         signs.append("zero gradient: the attack was blind")
     if info["budget"] < UNUSED and not any("not finite" in sign for sign in signs):
         signs.append("budget not used")
+    if math.isnan(scores["bpp"]):
+        signs.append("the codec makes no bytes: distortion only, nothing to publish")
     for prefix, when in (("", "clean"), ("adv_", "attacked")):
         real, estimate = scores[f"{prefix}bpp"], scores[f"{prefix}bpp_est"]
         apart = abs(estimate - real)

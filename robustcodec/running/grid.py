@@ -151,7 +151,7 @@ class Grid:
         """A grid file; raises :class:`GridError` with the offending key."""
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise GridError(
                 f"no grid file at {path}; expected a TOML file, or no argument for the default grid"
             ) from None
@@ -182,6 +182,12 @@ class Grid:
         return dump_toml({"name": self.name}) + blocks
 
 
+def _shown(value: Any) -> str:
+    """A value as it was typed, on one line of a sensible length."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
 def _place(cell: Cell) -> tuple[str | tuple[str, ...], ...]:
     victim = cell.victim
     return cell.data, victim.codecs, victim.defense, cell.codec, cell.defense, cell.access
@@ -203,15 +209,15 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
     for key, value in block.items():
         if key == "limit":
             if not isinstance(value, int) or value < 0:
-                raise GridError(f"{where}: limit = {value!r}; expected a number of samples, 0 for all")
+                raise GridError(f"{where}: limit = {_shown(value)}; expected a number of samples, 0 for all")
             out[key] = value
             continue
         if key not in (*AXES, "suite"):
             raise GridError(f"{where}: unknown key {key!r} in a block; expected {', '.join(AXES)}, suite or limit")
         values = value if isinstance(value, list) else [value]
         wanted = int if key == "seed" else str
-        if not values or not all(isinstance(v, wanted) for v in values):
-            raise GridError(f"{where}: {key} = {value!r}; expected a list of {wanted.__name__}")
+        if not values or not all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
+            raise GridError(f"{where}: {key} = {_shown(value)}; expected a list of {wanted.__name__}")
         out[key] = values if key == "seed" else [each for v in values for each in expand(v)]
     if "suite" in out and (given := [axis for axis in _PAIR if axis in out]):
         raise GridError(f"{where}: a suite brings its attacks and objectives; drop {' and '.join(given)} or the suite")

@@ -27,6 +27,7 @@ class Guided(Codec):
         self.differentiable = guide.differentiable
         self.randomised = codec.randomised or guide.randomised
         self.exact_forward = codec.exact_forward
+        self.coded = codec.coded
         self.train(codec.training)
 
     def forward(self, x: Tensor) -> Output:

@@ -11,6 +11,7 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from robustcodec.brought import files as brought
 from robustcodec.clips import fingerprint
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
@@ -70,7 +71,11 @@ class Part:
             name = "+".join(layer.spec.name for layer in self.layers)
             return {"name": name, "layers": [layer.identity for layer in self.layers]}
         facts: dict[str, Any] = {"name": self.spec.name}
+        if brought.is_in_file(self.spec.name):
+            facts = {"name": brought.short(self.spec.name), "source": brought.source(self.spec.name)}
         params, left_out = self.params, set[str]()  # left out: what is said in another way, or changes nothing
+        if "source" in facts:
+            params = brought.by_content(params)
         if self.kind == "codec":
             facts["fingerprint"] = codecs.fingerprint(self.spec.name, **self.params)
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
@@ -79,7 +84,8 @@ class Part:
             left_out.add("path")  # samples are identified by their bytes
         else:
             plugin: Plugin = self.built
-            params = {k: getattr(plugin, k, v) for k, v in params.items()}  # 16 levels are 16/255 to it
+            if "source" not in facts:
+                params = {k: getattr(plugin, k, v) for k, v in params.items()}  # 16 levels are 16/255 to it
             left_out |= {k for k, v in params.items() if (k, v) in plugin.neutral.items()}
             if clips := plugin.made_on():
                 facts["made_on"] = [[clip.id, fingerprint(clip)] for clip in clips]

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from robustcodec.brought import objects
 from robustcodec.errors import StoreError
 from robustcodec.files import Stamp, on_disk, remove_leftovers, stamp, write_whole
 from robustcodec.running.grid import Cell, Grid
@@ -208,6 +209,7 @@ class Store:
         """The grid of this run folder."""
         if not (self.root / "grid.toml").is_file():
             raise StoreError(f"{self.root} is not a run folder (no grid.toml); give the --out of a robustcodec run")
+        objects.take_up(self.root)
         return Grid.read(self.root / "grid.toml")
 
     def log(self, entry: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 
 from robustcodec.errors import BadData
 
@@ -126,5 +125,7 @@ def _integral(x: NDArray[np.float64], y: NDArray[np.float64], method: Method) ->
         centre = x.mean()  # powers of 30 to 40 dB are nearly dependent, those about their centre are not
         primitive = np.poly1d(np.polyfit(x - centre, y, 3)).integ()
         return lambda low, high: float(primitive(high - centre) - primitive(low - centre))
+    from scipy.interpolate import Akima1DInterpolator, PchipInterpolator  # half a second, for who compares curves
+
     piecewise = PchipInterpolator(x, y) if method == "pchip" else Akima1DInterpolator(x, y)
     return lambda low, high: float(piecewise.integrate(low, high))

@@ -1,4 +1,4 @@
-"""One attack on one image or clip: a cell with a data set of one sample, run as a grid would run it."""
+"""One attack on images or a clip: a cell with a data set of these, run as a grid would run it."""
 
 from __future__ import annotations
 
@@ -7,33 +7,40 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, overload
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustcodec import registry
-from robustcodec.clips import sample_seed, to_uint8
+from robustcodec.brought import files, objects
+from robustcodec.brought.arguments import PATH, check, device_of
+from robustcodec.brought.arguments import names as names_of
+from robustcodec.brought.pictures import Pictures
+from robustcodec.clips import sample_seed
 from robustcodec.coding import EVALUATION, code
-from robustcodec.data._lossless import lossless_path, write_lossless
-from robustcodec.errors import BadData, BadParameter, RobustCodecError, StoreError, UserError
+from robustcodec.errors import BadParameter, RobustCodecError, StoreError, UserError
 from robustcodec.execution.runner import Runner
 from robustcodec.execution.watching import Watcher
-from robustcodec.files import on_disk
-from robustcodec.interfaces import Sample
+from robustcodec.interfaces import Attack, Defense, Objective, Sample, Threat
 from robustcodec.running.grid import AXES, Cell, Grid
 from robustcodec.running.store import Result, Store
-from robustcodec.studies.attack_outcome import Outcome
+from robustcodec.spec import Spec
+from robustcodec.studies.attack_outcome import Outcome, Outcomes
 
 RUN = "run"  # the run folder inside the folder of an attack
 
 
+@overload
+def attack(source: str | Path, codec: str | nn.Module, *names: Any, **options: Any) -> Outcome: ...
+@overload
+def attack(source: Tensor, codec: str | nn.Module, *names: Any, **options: Any) -> Any: ...
 def attack(
     source: str | Path | Tensor,
-    codec: str,
-    attack: str = "pgd",
-    objective: str = "distortion",
-    threat: str = "psnr:40",
-    defense: str = "none",
+    codec: str | nn.Module,
+    attack: str | Attack = "pgd",
+    objective: str | Objective = "distortion",
+    threat: str | Threat = "psnr:40",
+    defense: str | Defense = "none",
     access: str = "oblivious",
     seed: int = 0,
     frames: int = 0,
@@ -42,50 +49,69 @@ def attack(
     out: str | Path | None = None,
     device: str = "cpu",
     watcher: Watcher | None = None,
-) -> Outcome:
-    """Attack one image or clip: ``attack("photo.png", "bmshj2018-hyperprior.tiny-q2", threat="36dB").scores``.
+    clip: bool = False,
+) -> Outcome | Outcomes:
+    """Attack images or a clip: ``attack("photo.png", "bmshj2018-hyperprior.tiny-q2", threat="36dB").scores``.
 
-    The same numbers as a grid's. ``source``: a file, or RGB as a tensor ``(3, H, W)`` or ``(T, 3, H, W)``, uint8 or
-    float in [0, 1], which is rounded to 8 bits. ``frames`` and ``crop`` (of a file): first frames and central pixels;
-    0: all. ``threat``: ``36dB``, ``8/255`` or any threat; the others as :class:`robustcodec.running.grid.Cell` has
-    them, names all: what is measured is identified by them. ``out``: a folder for clips, streams, a picture and scores,
-    and for the run itself, which is then not repeated; without one nothing is kept. ``watcher`` follows the crafting.
+    The same numbers as a grid's. ``source``: a file, or RGB as a tensor: a picture ``(3, H, W)``, a batch of pictures
+    ``(N, 3, H, W)``, or with ``clip`` one clip ``(T, 3, H, W)``; uint8 or float in [0, 1], which is rounded to 8 bits.
+    A batch gives :class:`Outcomes`, one for each picture; all else an :class:`Outcome`. ``frames`` and ``crop`` (of a
+    file): first frames and central pixels; 0: all.
+
+    ``codec``: as :func:`robustcodec.load` takes it. ``threat``: ``36dB``, ``8/255`` or any threat; this and the others
+    are names, as :class:`robustcodec.running.grid.Cell` has them, or objects. ``out``: a folder for clips, streams, a
+    picture and scores, and for the run itself, which is then not repeated; without one nothing is kept. ``watcher``
+    follows the crafting.
 
     Raises :class:`UserError` for what cannot be run, :class:`RobustCodecError` if the attack or the codec crashed.
+
+    >>> import robustcodec, torch
+    >>> picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    >>> outcome = robustcodec.attack(picture, "bmshj2018-factorized.tiny-q1", attack="pgd:steps=3", threat="36dB")
+    >>> outcome.adversarial.shape, outcome.scores["input_psnr"] > 35.9
+    (torch.Size([1, 3, 64, 64]), True)
+    >>> robustcodec.attack(torch.stack([picture, picture.flip(2)]), "jpeg", attack="noise").frame.shape[0]
+    2
     """
-    if not isinstance(codec, str):
-        raise BadParameter(
-            f"codec is a {type(codec).__name__}; expected a name, such as bmshj2018-hyperprior.tiny-q2: numbers are "
-            "identified by names. Register a codec of your own to give it one"
-        )
+    check("source: a file, or a tensor", source, (*PATH, Tensor))
+    check("access: a name such as oblivious", access, str)
+    for name, number in {"seed": seed, "frames": frames, "crop": crop}.items():
+        check(f"{name}: a whole number", number, int)
+    check("out: a folder", out, PATH, optional=True)
+    check("clip: True or False", clip, bool)
+    metrics, device = names_of("metrics", metrics), device_of(device)
+    names = (
+        objects.named("codecs", codec),
+        objects.named("attacks", attack),
+        objects.named("objectives", objective),
+        threat_of(threat) if isinstance(threat, str) else objects.named("threats", threat),
+        objects.named("defenses", defense),
+    )
     with _folder(out) as folder:
-        clip = None
         if isinstance(source, Tensor):
             if frames or crop:
                 raise BadParameter(f"frames={frames}, crop={crop} are for files; slice the tensor instead")
-            clip = _eight_bits(source)
-            path = lossless_path(folder / "original", len(clip))
+            data = objects.named("data", Pictures.of(source, clip))
         else:
             path = Path(source)
             if path.is_file() and folder.resolve() == path.resolve().parent:
                 raise StoreError(f"{path} is in {folder}, where files are replaced; give another out")
-        options = {"frames": frames, "crop": crop}
-        data = ",".join([f"file:path={path}", *(f"{key}={value}" for key, value in options.items() if value)])
-        cell = Cell(codec, attack, objective, threat_of(threat), defense, access, data, seed)
-        if clip is not None:
-            _claim(folder, cell)
-            with on_disk(path):
-                write_lossless(clip, folder / "original")
-        (sample,) = cell.samples()
-        sample.load()  # says now what is wrong with the file
+            options = {"frames": frames, "crop": crop}
+            data = ",".join([f"file:path={path}", *(f"{key}={value}" for key, value in options.items() if value)])
+        cell = Cell(*names, access=access, data=data, seed=seed)
+        samples = cell.samples()
+        samples[0].load()  # says now what is wrong with the file
         _ = cell.id  # and with any name
         store = _claim(folder, cell)
+        objects.put_down(store.root)
         runner = Runner(store, device, metrics=metrics)
         runner.run([cell], watcher)
-        outcome = _outcome(runner, cell, sample)
+        alone = not isinstance(source, Tensor) or source.ndim == 3 or clip
+        outcomes = Outcomes(tuple(_outcome(runner, cell, sample) for sample in samples))
         if out is not None:
-            outcome.write(folder)
-        return outcome
+            for sample, outcome in zip(samples, outcomes, strict=True):
+                outcome.write(folder if alone else folder / sample.id)
+        return outcomes[0] if alone else outcomes
 
 
 def threat_of(budget: str) -> str:
@@ -95,27 +121,13 @@ def threat_of(budget: str) -> str:
         text = f"psnr:{match[1]}"
     elif re.fullmatch(r"\d+(?:\.\d+)?/\d+", text):
         text = f"linf:{text}"
-    if text.partition(":")[0] not in registry.threats.names():
+    if not files.is_in_file(Spec.parse(text).name) and text.partition(":")[0] not in registry.threats.names():
         raise BadParameter(
             f"budget {budget!r}; expected 36dB (PSNR of the attacked input), 8/255 (largest change of a value) or a "
             "threat, such as l2:1.5, psnr:38,frames=first or psnr:40+linf:16 (robustcodec list threats shows all)"
         )
     registry.threats.build(text)
     return text
-
-
-def _eight_bits(tensor: Tensor) -> Tensor:
-    """A picture or clip as uint8 ``(T, 3, H, W)``; raises :class:`BadData` for other tensors."""
-    if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or 0 in tensor.shape:
-        raise BadData(f"a tensor of shape {tuple(tensor.shape)} was given; expected RGB as (3, H, W) or (T, 3, H, W)")
-    if tensor.is_floating_point():
-        low, high = float(tensor.min()), float(tensor.max())
-        if not 0 <= low <= high <= 1:
-            raise BadData(f"a float tensor from {low:.4g} to {high:.4g} was given; expected values in [0, 1]")
-        tensor = to_uint8(tensor.detach())
-    if tensor.dtype != torch.uint8:
-        raise BadData(f"a tensor of {tensor.dtype} was given; expected uint8, or float in [0, 1]")
-    return tensor.reshape(-1, *tensor.shape[-3:]).cpu()
 
 
 @contextmanager
@@ -140,32 +152,31 @@ def _claim(folder: Path, cell: Cell) -> Store:
 
 
 def _outcome(runner: Runner, cell: Cell, sample: Sample) -> Outcome:
-    """What the store holds of a cell, and its streams again."""
-    result, decoded = runner.store.result(cell.id), runner.store.decoded(cell.id)
-    if result is None or result.error is not None or sample.id not in decoded:
+    """What the store holds of a sample of a cell, and its streams again."""
+    result, crafted = runner.store.result(cell.id), runner.store.clip(cell.craft_id(sample))
+    if result is None or result.error is not None or crafted is None:
         raise _failure(cell, result)
-    clips = decoded[sample.id]
-    (row,) = result.rows
+    row = next(row for row in result.rows if row["sample"] == sample.id)
     scores = {
         key: float("nan") if v is None else float(v) for key, v in row.items() if key not in ("sample", "queries")
     }
     warnings = [w.removesuffix(f": 1 of 1 samples ({sample.id})") for w in result.warnings]
     codec, seed = runner.worker.codecs.evaluated(cell.resolved), sample_seed(sample, EVALUATION)
-    clean_stream, attacked_stream = (
-        code(codec, clips[name], runner.device, seed).stream for name in ("original", "adversarial")
-    )
+    original, adversarial = sample.load(), crafted[0]
+    clean, attacked = (code(codec, clip, runner.device, seed) for clip in (original, adversarial))
     return Outcome(
         cell,
         scores,
         row["queries"],
         tuple(warnings),
-        clips["original"],
-        clips["adversarial"],
-        clips["clean"],
-        clips.get("attacked"),
-        clean_stream,
-        attacked_stream,
+        original,
+        adversarial,
+        clean.decoded(),
+        attacked.x_hat,
+        clean.stream,
+        attacked.stream,
         sample.fps,
+        sample.id,
     )
 
 

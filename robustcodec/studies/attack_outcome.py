@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -27,7 +30,7 @@ class Outcome:
     ``scores``: as :func:`robustcodec.scores.robustness.sample_scores` and the objective give them, floats that are
     finite or NaN. ``clean``, ``attacked``: what the decoder made of the bytes ``clean_stream`` and
     ``attacked_stream``; None if it failed. ``queries``: how often the attack asked. ``fps``: frames per second of a
-    clip, if known.
+    clip, if known; ``sample``: its name.
     """
 
     cell: Cell
@@ -41,6 +44,7 @@ class Outcome:
     clean_stream: bytes
     attacked_stream: bytes
     fps: float | None = None
+    sample: str = ""
 
     def table(self) -> dict[str, Any]:
         """Everything but clips and bytes, ready for JSON: NaN is None."""
@@ -123,6 +127,43 @@ class Outcome:
             f"input: at most {s['input_linf']:.0f}/255, {s['input_psnr']:.2f} dB PSNR{clip}{amplified}",
             f"clean: {s['bpp']:.4f} bpp, {_quality(s, '')} | attacked: {s['adv_bpp']:.4f} bpp, {attacked}",
         ]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes(Sequence[Outcome]):
+    """One attack on a batch of pictures, in its order."""
+
+    each: tuple[Outcome, ...]
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.each[index]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row of scores for each picture, and ``queries``."""
+        rows = [{"sample": one.sample, **one.scores, "queries": one.queries} for one in self.each]
+        return pd.DataFrame(rows)
+
+    @property
+    def original(self) -> Tensor:
+        """uint8 ``(N, 3, H, W)``, as are ``adversarial`` and ``clean``."""
+        return torch.cat([one.original for one in self.each])
+
+    @property
+    def adversarial(self) -> Tensor:
+        return torch.cat([one.adversarial for one in self.each])
+
+    @property
+    def clean(self) -> Tensor:
+        return torch.cat([one.clean for one in self.each])
+
+    @property
+    def attacked(self) -> list[Tensor | None]:
+        """uint8 ``(3, H, W)`` each, or None where the decoder failed."""
+        return [None if one.attacked is None else one.attacked[0] for one in self.each]
 
 
 def _quality(scores: dict[str, float], prefix: str) -> str:

@@ -98,7 +98,7 @@ def explain(
     victim = judged(codec, device=device)
     require_layers(victim)  # before the attack, which takes long
     options = {"seed": seed, "frames": frames, "crop": crop, "device": device, "watcher": watcher, "out": out}
-    outcome = run(source, codec, attack, objective, threat, **options)  # type: ignore[arg-type]
+    outcome = run(source, codec, attack, objective, threat, **options)
     x, x_adv = (to_float(clip)[None].to(device) for clip in (outcome.original, outcome.adversarial))
     explanation = Explanation(outcome, trace(victim, x, x_adv), replacements(victim, x, x_adv))
     if out is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 UNUSED = {"torchvision", "torch_geometric", "torch._dynamo"}  # seconds of every start, for what no codec needs
+OTHERS = {"compressai", "scipy", "av", "matplotlib", "plotly", "torchattacks"}  # what other codecs and reports need
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,13 @@ def test_installed_package_adds_every_kind_of_plugin(ran: tuple[dict[str, Any], 
 
 def test_a_run_loads_nothing_that_no_codec_needs(ran: tuple[dict[str, Any], set[str]]) -> None:
     _, modules = ran
+    assert "robustcodec_example.plugins" in modules and not (UNUSED | OTHERS) & modules
+
+
+def test_a_codec_of_compressai_leaves_the_rest_of_it_asleep(tmp_path: Path) -> None:
+    script = "import robustcodec, sys; robustcodec.load('bmshj2018-factorized.tiny-q1'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    modules = set(done.stdout.split())
     assert "compressai.models" in modules and not UNUSED & modules
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from robustcodec.cli import app
 from robustcodec.errors import MissingDependency
+from robustcodec.execution import executors
 from robustcodec.execution.cluster import Cluster
 from robustcodec.execution.here import Here
 from robustcodec.execution.runner import Runner
@@ -60,3 +64,21 @@ def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingDependency, match=r"robustcodec\[ray\]"):
         Cluster(SETTING, "local")
+
+
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [(["--ray"], "local"), (["--ray", "--limit", "1"], "local"), (["--ray", "head:6379"], "head:6379"), ([], None)],
+)
+def test_without_an_address_ray_is_started_here(
+    words: list[str], address: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def workforce(*given: object) -> None:
+        asked.append(given)
+        sys.exit(7)
+
+    monkeypatch.setattr(executors, "Workforce", workforce)
+    done = CliRunner().invoke(app, ["run", "--codec", "jpeg", "--attack", "noise", "--out", str(tmp_path), *words])
+    assert done.exit_code == 7 and asked[0][3] == address

@@ -22,7 +22,7 @@ ROOMS = {p.parent.name for p in CORE.glob("*/__init__.py")} - {*PLUGINS}
 # users import, is the last but one
 LAYERS = [
     {"errors", "files", "spec", "rounding", "probing", "stream"},
-    {"interfaces", "oracle", "registry", "stack", "weights", "threats", "clips", "coding"},
+    {"brought", "interfaces", "oracle", "registry", "stack", "weights", "statedict", "threats", "clips", "coding"},
     {"data", "scores"},
     {"objectives"},
     {"running", "training"},
@@ -33,7 +33,18 @@ LAYERS = [
     {"robustcodec"},
     {"cli"},
 ]
-PLUGIN_MAY = {"errors", "spec", "stream", "rounding", "probing", "interfaces", "oracle", "registry", "weights"}
+PLUGIN_MAY = {
+    "errors",
+    "spec",
+    "stream",
+    "rounding",
+    "probing",
+    "interfaces",
+    "oracle",
+    "registry",
+    "weights",
+    "statedict",
+}
 
 
 def imports(path: Path) -> Iterator[str]:

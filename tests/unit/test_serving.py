@@ -24,6 +24,7 @@ import pytest
 from terminal import Type
 
 from robustcodec.errors import StoreError, UserError
+from robustcodec.execution.pace import Notice, Pace
 from robustcodec.execution.runner import Runner
 from robustcodec.page import serving
 from robustcodec.page.serving import Pages, Server, listen, served
@@ -268,7 +269,7 @@ def started(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
     ) as process:
         try:
             yield process
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             process.kill()
             raise AssertionError(f"it does not answer; it said: {process.communicate()[0]}") from None
         finally:
@@ -301,6 +302,15 @@ def status_at(at: tuple[str, int]) -> str:
     with closing(http.client.HTTPConnection(*at, timeout=120)) as connection:
         connection.request("GET", "/version")
         return str(json.loads(connection.getresponse().read())["status"])
+
+
+def test_the_page_says_how_fast_a_run_goes(server: Server) -> None:
+    notice = Notice(server.pages.store.paces)
+    notice.put_up(Pace(12, {"cpu": 34.0}, 40.0))
+    said = "0 of 3 cells done, 0 failed; 12 units, cpu 34 samples/min, about 40 s left"
+    assert state(server)[1] == said and said in ask(server)[1].decode()
+    notice.take_down()
+    assert state(server)[1] == "0 of 3 cells done, 0 failed"
 
 
 def test_watch_ends_cleanly_with_ctrl_c(folder: Path) -> None:

@@ -54,10 +54,10 @@ def test_three_lines(photo: Tensor, tmp_path: Path) -> None:
 
 def test_tensors_are_files_too(photo: Tensor, tmp_path: Path) -> None:
     picture = photo[0, :, :64, :64]
-    write_image(picture[None], tmp_path / "original.png")
-    attack: dict[str, Any] = {"attack": "noise", "threat": "linf:4/255"}
-    of_file = robustcodec.attack(tmp_path / "original.png", CODEC, **attack)
+    attack: dict[str, Any] = {"attack": "pgd:steps=2,random_start=false", "threat": "linf:4/255"}
     of_bytes = robustcodec.attack(picture, CODEC, **attack)
+    write_image(picture[None], tmp_path / "photo.png")
+    of_file = robustcodec.attack(tmp_path / "photo.png", CODEC, **attack)
     of_floats = robustcodec.attack((picture / 255).double(), CODEC, **attack)
     for outcome in (of_bytes, of_floats):
         assert outcome.scores == pytest.approx(of_file.scores, nan_ok=True)
@@ -67,7 +67,7 @@ def test_tensors_are_files_too(photo: Tensor, tmp_path: Path) -> None:
 
 def test_a_clip_in_a_tensor_and_its_files(photo: Tensor, tmp_path: Path) -> None:
     clip = torch.cat([photo[..., :48, t : t + 48] for t in range(3)])
-    outcome = robustcodec.attack(clip, CODEC, attack="noise", threat="34dB", out=tmp_path / "out")
+    outcome = robustcodec.attack(clip, CODEC, attack="noise", threat="34dB", out=tmp_path / "out", clip=True)
     assert torch.equal(outcome.original, clip) and outcome.attacked is not None
     for name, kept in {
         "original": clip,
@@ -82,7 +82,7 @@ def test_a_clip_in_a_tensor_and_its_files(photo: Tensor, tmp_path: Path) -> None
         columns = np.asarray(panel).astype(int)
     assert (columns[-20, 12:300] != 255).any()  # pictures reach the bottom
 
-    again = robustcodec.attack(clip[:1], CODEC, attack="noise", threat="34dB", out=tmp_path / "out")
+    again = robustcodec.attack(clip[0], CODEC, attack="noise", threat="34dB", out=tmp_path / "out")
     assert torch.equal(read_image(tmp_path / "out" / "adversarial.png"), again.adversarial)
     assert not list((tmp_path / "out").glob("*.mkv"))  # of the earlier clip
 
@@ -99,8 +99,12 @@ def test_bad_input(photo: Tensor, tmp_path: Path) -> None:
     for source, words in sources:
         with pytest.raises(BadData, match=re.escape(words)):
             robustcodec.attack(source, CODEC, attack="noise")
-    with pytest.raises(BadParameter, match="identified by names"):
-        robustcodec.attack(picture, robustcodec.load(CODEC), attack="noise")  # type: ignore[arg-type]
+    with pytest.raises(BadData, match=re.escape("clip=True; expected (T, 3, H, W)")):
+        robustcodec.attack(picture, CODEC, attack="noise", clip=True)
+    with pytest.raises(BadParameter, match="codec is a list; expected a name"):
+        robustcodec.attack(picture, ["jpeg"], attack="noise")  # type: ignore[call-overload]
+    with pytest.raises(BadParameter, match="attack is a int; expected a name"):
+        robustcodec.attack(picture, CODEC, attack=3)
     with pytest.raises(BadParameter, match="slice the tensor"):
         robustcodec.attack(picture, CODEC, crop=8)
     with pytest.raises(UserError, match="gives no gradient"):

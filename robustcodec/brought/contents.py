@@ -1,0 +1,149 @@
+"""What an object in memory is made of, as a checksum: of its class and its source, and of all that it holds."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import inspect
+import types
+from collections.abc import Mapping
+from importlib.metadata import packages_distributions, version
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None), PurePath, enum.Enum, torch.dtype, torch.device, torch.Size)
+IGNORED = {"training"}  # codecs are judged in eval mode
+STATELESS = {"compressai.ans"}  # modules whose objects hold nothing from one call to the next
+
+
+class Contents:
+    """``checksum``: sha256 in hex of everything in ``thing``; ``unknown``: what in it could not be looked into, by
+    attribute, in which case the checksum says less than it should.
+    """
+
+    def __init__(self, thing: Any) -> None:
+        self.unknown: list[str] = []
+        self._digest = hashlib.sha256()
+        self._seen: dict[int, int] = {}
+        self._keep: list[Any] = []  # what has an id keeps it as long as it lives
+        self._add(thing, type(thing).__name__)
+        self.checksum = self._digest.hexdigest()
+
+    def _say(self, *words: object) -> None:
+        self._digest.update("\0".join(map(str, words)).encode("utf-8", "surrogatepass") + b"\1")
+
+    def _add(self, value: Any, where: str) -> None:
+        if isinstance(value, PLAIN):
+            self._say(type(value).__qualname__, repr(value))
+            return
+        if id(value) in self._seen:
+            self._say("again", self._seen[id(value)])
+            return
+        self._seen[id(value)] = len(self._seen)
+        self._keep.append(value)
+        self._say(type(value).__qualname__)
+        match value:
+            case Tensor():
+                self._array(value.detach().to_dense().cpu().contiguous().view(-1).view(torch.uint8).numpy(), value)
+            case np.ndarray() | np.generic():
+                array = np.asarray(value)
+                if array.dtype.hasobject:
+                    self._add(array.tolist(), where)
+                else:
+                    self._array(np.ascontiguousarray(array).view(np.uint8).ravel(), array)
+            case torch.Generator():
+                self._add(value.get_state(), where)
+            case Mapping():
+                for key, entry in value.items():
+                    self._add(key, f"{where}[{key!r}]")
+                    self._add(entry, f"{where}[{key!r}]")
+            case list() | tuple():
+                for i, entry in enumerate(value):
+                    self._add(entry, f"{where}[{i}]")
+            case set() | frozenset():
+                self._say(*sorted(Contents(entry).checksum for entry in value))
+            case type():
+                self._class(value)
+            case types.ModuleType():
+                self._say(value.__name__, *_package(value.__name__))
+            case functools.partial():
+                self._add((value.func, value.args, value.keywords), where)
+            case types.MethodType():
+                self._add((value.__func__, value.__self__), where)
+            case types.FunctionType():
+                self._function(value, where)
+            case types.BuiltinFunctionType() | np.ufunc():
+                self._say(getattr(value, "__qualname__", value.__name__))
+            case _ if type(value).__module__ in STATELESS:
+                self._class(type(value))
+            case _ if hasattr(value, "__dict__"):
+                self._class(type(value))
+                self._attributes(value, where)
+            case _:
+                self.unknown.append(f"{where} ({type(value).__qualname__})")
+
+    def _array(self, data: Any, array: Any) -> None:
+        self._say(array.dtype, tuple(array.shape))
+        self._digest.update(data.tobytes())
+
+    def _attributes(self, value: Any, where: str) -> None:
+        for name, entry in sorted(vars(value).items()):
+            if name not in IGNORED:
+                self._say(name)
+                self._add(entry, f"{where}.{name}")
+        if isinstance(value, nn.Module):
+            return
+        state = type(value).__dict__.get("__slots__", ())
+        for name in (state,) if isinstance(state, str) else state:
+            self._add(getattr(value, name, None), f"{where}.{name}")
+
+    def _class(self, cls: type) -> None:
+        for each in cls.__mro__:
+            self._say(each.__module__, each.__qualname__, *(_package(each.__module__) or [_source(each)]))
+
+    def _function(self, function: types.FunctionType, where: str) -> None:
+        self._say(function.__qualname__, *(_package(function.__module__ or "") or [_code(function.__code__)]))
+        self._add(function.__defaults__, f"{where}'s defaults")
+        self._add(function.__kwdefaults__, f"{where}'s defaults")
+        for cell in function.__closure__ or ():
+            try:
+                self._add(cell.cell_contents, f"{where}'s closure")
+            except ValueError:  # nothing in it yet
+                self._say("empty")
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+@functools.cache
+def _package(module: str) -> list[str]:
+    """The installed packages that a module is of, with their versions; none: it is somebody's own."""
+    top = module.partition(".")[0]
+    if top == "builtins":
+        return ["builtins"]
+    return [f"{name} {version(name)}" for name in sorted(set(_distributions().get(top, ())))]
+
+
+def _source(cls: type) -> str:
+    """The text of a class, or of the whole file where that is a module: its functions call others there."""
+    try:
+        if cls.__module__ != "__main__" and (file := inspect.getsourcefile(cls)):
+            return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return inspect.getsource(cls)
+    except (OSError, TypeError):  # typed at a prompt, or made by a program
+        members = sorted((name, value) for name, value in vars(cls).items() if isinstance(value, types.FunctionType))
+        return "".join(f"{name} {_code(value.__code__)}" for name, value in members)
+
+
+def _code(code: types.CodeType) -> str:
+    """What a function does, without the lines it stands in."""
+    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    names = (*code.co_names, *code.co_varnames, *code.co_freevars)
+    return hashlib.sha256(repr((code.co_code, constants, names)).encode()).hexdigest()

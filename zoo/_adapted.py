@@ -1,0 +1,78 @@
+"""Networks of users as codecs: one that is a codec already, one like CompressAI's, or any from picture to picture."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustcodec import stream
+from robustcodec.errors import RobustCodecError
+from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.zoo._wrapped import Wrapped, is_compressai_like
+
+RAW = b"pict"  # in the place of a model's id
+
+
+def adapted(network: nn.Module, name: str) -> Codec:
+    """``network`` as a codec called ``name``, which is a copy; raises :class:`UserError` for one that cannot work."""
+    kind = f"{type(network).__module__}.{type(network).__qualname__}"
+    if isinstance(network, Codec):
+        own = copy.deepcopy(network)
+        own.card = replace(getattr(network, "card", Card(name, kind)), name=name)
+        return own.eval()
+    if is_compressai_like(network):
+        return Wrapped(network, Card(name, kind))
+    return Reconstruction(network, Card(name, kind))
+
+
+class Reconstruction(Codec):
+    """A network from pictures to pictures, frame by frame. It makes no bytes: it has distortion alone, and no rate.
+
+    ``forward`` takes ``(N, 3, H, W)`` in [0, 1] and gives a tensor of that shape, or a dictionary or tuple with one
+    (``x_hat``, or the first). What stands in for a stream is the picture itself.
+    """
+
+    coded = False
+
+    def __init__(self, network: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.network, self.card = copy.deepcopy(network).float().eval(), card
+        self.eval()
+
+    def forward(self, x: Tensor) -> Output:
+        return Output(lambda: self._shown(x), lambda: torch.full((len(x),), float("nan"), device=x.device))
+
+    def compress(self, x: Tensor) -> list[bytes]:
+        pixels = (self._shown(x) * 255).round().to(torch.uint8).cpu()
+        (_, frames, _, height, width) = x.shape
+        return [stream.pack(stream.Packet(frames, height, width, (p.numpy().tobytes(),), 0), RAW) for p in pixels]
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        packets = [stream.unpack(data, RAW, self.card.family, lambda frames: 1) for data in streams]
+        clips = [
+            torch.frombuffer(bytearray(p.parts[0]), dtype=torch.uint8).view(p.frames, 3, p.height, p.width)
+            for p in packets
+        ]
+        return torch.stack(clips).float() / 255
+
+    def _shown(self, x: Tensor) -> Tensor:
+        frames = x.flatten(0, 1)
+        out = _picture(self.network(frames))
+        if not isinstance(out, Tensor) or out.shape != frames.shape:
+            what = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+            raise RobustCodecError(
+                f"{self.card.family}: forward gave {what} for pictures of {tuple(frames.shape)}; "
+                "expected the same shape"
+            )
+        return out.float().clamp(0, 1).view(x.shape)
+
+
+def _picture(out: Any) -> Any:
+    if isinstance(out, dict):
+        return out.get("x_hat", next(iter(out.values()), None))
+    return out[0] if isinstance(out, tuple | list) and out else out
