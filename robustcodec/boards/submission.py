@@ -13,6 +13,7 @@ import pandas as pd
 from robustcodec.boards.board import Board, Kind, kind_of
 from robustcodec.boards.entry import AXES, CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
 from robustcodec.boards.founding import samples_of
+from robustcodec.brought.objects import is_object
 from robustcodec.clips import fingerprint
 from robustcodec.coding import defended
 from robustcodec.errors import BoardError, UserError
@@ -64,6 +65,9 @@ def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: s
 
     ``date``: as YYYY-MM-DD.
     """
+    if lent := [name for name in (codec, defense) if is_object(name)]:
+        why = f"{lent[0]} was an object in Python, which nobody else can name: register its class in a package"
+        return Refusal(codec, defense, (why,))
     try:
         kind = kind_of(codec, defense)
         wanted = board.cells(codec, defense, kind)
@@ -112,6 +116,8 @@ def _results(store: Store, board: Board, wanted: Sequence[Cell]) -> tuple[list[R
 def _dishonest(rows: pd.DataFrame, board: Board) -> Iterator[str]:
     """Sizes that no stream of bytes can have, and clean scores that depend on the attack."""
     pixels = {s.id: s.load()[:, 0].numel() for s in samples_of(board.data, board.limit)}
+    if rows["bpp"].isna().any():
+        yield "it makes no bytes: a board ranks what comes out of bytes"
     for name in ("bpp", "adv_bpp"):
         sizes = rows[name] * rows["sample"].map(pixels) / 8
         broken = (sizes - sizes.round()).abs() > WHOLE
