@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import inspect
 import os
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from robustcodec import statedict
+from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, UserError, WeightsError
 from robustcodec.interfaces import Card
 from robustcodec.registry import codecs
@@ -82,6 +83,7 @@ def imported(name: str) -> type[nn.Module]:
         raise UserError(f"class={name}: importing {module} failed with {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise BadParameter(f"class={name}: {module} has no torch.nn.Module of the name {attribute}; {_has(module)}")
+    _code_of(found)  # now, since what is written into the file later does not run
     return found
 
 
@@ -144,8 +146,10 @@ def _built(cls: type[nn.Module], settings: dict[str, Any]) -> nn.Module:
         ) from None
 
 
+@cache
 def _code_of(cls: type[nn.Module]) -> str:
     top = cls.__module__.partition(".")[0]
     if top in (found := packages_distributions()):
         return " ".join(f"{name} {version(name)}" for name in sorted(set(found[top])))
-    return f"{cls.__module__} {hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:16]}"
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return f"{cls.__module__} {checkpoints.sha256(Path(file))[:16] if file else 'without a file'}"
