@@ -10,6 +10,7 @@ import sys
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ class Foreign(Wrapped):
         kind = imported(_named(params)[0])
         weights = params.get("weights")
         seeded = f"random-{params.get('seed', 0)}"
-        return f"{fingerprint(Path(weights)) if weights not in (None, 'random') else seeded}, {_code_of(kind)}"
+        return f"{fingerprint(Path(weights)) if weights not in (None, 'random') else seeded}, {_code_of(sys.modules[kind.__module__])}"
 
 
 def imported(name: str) -> type[nn.Module]:
@@ -83,7 +84,7 @@ def imported(name: str) -> type[nn.Module]:
         raise UserError(f"class={name}: importing {module} failed with {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise BadParameter(f"class={name}: {module} has no torch.nn.Module of the name {attribute}; {_has(module)}")
-    _code_of(found)  # now, since what is written into the file later does not run
+    _code_of(sys.modules[found.__module__])  # now, since what is written into the file later does not run
     return found
 
 
@@ -147,9 +148,10 @@ def _built(cls: type[nn.Module], settings: dict[str, Any]) -> nn.Module:
 
 
 @cache
-def _code_of(cls: type[nn.Module]) -> str:
-    top = cls.__module__.partition(".")[0]
+def _code_of(module: ModuleType) -> str:
+    """The version of its package, or the checksum of its file when this is first asked for."""
+    top = module.__name__.partition(".")[0]
     if top in (found := packages_distributions()):
         return " ".join(f"{name} {version(name)}" for name in sorted(set(found[top])))
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return f"{cls.__module__} {checkpoints.sha256(Path(file))[:16] if file else 'without a file'}"
+    file = getattr(module, "__file__", None)
+    return f"{module.__name__} {checkpoints.sha256(Path(file))[:16] if file else 'without a file'}"
