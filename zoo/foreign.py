@@ -59,9 +59,9 @@ class Foreign(Wrapped):
     def fingerprint(cls, **params: Any) -> str:
         """Weights, and the code of the class: its package's version, or the checksum of the file that defines it."""
         kind = imported(_named(params)[0])
-        weights = params.get("weights")
-        seeded = f"random-{params.get('seed', 0)}"
-        return f"{fingerprint(Path(weights)) if weights not in (None, 'random') else seeded}, {_code_of(sys.modules[kind.__module__])}"
+        weights, seeded = params.get("weights"), f"random-{params.get('seed', 0)}"
+        of_weights = fingerprint(Path(weights)) if weights not in (None, "random") else seeded
+        return f"{of_weights}, {_code_of(sys.modules[kind.__module__])}"
 
 
 def imported(name: str) -> type[nn.Module]:
