@@ -118,7 +118,7 @@ class Registry(Generic[T]):
     @cached_property
     def _ours(self) -> dict[str, str]:
         """Names to modules, of what is below ``home``: read from the decorators, since an import takes seconds."""
-        spelled = re.compile(rf'^@{self.group.rpartition(".")[2]}\.register\("([^"]+)"\)', re.MULTILINE)
+        spelled = re.compile(rf'^@(?:\w+\.)*{self.group.rpartition(".")[2]}\.register\("([^"]+)"\)', re.MULTILINE)
         found: dict[str, str] = {}
         for folder in map(Path, getattr(importlib.import_module(self.home), "__path__", ())):
             for path in sorted(folder.rglob("*.py")):
@@ -176,7 +176,7 @@ class CodecRegistry(Registry["Codec"]):
 
     def immaterial(self, name: str) -> set[str]:
         """Parameters that can change none of its numbers."""
-        return set(cast("type[Codec]", self.get(name)).immaterial)
+        return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
 
 
 class JoiningRegistry(Registry[T]):

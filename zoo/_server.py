@@ -1,43 +1,23 @@
 """The process behind a codec of another environment: started when it is first asked, restarted once for a request that
-it did not answer, ended with whoever needed it.
-
-It has no terminal (Ctrl-C is its parent's), computes with as many threads as torch does here, and does not see this
-environment's Python paths. What it prints to stderr is kept for messages, the last lines of it.
+it did not answer, ended with whoever needed it; and its identity.
 """
 
 from __future__ import annotations
 
 import os
-import selectors
-import shlex
-import signal
-import subprocess
 import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-import torch
-
-from robustcodec.errors import BadData, BadParameter, ProcessError, StreamError
+from robustcodec.errors import BadData, ProcessError, StreamError
 from robustcodec.weights import sha256
+from robustcodec.zoo._child import Child, Lost, words_of
 from robustcodec.zoo._wire import Array, Description, Expected, Incoming, pack
 
 Made = TypeVar("Made")
-OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # of this environment, wrong in another
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-CHUNK = 1 << 20  # bytes read or written at once
-LAST_LINES = 5  # of stderr, in a message
-GRACE = 2.0  # seconds in which a process that closed its pipes ends by itself
 KINDS = {"stream": StreamError, "data": BadData}  # an answered error's
-
-
-class _Lost(Exception):
-    """The process ended, or did not answer in time."""
 
 
 class Server:
@@ -47,7 +27,7 @@ class Server:
         """``timeout``, ``startup``: seconds for an answer, and for the first one; ``files``: of :func:`named_files`."""
         self.command, self.timeout, self.startup, self.files = command, timeout, startup, dict(files)
         self._lock = threading.Lock()
-        self._process: _Process | None = None
+        self._process: Child | None = None
         self._description: Description | None = None
         self._number = 0
 
@@ -80,18 +60,18 @@ class Server:
         try:
             try:
                 return attempt()
-            except _Lost:
+            except Lost:
                 return attempt()
-        except _Lost as how:
+        except Lost as how:
             raise ProcessError(f"the codec's process {self.command!r} {how}, and so it did before a restart") from None
         except ProcessError as error:
             raise ProcessError(f"the codec's process {self.command!r} {error}") from None
 
-    def _running(self) -> _Process:
+    def _running(self) -> Child:
         """The process, started and asked what it is, if there is none."""
         if self._process is not None and self._process.usable:
             return self._process
-        self._process = process = _Process(self.command)
+        self._process = process = Child(self.command)
         try:
             answer = self._exchange(process, {"op": "describe"}, {}, {}, 0, self.startup)
             description = Description.read(answer.head)
@@ -105,7 +85,7 @@ class Server:
 
     def _exchange(
         self,
-        process: _Process,
+        process: Child,
         head: Mapping[str, Any],
         arrays: Mapping[str, Array],
         expected: Expected,
@@ -125,99 +105,6 @@ class Server:
                 f"cannot {head['op']}: {' '.join(str(error)[:2000].split())}"
             )
         return answer
-
-
-class _Process:
-    """One run of a command, with its three pipes."""
-
-    def __init__(self, command: str) -> None:
-        threads = dict.fromkeys(THREADS, str(torch.get_num_threads()))
-        environment = {k: v for k, v in os.environ.items() if k not in OURS} | threads
-        try:
-            self._popen = subprocess.Popen(
-                _words(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is not its; and it is ended with all that it started
-            )
-        except OSError as error:
-            raise ProcessError(f"cannot be started: {error}; check the path and that it may be executed") from None
-        self.pid, self._owner = self._popen.pid, os.getpid()
-        self._lines: deque[str] = deque(maxlen=LAST_LINES)
-        assert self._popen.stdin and self._popen.stdout and self._popen.stderr
-        self._to, self._from = self._popen.stdin, self._popen.stdout
-        os.set_blocking(self._to.fileno(), False)
-        os.set_blocking(self._from.fileno(), False)
-        self._listener = threading.Thread(target=_keep, args=(self._popen.stderr, self._lines), daemon=True)
-        self._listener.start()
-        self.end = weakref.finalize(self, _end, self._popen, self._owner)
-
-    @property
-    def usable(self) -> bool:
-        """Not one that has ended, or that a fork of this process has from its parent."""
-        return self.end.alive and self._owner == os.getpid() and self._popen.poll() is None
-
-    def exchange(self, request: bytes, answer: Incoming, seconds: float, op: str) -> None:
-        """Send all of ``request`` and read all of ``answer``, both as the pipes allow; raises :class:`_Lost`."""
-        deadline = time.monotonic() + seconds
-        unsent = memoryview(request)
-        with selectors.DefaultSelector() as ready:
-            ready.register(self._from, selectors.EVENT_READ)
-            ready.register(self._to, selectors.EVENT_WRITE)
-            while not answer.whole or unsent:
-                events = ready.select(max(0.0, deadline - time.monotonic()))
-                if not events:
-                    raise _Lost(f"did not answer {op} within {seconds:g} s{answer.begun}{self._said()}")
-                for key, _ in events:
-                    if key.fileobj is self._from:
-                        if (data := self._from.read(CHUNK)) is None:  # there was nothing after all
-                            continue
-                        if not data:
-                            raise _Lost(
-                                f"{self._how_it_ended()} while it was asked to {op}{answer.begun}{self._said()}"
-                            )
-                        answer.feed(data)
-                        continue
-                    with suppress(BrokenPipeError):  # it has ended, which reading says
-                        unsent = unsent[os.write(self._to.fileno(), unsent[:CHUNK]) :]
-                        if unsent:
-                            continue
-                    ready.unregister(self._to)
-
-    def _how_it_ended(self) -> str:
-        try:
-            code = self._popen.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            return "closed its stdout"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-    def _said(self) -> str:
-        """The last lines of its stderr; of one that has ended, all of them are in."""
-        if self._popen.poll() is not None:
-            self._listener.join(GRACE)
-        return f"; its last lines: {' | '.join(self._lines)}" if self._lines else "; it wrote nothing to stderr"
-
-
-def _keep(stderr: IO[bytes], lines: deque[str]) -> None:
-    with stderr:
-        for line in stderr:
-            if text := line.decode("utf-8", "replace").strip():
-                lines.append(text[:500])
-
-
-def _end(popen: subprocess.Popen[bytes], owner: int) -> None:
-    """End the process and all that it started; a fork leaves its parent's alone."""
-    if os.getpid() != owner:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(popen.pid, signal.SIGKILL)
-    popen.wait()
-    for pipe in (popen.stdin, popen.stdout):
-        if pipe is not None:
-            pipe.close()
 
 
 _servers: weakref.WeakValueDictionary[tuple[Any, ...], Server] = weakref.WeakValueDictionary()
@@ -246,17 +133,5 @@ def identity(command: str, timeout: float, startup: float) -> str:
 
 def named_files(command: str) -> dict[str, str]:
     """sha256 by path of each file that a command names, also as ``--option=PATH``."""
-    words = [part for word in _words(command) for part in (word, word.partition("=")[2]) if part]
+    words = [part for word in words_of(command) for part in (word, word.partition("=")[2]) if part]
     return {word: sha256(Path(word)) for word in words if os.path.isfile(word)}  # a word may be too long for a path
-
-
-def _words(command: str) -> list[str]:
-    """As a shell reads it, whether or not the whole is in quotes of its own; nothing is expanded."""
-    try:
-        words = shlex.split(command)
-        words = shlex.split(words[0]) if len(words) == 1 else words
-    except ValueError as error:
-        raise BadParameter(f"command={command!r} cannot be read: {error}; close each quote") from None
-    if not words:
-        raise BadParameter("command is empty; expected what starts the server, such as python serve.py")
-    return words

@@ -104,7 +104,7 @@ class ContainerCodec(Codec):
         packet = self.packet(stream)
         header = StreamPart("header", 0, 0, 8 * (len(stream) - sum(map(len, packet.parts))))
         parts = zip(self.layout(packet.frames), packet.parts, strict=True)
-        return [header, *(StreamPart(*part, bits=8 * len(data)) for part, data in parts)]
+        return [header, *(StreamPart(*part, bits=8 * len(data)) for part, data in parts if data)]
 
     def packet(self, data: bytes) -> container.Packet:
         """One stream taken apart; raises :class:`StreamError` unless its bytes are whole and of this model."""

@@ -19,7 +19,7 @@ GRID = f"""
 codec = ["process:command={sys.executable} {SERVER}"]
 attack = ["random-search:queries=40", "spsa:queries=40"]
 data = ["photos:size=64"]
-limit = 2
+limit = 1
 """
 KILLS = 10
 

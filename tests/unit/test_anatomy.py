@@ -33,6 +33,8 @@ def build(name: str) -> Codec:
     """A codec of that family, learned ones with their smallest widths and random weights."""
     if name == "process":
         name += f":command={sys.executable} {SERVER}"
+    if name == "compressai":
+        name += ":class=compressai.models:ScaleHyperprior,N=16,M=24,weights=random"
     widths = getattr(codecs.get(name.partition(":")[0]), "widths", None)
     params = f":quality={min(widths)},weights=random" if widths else f":{RDAE}" if name.startswith("rdae") else ""
     try:

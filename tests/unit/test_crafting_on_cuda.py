@@ -23,9 +23,8 @@ from robustcodec.zoo.container import ContainerCodec
 SMALL = "bmshj2018-factorized.tiny-q1"
 BUNDLED = {"bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "rdae", "rdae-gan"}
 CLASSES: dict[str, Any] = {name: codecs.get(name) for name in codecs.names()}
-FAMILIES = {  # but for that which computes in a process of its own
-    cls: name for name, cls in CLASSES.items() if issubclass(cls, ContainerCodec) and name != "process"
-}
+OTHERS = {"process", "compressai"}  # which run code that is not ours
+FAMILIES = {cls: name for name, cls in CLASSES.items() if issubclass(cls, ContainerCodec) and name not in OTHERS}
 ATTACKS = {  # short ones, with the file that may ask
     "apgd:steps=6": "",
     "cadv:steps=1": "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -67,3 +68,14 @@ def test_a_package_whose_plugins_cannot_be_loaded_is_named_and_the_others_work(
     assert len(said) == 2 and "of bad (raises)" in said[0] and "raises.py, line 1): OSError: no such" in said[0]
     assert "of gone (nowhere.at_all)" in said[1] and "No module named 'nowhere'" in said[1]
     assert toys.names() == ["mine"]  # and not said again
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_name_that_a_module_registers_is_found_without_importing_it(kind: str) -> None:
+    plugins = registry.KINDS[kind]
+    home = importlib.import_module(plugins.home)
+    modules = [m.name for m in pkgutil.iter_modules(home.__path__) if not m.name.startswith("_")]
+    for name in modules:
+        importlib.import_module(f"{plugins.home}.{name}")
+    ours = {name: b.__module__ for name, b in plugins._builders.items() if b.__module__.startswith(plugins.home)}
+    assert plugins._ours == ours

@@ -27,6 +27,7 @@ from robustcodec.rounding import rounding
 from robustcodec.running.resolved import identity_of
 from robustcodec.stream import overhead_bits
 from robustcodec.studies.check import check
+from robustcodec.zoo._child import words_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 EACH = pytest.mark.parametrize("name", ["numpy", "torch"])
@@ -46,6 +47,8 @@ if how == "exit":
     sys.exit("no module named weights")
 if how == "video":
     about.update(kind="video")
+if how == "random":
+    about.update(randomised=True)
 if how == "print":
     print("Loading the model", flush=True)
 if how == "nameless":
@@ -71,10 +74,11 @@ for line in stdin:
     elif ask["op"] == "decompress":
         say({}, ask["id"], x_hat=("float32", ask["shape"], got["stream"][1]))
     elif ask["op"] == "gradient":
-        say({}, ask["id"], grad=("float32", *got["grad_x_hat"]))
+        shape, raw = got["x"]
+        say({}, ask["id"], grad=("float32", shape, struct.pack("<f", ask["seed"] % 1000) * (len(raw) // 4)))
     else:
         shape, raw = got["x"]
-        bits = ("float32", shape[:1], struct.pack("<f", 32.0) * shape[0])
+        bits = ("float32", shape[:1], struct.pack("<f", ask["seed"] % 1000 or 32.0) * shape[0])
         print("I was asked", file=sys.stderr, flush=True)
         if how == "hang":
             time.sleep(60)
@@ -218,6 +222,19 @@ def test_a_video_codec_sees_whole_clips(store: Callable[..., Codec]) -> None:
     assert [p.frames for p in codec.anatomy(first)] == [0, 3] and codec(x).bits.tolist()[0] > 32
 
 
+def test_a_random_codec_draws_the_same_for_a_forward_and_its_gradient(store: Callable[..., Codec]) -> None:
+    codec, x = store("random"), toys.clips(1, 1, 8, 8).requires_grad_(True)
+    seen = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        out = codec(x)
+        overhead = float(codec.overhead(torch.tensor([[1.0]]), x))  # type: ignore[operator]
+        (gradient,) = torch.autograd.grad(out.bits.sum(), x)
+        assert gradient.flatten().tolist() == x.numel() * [round(out.bits.item() - overhead)]
+        seen.append(gradient)
+    assert codec.randomised and torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
+
+
 @pytest.mark.parametrize(("how", "reason"), [
     ("shape", r"answered x_hat as float32 of shape \[1, 3, 8, 7\]; expected float32 of \[1, 3, 8, 8\]"),
     ("nan", "x_hat of which 1 of 192 values are not finite"),
@@ -272,6 +289,14 @@ def test_what_a_server_raises_is_raised_here_and_its_process_stays(
     with pytest.raises(kind, match="cannot decompress: it is damaged"):
         codec.decompress(streams)
     assert codec.compress(toys.clips(1, 1, 8, 8)) == streams and pid(codec) == before
+
+
+def test_a_command_is_read_as_a_shell_reads_it(tmp_path: Path) -> None:
+    program = tmp_path / "my server"
+    program.touch()
+    assert words_of("python 'a b.py' --q=3") == ["python", "a b.py", "--q=3"]
+    assert words_of('"python serve.py"') == ["python", "serve.py"]
+    assert words_of(f"'{program}'") == [str(program)]
 
 
 def test_a_restarted_process_must_be_the_same_codec(store: Callable[..., Codec]) -> None:

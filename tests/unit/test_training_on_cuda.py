@@ -28,9 +28,8 @@ SETTINGS: dict[str, Any] = {"name": "rehearsed", "data": ("photos",), "steps": 1
 SMALL = "bmshj2018-hyperprior.tiny-q1"
 BUNDLED = {"bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "rdae", "rdae-gan"}
 CLASSES: dict[str, Any] = {name: codecs.get(name) for name in codecs.names()}
-FAMILIES = {  # but for that which computes in a process of its own
-    cls: name for name, cls in CLASSES.items() if issubclass(cls, ContainerCodec) and name != "process"
-}
+OTHERS = {"process", "compressai"}  # which run code that is not ours
+FAMILIES = {cls: name for name, cls in CLASSES.items() if issubclass(cls, ContainerCodec) and name not in OTHERS}
 pytestmark = pytest.mark.filterwarnings("ignore:.*CUDA is not available:UserWarning")
 
 
