@@ -69,7 +69,9 @@ def read(path: Path) -> Held:
     if not path.is_file():
         raise WeightsError(f"no weights at {path}; expected a .pth, .pth.tar, .pt, .ckpt or .safetensors file")
     if _is_safetensors(path):
-        return _unprefixed(weights.tensors(path), (), ())
+        stored = weights.tensors(path)
+        ours = any(name.endswith(weights.ROWS) for name in stored)  # in 8 bits
+        return _unprefixed(weights.widened(stored) if ours else stored, (), ())
     return unwrapped(_unpickled(path), str(path))
 
 

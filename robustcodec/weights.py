@@ -125,21 +125,26 @@ def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(
             f"{weights} does not match its card: sha256 {actual[:16]}…, the card says {card['sha256'][:16]}…"
         )
-    return tensors(weights), card
+    return widened(tensors(weights)), card
 
 
 def tensors(weights: Path) -> dict[str, Tensor]:
-    """All tensors of a ``.safetensors`` file, float16 and 8 bits widened to float32."""
-    import torch
+    """All tensors of a ``.safetensors`` file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        state = load_file(weights)
+        return load_file(weights)
     except SafetensorError as error:
         raise WeightsError(f"{weights} is cut short, damaged or not a safetensors file: {error}") from None
-    rows = {k: state.pop(f"{k}{ROWS}") for k in [*state] if f"{k}{ROWS}" in state}
-    wide = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+
+
+def widened(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`save` wrote, float16 and 8 bits as float32."""
+    import torch
+
+    rows = {name: state[f"{name}{ROWS}"] for name in state if f"{name}{ROWS}" in state}
+    wide = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items() if not k.endswith(ROWS)}
     return wide | {k: _of_rows(wide[k], scale) for k, scale in rows.items()}
 
 

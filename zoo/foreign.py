@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import inspect
 import os
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from robustcodec import statedict
+from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, UserError, WeightsError
 from robustcodec.interfaces import Card
 from robustcodec.registry import codecs
@@ -57,9 +59,9 @@ class Foreign(Wrapped):
     def fingerprint(cls, **params: Any) -> str:
         """Weights, and the code of the class: its package's version, or the checksum of the file that defines it."""
         kind = imported(_named(params)[0])
-        weights = params.get("weights")
-        seeded = f"random-{params.get('seed', 0)}"
-        return f"{fingerprint(Path(weights)) if weights not in (None, 'random') else seeded}, {_code_of(kind)}"
+        weights, seeded = params.get("weights"), f"random-{params.get('seed', 0)}"
+        of_weights = fingerprint(Path(weights)) if weights not in (None, "random") else seeded
+        return f"{of_weights}, {_code_of(sys.modules[kind.__module__])}"
 
 
 def imported(name: str) -> type[nn.Module]:
@@ -82,6 +84,7 @@ def imported(name: str) -> type[nn.Module]:
         raise UserError(f"class={name}: importing {module} failed with {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise BadParameter(f"class={name}: {module} has no torch.nn.Module of the name {attribute}; {_has(module)}")
+    _code_of(sys.modules[found.__module__])  # now, since what is written into the file later does not run
     return found
 
 
@@ -144,8 +147,11 @@ def _built(cls: type[nn.Module], settings: dict[str, Any]) -> nn.Module:
         ) from None
 
 
-def _code_of(cls: type[nn.Module]) -> str:
-    top = cls.__module__.partition(".")[0]
+@cache
+def _code_of(module: ModuleType) -> str:
+    """The version of its package, or the checksum of its file when this is first asked for."""
+    top = module.__name__.partition(".")[0]
     if top in (found := packages_distributions()):
         return " ".join(f"{name} {version(name)}" for name in sorted(set(found[top])))
-    return f"{cls.__module__} {hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()[:16]}"
+    file = getattr(module, "__file__", None)
+    return f"{module.__name__} {checkpoints.sha256(Path(file))[:16] if file else 'without a file'}"

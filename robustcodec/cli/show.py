@@ -52,12 +52,15 @@ def command(
 
         sys.stdout.write(dumps(facts, indent=1, ensure_ascii=False) + "\n")
         return
+    to_type = facts.pop("to use it", [])
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in facts.items():
         table.add_row(key, Text(_text(value)))
     console.print(table)
+    for words in to_type:  # on a line of its own, however long, so that it can be copied
+        console.print(Text(words), soft_wrap=True)
 
 
 def _is_file(name: str) -> bool:

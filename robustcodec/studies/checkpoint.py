@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustcodec import weights
-from robustcodec.registry import codecs
+from robustcodec.registry import KINDS, codecs
 from robustcodec.statedict import Fit, Held, read
 
 CLASS = "compressai:class=pkg.mod:Cls,weights={}"
@@ -32,13 +32,18 @@ def facts(path: Path) -> dict[str, Any]:
     if weights.has_card(path):
         card = weights.read_card(path)
         said["card"] = f"{card.get('name', '')} ({card['family']})"
-        said["to use it"] = [f'--codec "{card["family"]}:weights={path}"']
+        said["to use it"] = [f'--{_kind(card["family"])} "{card["family"]}:weights={path}"']
     elif fits:
         said["fits"] = [f"{name} ({_wide(fit)})" for name, fit in fits.items()]
         said["to use it"] = [f'--codec "{name}:weights={path}"' for name in fits]
     else:
         said |= _nearest(_fits(held), path)
     return said
+
+
+def _kind(family: str) -> str:
+    """What a card is of: a codec, or another plugin that is trained."""
+    return next((plugins.kind for plugins in KINDS.values() if family in plugins.names()), codecs.kind)
 
 
 def _fits(held: Held) -> dict[str, Fit]:
@@ -53,7 +58,7 @@ def _nearest(fits: dict[str, Fit], path: Path) -> dict[str, Any]:
     if fits:
         name, fit = min(fits.items(), key=lambda item: item[1].differences)
         facts["nearest"] = f"{name} ({_wide(fit)}): {fit}"
-    facts["to use it"] = f'--codec "{CLASS.format(path)}", with the class that it was trained with'
+    facts["to use it"] = [f'--codec "{CLASS.format(path)}", with the class that it was trained with']
     return facts
 
 

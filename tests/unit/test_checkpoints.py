@@ -232,7 +232,7 @@ def test_what_fits_no_family_is_told_from_the_nearest(tmp_path: Path) -> None:
     assert found["fits"] == "none of the families here"
     fit = "1 missing (h_s.4.bias); 1 unexpected (context.weight)"
     assert found["nearest"] == f"mbt2018-mean (N=12, M=20): {fit}"
-    assert "compressai:class=pkg.mod:Cls" in found["to use it"]
+    assert "compressai:class=pkg.mod:Cls" in found["to use it"][0]
 
 
 def test_a_file_of_another_kind_of_network(tmp_path: Path) -> None:

@@ -241,16 +241,18 @@ class Mine(ScaleHyperprior):
 def test_a_class_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "my_networks.py").write_text(MODULE)
+    (tmp_path / "of_this_folder.py").write_text(MODULE)
     torch.save(lively("bmshj2018-hyperprior").net.state_dict(), "mine.pth")
-    spec = "compressai:class=my_networks:Mine,weights=mine.pth"
+    spec = "compressai:class=of_this_folder:Mine,weights=mine.pth"
     with pytest.raises(UserError, match=r"Mine\(N, M"):
         codecs.build(spec)
     codec = codecs.build(f"{spec},N=48,M=64")
     assert codec.card.name == "Mine.mine.pth"
     before = codecs.fingerprint("compressai", **codecs.resolve(spec))
     assert weights.sha256(tmp_path / "mine.pth") in before
-    (tmp_path / "my_networks.py").write_text(MODULE + "# another version\n")
+    (tmp_path / "of_this_folder.py").write_text(MODULE + "# another version, which is not the one that runs\n")
+    assert codecs.fingerprint("compressai", **codecs.resolve(spec)) == before
+    monkeypatch.delitem(sys.modules, "of_this_folder")
     assert codecs.fingerprint("compressai", **codecs.resolve(spec)) != before
 
 
