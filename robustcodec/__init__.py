@@ -142,6 +142,11 @@ def read(folder: str | Path) -> Run:
     """An existing run folder, as far as it has come: ``read("runs/default").leaderboard()``.
 
     Raises :class:`robustcodec.errors.StoreError` for a folder that holds no run, or results of another release.
+
+    >>> import robustcodec
+    >>> _ = robustcodec.run(codec="webp", attack="noise", data="photos:size=48", limit=2, out="webp")
+    >>> robustcodec.read("webp").leaderboard()["codec"].tolist()
+    ['webp']
     """
     from robustcodec.brought.arguments import PATH, check
     from robustcodec.running.store import Store
@@ -159,6 +164,11 @@ def leaderboard(folder: str | Path) -> pandas.DataFrame:
     :data:`robustcodec.boards.ranking.COLUMNS`.
 
     Raises :class:`robustcodec.errors.BoardError` for a folder without a board, or an entry changed by hand.
+
+    >>> import robustcodec
+    >>> table = robustcodec.leaderboard("leaderboards/photos-quick")
+    >>> {"entry", "score", "rank"} <= set(table.columns)
+    True
     """
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
