@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe, connection
 from typing import Any
@@ -30,17 +30,20 @@ class Child:
     """A process that answers with ``module:function``, once it has said :data:`READY`.
 
     The function is called as ``function(*args)`` and returns what answers a message: ``answer(message, say)``, where
-    ``say`` sends something before the answer. ``environment``: added to this process's.
+    ``say`` sends something before the answer. ``environment``: added to this process's. ``files``: descriptors that it
+    has too, by the same numbers.
     """
 
-    def __init__(self, function: str, *args: Any, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, function: str, *args: Any, environment: Mapping[str, str] | None = None, files: Sequence[int] = ()
+    ) -> None:
         self.pipe, theirs = Pipe()
         start = START.format(path=sys.path, fd=theirs.fileno(), parent=os.getpid())
         self._process = subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.DEVNULL,
             stdout=sys.__stderr__,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *files],
             env=os.environ | dict(environment or {}),
         )
         theirs.close()

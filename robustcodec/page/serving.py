@@ -10,10 +10,8 @@ import base64
 import hashlib
 import html
 import json
-import multiprocessing
 import os
 import re
-import signal
 import socket
 import sys
 import threading
@@ -27,6 +25,7 @@ from pathlib import Path
 
 from robustcodec import page
 from robustcodec.errors import StoreError, UserError
+from robustcodec.execution.children import Child
 from robustcodec.execution.pace import lately
 from robustcodec.files import Stamp, stamp
 from robustcodec.running.grid import Cell
@@ -300,21 +299,16 @@ def address(listener: socket.socket) -> str:
 @contextmanager
 def beside(folder: Path, listener: socket.socket) -> Iterator[None]:
     """Serve a run folder from a process of its own, of low priority, which ends with the block or with this process."""
-    process = multiprocessing.get_context("spawn").Process(target=_child, args=(folder, listener), daemon=True)
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for the run, which ends its server
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, usual)
-        listener.close()  # it has its own: should it end, browsers are refused at once rather than kept waiting
+    child = Child(f"{__name__}:work", folder, listener.fileno(), files=[listener.fileno()])
+    listener.close()  # it has its own: should it end, browsers are refused at once rather than kept waiting
     try:
         yield
     finally:
-        process.terminate()
-        process.join()
+        child.end()
 
 
-def _child(folder: Path, listener: socket.socket) -> None:
+def work(folder: Path, listener: int):  # type: ignore[no-untyped-def]
+    """What such a process does: it serves in a thread, and has no answers."""
     import torch
 
     torch.set_num_threads(1)
@@ -322,13 +316,5 @@ def _child(folder: Path, listener: socket.socket) -> None:
     pages.current()
     if hasattr(os, "nice"):  # only now: against attacks on every core it would take minutes to start
         os.nice(5)
-    server = Server(listener, pages)
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only ever a child"
-
-    def follow() -> None:
-        parent.join()  # also if it is killed
-        server.shutdown()
-
-    threading.Thread(target=follow, daemon=True).start()
-    server.run()
+    threading.Thread(target=Server(socket.socket(fileno=listener), pages).run, daemon=True).start()
+    return lambda message, say: None

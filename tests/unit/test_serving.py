@@ -261,7 +261,7 @@ def test_the_policy_allows_the_script_and_this_server_alone() -> None:
 @contextmanager
 def started(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
     """A command in a process of its own, which is gone at the end."""
-    command = [sys.executable, "-u", "-m", "robustcodec", *map(str, words)]
+    command = [sys.executable, "-u", "-X", "faulthandler", "-m", "robustcodec", *map(str, words)]
     wide = os.environ | {"COLUMNS": "200"}
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell starts what is in its background deaf to it
     with subprocess.Popen(
@@ -270,6 +270,10 @@ def started(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         except (TimeoutError, ConnectionError):
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            for pid in [*map(int, children.read_text().split()), process.pid] if children.exists() else ():
+                os.kill(pid, signal.SIGABRT)  # faulthandler then says where each of its threads is
+                time.sleep(1)
             process.kill()
             raise AssertionError(f"it does not answer; it said: {process.communicate()[0]}") from None
         finally:
@@ -299,7 +303,7 @@ def ended(process: subprocess.Popen[str], by: signal.Signals) -> str:
 
 
 def status_at(at: tuple[str, int]) -> str:
-    with closing(http.client.HTTPConnection(*at, timeout=120)) as connection:
+    with closing(http.client.HTTPConnection(*at, timeout=60)) as connection:
         connection.request("GET", "/version")
         return str(json.loads(connection.getresponse().read())["status"])
 
