@@ -16,6 +16,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Union
 
 from robustcodec.errors import BadParameter
@@ -41,9 +42,11 @@ class Spec:
             head, _, rest = text.strip().partition(":")
             name, _, tag = head.partition(".")
         if not in_file and not re.fullmatch(r"[\w-]+", name):
+            path = Path(text.strip()).expanduser()
+            hint = f"; of data, write {'folder' if path.is_dir() else 'file'}:{path}" if path.exists() else ""
             raise BadParameter(
-                f"{text!r} is not a name; expected name[.tag][:key=value,…], such as jpeg:quality=30, or a class in a "
-                "file, FILE.py:Class[:key=value,…]"
+                f"{text!r} is not a name{hint}; expected name[.tag][:key=value,…], such as jpeg:quality=30, or a class "
+                "in a file, FILE.py:Class[:key=value,…]"
             )
         params: list[tuple[str, str]] = []
         for i, part in enumerate(re.split(r",(?=[A-Za-z_]\w*=)", rest) if rest else []):

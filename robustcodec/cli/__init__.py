@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from typing import Annotated, Any
 
 import typer
 
+from robustcodec import __version__
 from robustcodec.cli import leaderboard
 from robustcodec.errors import RobustCodecError, UserError
 
@@ -33,12 +35,28 @@ COMMANDS = (
 app = typer.Typer(
     name="robustcodec",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="How much damage a small perturbation does to a learned codec, and what a defense buys at what cost.\n\n"
     "Start with `robustcodec run`: it attacks the bundled codecs on bundled photos and prints a leaderboard.",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"robustcodec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None: ...
+
+
 app.add_typer(leaderboard.app, name="leaderboard")
 for _name in COMMANDS:
     _module = importlib.import_module(f"robustcodec.cli.{_name}")
@@ -47,7 +65,7 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Run the command line. User mistakes: one line on stderr, exit code 2."""
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    warnings.showwarning = _show
     try:
         app()
     except UserError as error:
@@ -56,3 +74,9 @@ def main() -> None:
     except RobustCodecError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Our own warnings, in one line; those of libraries speak to who writes code."""
+    if category.__module__.startswith("robustcodec."):
+        typer.echo(f"warning: {message}", err=True)

@@ -13,7 +13,7 @@ import typer
 def command(
     image: Annotated[Path, typer.Argument(help="8-bit RGB image.")],
     codec: Annotated[str, typer.Option(help="Codec, such as bmshj2018-hyperprior.tiny-q2 or jpeg:quality=30.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as photo.rc.")],
+    output: Annotated[Path, typer.Option("--out", "--output", "-o", help="File to write, such as photo.rc.")],
     defense: Annotated[str, typer.Option(help="Defense to put around the codec.")] = "none",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,

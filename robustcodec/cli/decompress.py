@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def command(
     stream: Annotated[Path, typer.Argument(help="File that robustcodec compress wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Image (.png) or clip (.y4m, .mp4) to write.")],
+    output: Annotated[
+        Path, typer.Option("--out", "--output", "-o", help="Image (.png) or clip (.y4m, .mp4) to write.")
+    ],
     codec: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Codec that wrote the stream. Default: whichever of those that ship did."),

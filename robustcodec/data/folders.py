@@ -13,6 +13,7 @@ from pathlib import Path
 from robustcodec.data._images import IMAGE_SUFFIXES
 from robustcodec.data._samples import image_sample, video_sample
 from robustcodec.data._video import VIDEO_SUFFIXES, count_frames
+from robustcodec.data._walking import files_below
 from robustcodec.errors import BadData
 from robustcodec.interfaces import DataSet, Sample
 from robustcodec.registry import data
@@ -47,14 +48,15 @@ class Folder(DataSet):
         if not root.is_dir():
             raise BadData(f"{root} is not a folder; expected a folder of images or videos")
         known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in known)
+        paths = files_below(root, known)
         if not paths:
             raise BadData(f"no images in {root} and no videos; expected files that end in {', '.join(known)}")
-        stems = Counter(p.with_suffix("") for p in paths)
+        whole = {path: path.relative_to(root).as_posix() for path in paths}
+        short = {path: name[: -len(path.suffix)] for path, name in whole.items()}
+        met = Counter([*short.values(), *whole.values()])  # beside a.jpg, a.png and a.jpg.png are called in full
         found: list[Sample] = []
         for path in paths:
-            name = path.relative_to(root).as_posix()
-            found += self._samples(name if stems[path.with_suffix("")] > 1 else name[: -len(path.suffix)], path)
+            found += self._samples(whole[path] if met[short[path]] > 1 else short[path], path)
         if not found:
             raise BadData(f"none of {len(paths)} videos in {root} has {self.frames} frames; give a smaller frames=…")
         return found

@@ -19,6 +19,7 @@ from robustcodec.clips import centre_crop
 from robustcodec.data._images import read_sequence, sequence_paths
 from robustcodec.data._samples import video_sample
 from robustcodec.data._video import VIDEO_SUFFIXES, box_downscale, count_frames, picture_size
+from robustcodec.data._walking import files_below, folders_below
 from robustcodec.errors import BadData
 from robustcodec.interfaces import DataSet, Sample
 from robustcodec.registry import data
@@ -45,7 +46,7 @@ class Sequences(DataSet):
         root = Path(self.path).expanduser()
         if not root.is_dir():
             raise BadData(f"{root} is not a folder; expected a folder with folders of numbered images")
-        folders = [root, *sorted(p for p in root.rglob("*") if p.is_dir())]
+        folders = sorted(folders_below(root))
         found = [
             _sequence(f.relative_to(root).as_posix() if f != root else root.resolve().name, f, self)
             for f in folders
@@ -171,7 +172,7 @@ class UVG(DataSet):
 
     def samples(self) -> list[Sample]:
         root = _root("uvg", self.path, self.VARIABLE, self.HELP)
-        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+        files = files_below(root, VIDEO_SUFFIXES)
         found = {name: [p for p in files if self._is(name, p)] for name in self.NAMES}
         if missing := [name for name, paths in found.items() if not paths]:
             raise BadData(f"{', '.join(missing)} of the UVG sequences are not in {root}. {self.HELP}")

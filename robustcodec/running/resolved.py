@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from robustcodec.brought import files as brought
 from robustcodec.clips import fingerprint
-from robustcodec.errors import RobustCodecError
+from robustcodec.errors import BadData, RobustCodecError
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
 from robustcodec.registry import Registry, attacks, codecs, data, defenses, objectives, threats
 from robustcodec.running.access import DRAWS, Victim
@@ -116,7 +117,11 @@ class Planning:
     def samples(self, data: Part) -> list[Sample]:
         """All samples of a data set."""
         if data.text not in self._samples:
-            self._samples[data.text] = list(cast(DataSet, data.built).samples())
+            samples = list(cast(DataSet, data.built).samples())
+            if twice := [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]:
+                files = [str(sample.source or sample.id) for sample in samples if sample.id == twice[0]]
+                raise BadData(f"{data.text}: {' and '.join(files)} have one name, {twice[0]!r}; rename one of them")
+            self._samples[data.text] = samples
         return self._samples[data.text]
 
     def fingerprint(self, sample: Sample) -> str:

@@ -7,6 +7,7 @@ its members leave out is what it was when it was published: version 1 of those t
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -64,8 +65,13 @@ def find(text: str) -> Suite:
             ) from None
     known = [s for s in bundled() if text in (s.name, str(s))]
     if not known:
-        names = ", ".join(map(str, bundled()))
-        raise UnknownName(f"no suite is named {text!r}; expected one of {names}, or the path of a .toml file")
+        names = [str(suite) for suite in bundled()]
+        meant = [name for name in names if text in name.replace("robustcodec-", "")][-1:]
+        meant = meant or difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+        hint = f"; did you mean {meant[0].partition('.')[0]}?" if meant else ""
+        raise UnknownName(
+            f"no suite is named {text!r}{hint} Expected one of {', '.join(names)}, or the path of a .toml file"
+        )
     return known[-1]
 
 

@@ -120,9 +120,10 @@ def sample_scores(
 
 def break_scores(damage: float, level: float, input_psnr: float, failed: bool) -> dict[str, float]:
     """``damage`` of the attack's objective on real bytes; ``broken``: 1.0 if it reached ``level`` or the decoder
-    ``failed``, else 0.0; ``break_db``: ``input_psnr`` of a perturbation that breaks the codec, else NaN.
+    ``failed``, else 0.0; ``break_db``: ``input_psnr`` of a perturbation that breaks the codec, else NaN. No damage at
+    all breaks nothing, also where a codec that reproduces its input has a level of 0.
     """
-    broken = failed or damage >= level
+    broken = failed or damage >= level and damage != 0
     return {"damage": damage, "broken": float(broken), "break_db": input_psnr if broken else NAN}
 
 

@@ -17,7 +17,9 @@ from robustcodec.clips import checksum, to_float, to_uint8
 from robustcodec.data._images import read_image, write_image
 from robustcodec.data.photos import Kodak
 from robustcodec.errors import BadData, WeightsError
+from robustcodec.interfaces import DataSet, Sample
 from robustcodec.registry import data
+from robustcodec.running.grid import Cell
 
 
 def test_photos_are_scikit_images_pixels() -> None:
@@ -139,3 +141,40 @@ def test_kodak_refuses_another_file_of_that_name(photo: Tensor, tmp_path: Path) 
     write_image(photo, tmp_path / "kodim01.png")
     with pytest.raises(WeightsError, match="damaged or another file: its sha256 starts with"):
         data.build(f"kodak:{tmp_path}").samples()
+
+
+def test_names_are_unique_whatever_files_are_called(photo: Tensor, tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "a.jpg.png", "b.png", "c/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(photo[0].permute(1, 2, 0).numpy()[:16, :16]).save(tmp_path / name)
+    samples = data.build(f"folder:{tmp_path}").samples()
+    assert sorted(sample.id for sample in samples) == ["a.jpg", "a.jpg.png", "a.png", "b", "c/b"]
+    assert all(s.source is not None and s.source.name.startswith(Path(s.id).name) for s in samples)
+
+
+def test_a_data_set_that_names_two_samples_alike_is_refused(photo: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = photo[..., :16, :16]
+
+    class Twins(DataSet):
+        def samples(self) -> list[Sample]:
+            return [Sample("one", lambda: clip), Sample("one", lambda: clip)]
+
+    monkeypatch.setitem(data._builders, "twins", Twins)
+    with pytest.raises(BadData, match="twins: one and one have one name, 'one'; rename one of them"):
+        _ = Cell("jpeg", "noise", data="twins").id
+
+
+def test_only_what_people_put_into_a_folder_is_a_sample(photo: Tensor, tmp_path: Path) -> None:
+    picture = Image.fromarray(photo[0].permute(1, 2, 0).numpy()[:16, :16])
+    hidden = (".ipynb_checkpoints/x.png", ".thumbnails/y.png", "__MACOSX/z.png", "._a.png", ".hidden.png")
+    for name in ("a.png", "deep/b.png", *hidden):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "set" / name)
+    for name in ("frames.png", "clip.mp4"):  # folders
+        (tmp_path / "set" / name).mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    picture.save(tmp_path / "elsewhere" / "c.png")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "deep" / "round").symlink_to(tmp_path / "set")  # has no end
+    samples = data.build(f"folder:{tmp_path / 'set'}").samples()
+    assert [sample.id for sample in samples] == ["a", "deep/b", "linked/c"]

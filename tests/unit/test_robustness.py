@@ -171,6 +171,13 @@ def test_broken_is_from_the_level_on_and_where_nothing_decodes(damage: float, fa
     assert out == pytest.approx(expected, nan_ok=True)
 
 
+def test_no_damage_breaks_nothing() -> None:
+    assert break_scores(0.0, 0.0, 40.0, False)["broken"] == 0 and math.isnan(
+        break_scores(0.0, 0.0, 40.0, False)["break_db"]
+    )
+    assert break_scores(1e-9, 0.0, 40.0, False)["broken"] == break_scores(0.0, 0.0, 40.0, True)["broken"] == 1
+
+
 def test_a_metric_is_given_the_clean_clip_first() -> None:
     """Of both reconstructions; most metrics would not show it."""
     first = Metric("first", "", True, lambda reference, test: reference.flatten(1).mean(1))

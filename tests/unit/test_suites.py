@@ -34,7 +34,7 @@ def test_the_black_suite_asks_for_no_gradient_and_the_standard_one_does() -> Non
 
 def test_a_name_alone_is_the_newest_version() -> None:
     assert suites.find("robustcodec-quick") == suites.find("robustcodec-quick.v2")
-    with pytest.raises(UnknownName, match="expected one of .*robustcodec-standard.v1"):
+    with pytest.raises(UnknownName, match=r"did you mean robustcodec-standard\? .*robustcodec-standard.v1"):
         suites.find("standard")
 
 

@@ -1,0 +1,61 @@
+"""Habits of a command line: one spelling, -h, --version, hints at what was meant, and nobody else's warnings."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from terminal import Type
+from torch import Tensor
+
+import robustcodec
+from robustcodec.brought.objects import ObjectWarning
+from robustcodec.cli import COMMANDS
+from robustcodec.data._images import write_image
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS), ["leaderboard"], ["leaderboard", "check"]])
+def test_help_has_two_spellings(robust: Type, words: list[str]) -> None:
+    short, long = robust(*words, "-h"), robust(*words, "--help")
+    assert short.code == long.code == 0 and short.out == long.out and "Usage:" in short.out
+
+
+def test_version(robust: Type) -> None:
+    done = robust("--version")
+    assert done.code == 0 and done.out == f"robustcodec {robustcodec.__version__}\n"
+
+
+@pytest.mark.parametrize("option", ["--out", "--output", "-o"])
+def test_where_to_write_is_spelled_alike_everywhere(robust: Type, photo: Tensor, tmp_path: Path, option: str) -> None:
+    write_image(photo[..., :16, :16], tmp_path / "photo.png")
+    done = robust("compress", tmp_path / "photo.png", "--codec", "jpeg", option, tmp_path / "photo.jpg")
+    assert done.code == 0, done.err
+    done = robust("decompress", tmp_path / "photo.jpg", "--codec", "jpeg", option, tmp_path / "again.png")
+    assert done.code == 0, done.err
+
+
+def test_a_path_as_data_and_a_short_suite_are_hints(robust: Type, photo: Tensor, tmp_path: Path) -> None:
+    write_image(photo[..., :16, :16], tmp_path / "photo.png")
+    common = ("run", "--codec", "jpeg", "--out", tmp_path / "run")
+    for path, kind in ((tmp_path, "folder"), (tmp_path / "photo.png", "file")):
+        done = robust(*common, "--attack", "noise", "--data", path)
+        assert done.code == 2 and f"of data, write {kind}:{path}" in " ".join(done.err.split())
+    done = robust(*common, "--suite", "standard")
+    assert done.code == 2 and "did you mean robustcodec-standard?" in " ".join(done.err.split())
+
+
+def test_warnings_of_libraries_are_not_shown(robust: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robustcodec.cli import list as listing
+
+    def warn(kind: str) -> list[object]:
+        warnings.warn("torch will change", FutureWarning, stacklevel=1)
+        warnings.warn("nobody can tell", ObjectWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr(listing, "entries", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = robust("list", "codecs", "--json")
+    assert done.code == 0 and "torch will change" not in done.err
+    assert done.err.strip().endswith("warning: nobody can tell")
