@@ -42,8 +42,10 @@ def load(codec: str | nn.Module, defense: str | Defense = "none") -> Codec:
     """
     from robustcodec.brought.objects import named
     from robustcodec.coding import defended
+    from robustcodec.execution.isolation import isolated
 
-    return defended(named("codecs", codec), named("defenses", defense))
+    with isolated():
+        return defended(named("codecs", codec), named("defenses", defense))
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def run(
     """
     from robustcodec.brought import objects
     from robustcodec.brought.arguments import PATH, check, device_of, names
+    from robustcodec.execution.isolation import isolated
     from robustcodec.execution.runner import Runner
     from robustcodec.running.grid import Grid, select
     from robustcodec.running.store import Store
@@ -125,10 +128,11 @@ def run(
     axes = dict(codec=codec, attack=attack, objective=objective, threat=threat, defense=defense, access=access)
     axes |= dict(data=data, suite=suite, precision=precision, seed=seed)
     given = {axis: list(value) if isinstance(value, list | tuple) else [value] for axis, value in axes.items()}
-    named = {
-        axis: [objects.named(kinds[axis], each) if axis in kinds else each for each in values if each is not None]
-        for axis, values in given.items()
-    }
+    with isolated():
+        named = {
+            axis: [objects.named(kinds[axis], each) if axis in kinds else each for each in values if each is not None]
+            for axis, values in given.items()
+        }
     chosen = select(base, named, limit)
     cells = chosen.check()
     store = Store(Path(out) if out else Path("runs") / chosen.name)

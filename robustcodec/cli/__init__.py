@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import warnings
 from typing import Annotated, Any
@@ -66,6 +67,9 @@ for _name in COMMANDS:
 def main() -> None:
     """Run the command line. User mistakes: one line on stderr, exit code 2."""
     warnings.showwarning = _show
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no sign for × shows another one
     try:
         app()
     except UserError as error:

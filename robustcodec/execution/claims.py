@@ -67,7 +67,7 @@ class Claims:
 
     def _taken(self, path: Path) -> bool:
         try:
-            owner, age = json.loads(path.read_text()), self._now() - path.stat().st_mtime
+            owner, age = json.loads(path.read_text(encoding="utf-8")), self._now() - path.stat().st_mtime
         except (OSError, ValueError):
             return False
         if owner.get("host") == HOST:

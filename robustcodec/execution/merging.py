@@ -77,5 +77,5 @@ def _failed(store: Store, path: Path) -> bool:
 def _append_log(run: Path, target: Store) -> None:
     log = run / "log.jsonl"
     if log.is_file():
-        with on_disk(target.root / "log.jsonl"), (target.root / "log.jsonl").open("a") as file:
-            file.write(log.read_text())
+        with on_disk(target.root / "log.jsonl"), (target.root / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(log.read_text(encoding="utf-8"))

@@ -86,7 +86,7 @@ def lately(folder: Path) -> Pace | None:
     for path in folder.glob("[!.]*.json"):
         with suppress(OSError, ValueError, TypeError):  # gone by now, or half copied
             if time.time() - path.stat().st_mtime < STALE:
-                said.append(Pace(**json.loads(path.read_text())))
+                said.append(Pace(**json.loads(path.read_text(encoding="utf-8"))))
             else:
                 path.unlink()
     return Pace.together(said) if said else None

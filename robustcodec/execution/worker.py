@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from robustcodec.execution.isolation import isolated
 from robustcodec.execution.tasks import Answer, Failure, Task
 from robustcodec.running.codecs import Codecs
 from robustcodec.running.crafting import Crafting, Made
@@ -41,7 +41,7 @@ class Worker:
     def do(self, task: Task, queried: Callable[[float], None] = lambda damage: None) -> Answer:
         """What came of a task: whatever it raises is its failure. ``queried`` learns the mean damage now and then."""
         started = time.perf_counter()
-        with _threads(self.threads):
+        with isolated(self.threads):
             outcome = self._outcome(task, now_and_then(queried))
         return Answer(outcome, time.perf_counter() - started, str(self.device))
 
@@ -53,7 +53,9 @@ class Worker:
                 return self.crafting.run(cell, task.batches, task.probed, queried)
             crafted = [Crafted(sample, *clip) for sample, clip in zip(task.samples, task.clips, strict=True)]
             return self.evaluation.run(cell, crafted)
-        except (Exception, SystemExit) as error:  # attacks, codecs and defenses are anyone's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # attacks, codecs and defenses are anyone's code
             return Failure.of(error)
 
 
@@ -68,14 +70,3 @@ def now_and_then(show: Callable[[float], None]) -> Callable[[Tensor], None]:
             show(float(damage.mean()))
 
     return queried
-
-
-@contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -72,7 +72,7 @@ class Publication:
 
         outputs.make("tables", self._numbers, make)
         board, attacks = map(pd.read_parquet, kept[:2])
-        return Shown(board, attacks, json.loads(kept[2].read_text()))
+        return Shown(board, attacks, json.loads(kept[2].read_text(encoding="utf-8")))
 
     def pictures(self, outputs: Outputs, threads: int = 1) -> int:
         """Draws what there is to draw, cells in so many threads; gives how many cells have pictures of their own.
@@ -87,7 +87,7 @@ class Publication:
             outputs.make("drift", digest(self._curves), lambda: [pictures.drift_plot(self._curves, drift)])
         outputs.make("security", self._numbers, lambda: security.write(rows, folder))
         times = self.store.root / defenses_report.TIMES
-        measured = times.read_text() if times.is_file() else ""
+        measured = times.read_text(encoding="utf-8") if times.is_file() else ""
         outputs.make("defenses", digest(self._numbers, measured), lambda: defenses_report.write(rows, self.store.root))
         shown = list(_pictured(self.store, self.cells, rows))
         with ThreadPoolExecutor(threads) as pool:

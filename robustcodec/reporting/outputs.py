@@ -68,7 +68,7 @@ class Outputs:
 
     def __enter__(self) -> Self:
         with suppress(OSError, ValueError):  # none yet, or damaged
-            known = json.loads(self.memory.read_text())
+            known = json.loads(self.memory.read_text(encoding="utf-8"))
             self._known = known if isinstance(known, dict) else {}
         return self
 

@@ -105,7 +105,7 @@ class Store:
 
     def _read(self, cell_id: str) -> Result:
         try:
-            table = json.loads(self._cell_path(cell_id).read_text())
+            table = json.loads(self._cell_path(cell_id).read_text(encoding="utf-8"))
             return Result(**{**table, "cell": Cell(**table["cell"]), "warnings": tuple(table["warnings"])})
         except (ValueError, TypeError, KeyError) as error:
             raise self._foreign(cell_id, error) from None
@@ -147,7 +147,7 @@ class Store:
         if not path.is_file():
             return {}
         try:
-            return dict(json.loads(path.read_text()))
+            return dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise StoreError(f"{path} is no result of an audit ({error}); remove it and audit again") from None
 
@@ -214,13 +214,13 @@ class Store:
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append to the log, the one file with times in it."""
-        with on_disk(self.root / "log.jsonl"), (self.root / "log.jsonl").open("a") as file:
+        with on_disk(self.root / "log.jsonl"), (self.root / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def logged(self) -> Iterator[dict[str, Any]]:
         """What the log holds; a line that was not written to its end is left out."""
         path = self.root / "log.jsonl"
-        for line in path.read_text().splitlines() if path.is_file() else ():
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             with suppress(ValueError):
                 yield json.loads(line)
 

@@ -19,6 +19,7 @@ from robustcodec.brought.pictures import Pictures
 from robustcodec.clips import sample_seed
 from robustcodec.coding import EVALUATION, code
 from robustcodec.errors import BadParameter, RobustCodecError, StoreError, UserError
+from robustcodec.execution.isolation import isolated
 from robustcodec.execution.runner import Runner
 from robustcodec.execution.watching import Watcher
 from robustcodec.interfaces import Attack, Defense, Objective, Sample, Threat
@@ -80,14 +81,14 @@ def attack(
     check("out: a folder", out, PATH, optional=True)
     check("clip: True or False", clip, bool)
     metrics, device = names_of("metrics", metrics), device_of(device)
-    names = (
-        objects.named("codecs", codec),
-        objects.named("attacks", attack),
-        objects.named("objectives", objective),
-        threat_of(threat) if isinstance(threat, str) else objects.named("threats", threat),
-        objects.named("defenses", defense),
-    )
-    with _folder(out) as folder:
+    with isolated(), _folder(out) as folder:
+        names = (
+            objects.named("codecs", codec),
+            objects.named("attacks", attack),
+            objects.named("objectives", objective),
+            threat_of(threat) if isinstance(threat, str) else objects.named("threats", threat),
+            objects.named("defenses", defense),
+        )
         if isinstance(source, Tensor):
             if frames or crop:
                 raise BadParameter(f"frames={frames}, crop={crop} are for files; slice the tensor instead")

@@ -127,7 +127,7 @@ def read_point(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise StoreError(f"{path} is not a measured point ({error}); remove it and run again") from None
 

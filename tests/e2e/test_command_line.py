@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -59,3 +62,23 @@ def test_warnings_of_libraries_are_not_shown(robust: Type, monkeypatch: pytest.M
         done = robust("list", "codecs", "--json")
     assert done.code == 0 and "torch will change" not in done.err
     assert done.err.strip().endswith("warning: nobody can tell")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "iso-8859-1"])
+def test_a_terminal_that_cannot_show_a_sign_shows_another(folder: Path, encoding: str) -> None:
+    """Files are UTF-8 whatever the terminal is."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # files are ASCII unless said otherwise
+    environment = {**os.environ, **plain, "PYTHONIOENCODING": encoding}
+    words = [sys.executable, "-m", "robustcodec", "report", "run"]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode(encoding)
+    assert b"?" in done.stdout and b"noise" in done.stdout
+    assert "≥" in (folder / "run" / "leaderboard.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a run whose board has signs that ASCII lacks."""
+    run = robustcodec.run(codec="jpeg", attack="noise", data="photos:size=48", limit=1, out=tmp_path / "run")
+    assert not run.errors
+    return tmp_path
