@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
@@ -107,7 +108,9 @@ class PyavCodec(ClassicalCodec):
     def compress_clip(self, clip: Tensor) -> bytes:
         frames, _, height, width = clip.shape
         try:
-            parts = self._essential(list(self._encode(clip)))
+            with scheduled_as_before():
+                packets = list(self._encode(clip))
+            parts = self._essential(packets)
         except av.FFmpegError as error:
             raise BadData(
                 f"{self.encoder} cannot code {frames} frames of {width}x{height} with {self._options} ({error}); "
@@ -160,6 +163,22 @@ class PyavCodec(ClassicalCodec):
     def _essential(self, packets: Sequence[bytes]) -> Sequence[bytes]:
         """The packets without what a decoder does not need."""
         return packets
+
+
+@contextmanager
+def scheduled_as_before() -> Iterator[None]:
+    """SVT-AV1 makes the thread that calls it a real-time one, where it may (as root, in a container): nobody else would
+    get a turn on its core, and every process that it starts would be one too.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # not Linux
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 @codecs.register("h264")

@@ -16,8 +16,7 @@ def isolated(threads: int | None = None) -> Iterator[None]:
     ``threads``. Afterwards the state of torch and the random states are as they were, whatever was done to them inside.
     """
     dtype, had = torch.get_default_dtype(), torch.get_num_threads()
-    strict = torch.are_deterministic_algorithms_enabled()
-    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    strict = _determinism()
     drawn = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(threads or had)
@@ -28,7 +27,12 @@ def isolated(threads: int | None = None) -> Iterator[None]:
     finally:
         torch.set_default_dtype(dtype)
         torch.set_num_threads(had)
-        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        if strict != _determinism():  # to set it costs an import of PyTorch's compiler
+            torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
         torch.random.set_rng_state(drawn[0])
         np.random.set_state(drawn[1])
         random.setstate(drawn[2])
+
+
+def _determinism() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

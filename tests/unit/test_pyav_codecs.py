@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from fractions import Fraction
 from typing import Any
@@ -18,6 +19,7 @@ from robustcodec import stream
 from robustcodec.errors import BadData, BadParameter, StreamError
 from robustcodec.registry import codecs
 from robustcodec.zoo import _bitstream, _yuv
+from robustcodec.zoo.pyav import scheduled_as_before
 
 NAMES = ("h264", "h265", "av1", "vp9")
 EVERY = pytest.mark.parametrize("name", NAMES)
@@ -53,7 +55,7 @@ def muxed(name: str, planes: list[np.ndarray[Any, Any]], width: int, chroma: str
     height = planes[0].size * 2 // 3 // width if chroma == "4:2:0" else planes[0].size // 3 // width
     pixel_format, layout = ("yuv420p", (-1, width)) if chroma == "4:2:0" else ("yuv444p", (3, height, width))
     out = io.BytesIO()
-    with av.open(out, "w", format=container) as file:
+    with scheduled_as_before(), av.open(out, "w", format=container) as file:
         video: Any = file.add_stream(codec.encoder, rate=30, options=dict(codec._options))
         video.width, video.height, video.pix_fmt = width, height, pixel_format
         video.codec_context.thread_count = 1
@@ -109,6 +111,16 @@ def test_pixels_are_those_of_a_matroska_file_and_bytes_fewer(name: str, chroma: 
         decoded = ours.decompress([data])[0].mul(255).numpy()
         assert np.abs(decoded - expected).max() <= 1.01  # rounding of halves
         assert (np.abs(decoded - expected) > 0.01).mean() < 1e-3
+
+
+@EVERY
+def test_this_process_gets_no_more_of_the_processor_than_before(name: str) -> None:
+    """SVT-AV1 would make it a real-time one where it may, beside which nobody else gets a turn."""
+    if not hasattr(os, "sched_getscheduler"):
+        pytest.skip("not Linux")
+    before = os.sched_getscheduler(0)
+    codecs.build(name).compress(clip(2, 64, 64))
+    assert os.sched_getscheduler(0) == before == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize("chroma", ["4:2:0", "4:4:4"])
