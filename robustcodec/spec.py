@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import re
 import types
 import typing
@@ -23,6 +24,7 @@ from robustcodec.errors import BadParameter
 
 Value = int | float | bool | str | None
 _KEY = re.compile(r"[A-Za-z_]\w*=")
+MOST = 10_000  # names that braces may stand for
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,10 @@ def _read(text: str, wanted: Any) -> Value:
         return int(text)
     if float in options:
         try:
-            return float(Fraction(text)) if "/" in text else float(text)
-        except (ValueError, ZeroDivisionError):
+            number = float(Fraction(text)) if "/" in text else float(text)
+            if math.isfinite(number):
+                return number
+        except (ValueError, ZeroDivisionError, OverflowError):
             pass
     literals = [v for o in options if typing.get_origin(o) is typing.Literal for v in typing.get_args(o)]
     if text in literals:
@@ -159,4 +163,6 @@ def expand(text: str) -> list[str]:
             "such as h264:crf={27,33,39}"
         )
     choices = [part.split(",") if i % 2 else [part] for i, part in enumerate(parts)]
+    if (count := math.prod(map(len, choices))) > MOST:
+        raise BadParameter(f"{text[:60]!r} … stands for {count} names; expected at most {MOST}: split the sweep")
     return list(dict.fromkeys("".join(p.strip() for p in choice) for choice in itertools.product(*choices)))

@@ -21,6 +21,7 @@ A grid file holds one or more ``[[block]]`` tables; each block is the product of
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -114,6 +115,7 @@ class Drawn(Cell):
         return [sample for sample in super().samples() if sample.id in self.only]
 
 
+MOST = 1_000_000  # cells of a block
 AXES = tuple(f.name for f in fields(Cell) if f.name != "limit")  # what a block of a grid may list values of
 
 
@@ -128,6 +130,8 @@ class Grid:
         """Cells in a fixed order: by data, codec and defense, so that a codec is built once."""
         seen: dict[Cell, None] = {}
         for block in self.blocks:
+            if (count := _count(block)) > MOST:
+                raise GridError(f"grid {self.name!r}: a block has {count} cells; expected at most {MOST}: split it")
             axes = [[(axis, v) for v in block.get(axis, [_DEFAULTS[axis]])] for axis in AXES if axis not in _PAIR]
             for pair, *values in itertools.product(_pairs(block), *axes):
                 cell = Cell(**dict(zip(_PAIR, pair, strict=True)), **dict(values), limit=block.get("limit", 0))
@@ -155,7 +159,7 @@ class Grid:
             raise GridError(
                 f"no grid file at {path}; expected a TOML file, or no argument for the default grid"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number or a nesting beyond all measure
             raise GridError(f"{path} is not TOML: {error}") from None
         return cls.parse(table, path.stem, str(path))
 
@@ -171,10 +175,15 @@ class Grid:
         for key in table:
             if key not in ("name", "block"):
                 raise GridError(f"{where}: unknown key {key!r}; expected name and [[block]] tables")
+        called = str(table.get("name", name))
+        if Path(called).name != called or called == ".." or "\\" in called:
+            raise GridError(
+                f"{where}: name = {_shown(called)}; it names a folder of runs/: expected no way out of that"
+            )
         blocks = table.get("block", [])
         if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
             raise GridError(f"{where}: block must be written [[block]]")
-        return cls(str(table.get("name", name)), tuple(_axes(b, where) for b in blocks))
+        return cls(called, tuple(_axes(b, where) for b in blocks))
 
     def to_toml(self) -> str:
         """The grid as a file that :meth:`read` reads back."""
@@ -191,6 +200,12 @@ def _shown(value: Any) -> str:
 def _place(cell: Cell) -> tuple[str | tuple[str, ...], ...]:
     victim = cell.victim
     return cell.data, victim.codecs, victim.defense, cell.codec, cell.defense, cell.access
+
+
+def _count(block: dict[str, Any]) -> int:
+    """Cells of a block, before any of them is made."""
+    axes = (len(values) for axis, values in block.items() if axis in AXES and axis not in _PAIR)
+    return len(_pairs(block)) * math.prod(axes)
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Cell)}
@@ -218,6 +233,8 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
         wanted = int if key == "seed" else str
         if not values or not all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
             raise GridError(f"{where}: {key} = {_shown(value)}; expected a list of {wanted.__name__}")
+        if key == "seed" and not all(abs(v) < 2**63 for v in values):
+            raise GridError(f"{where}: seed = {_shown(value)}; expected numbers of at most 63 bits")
         out[key] = values if key == "seed" else [each for v in values for each in expand(v)]
     if "suite" in out and (given := [axis for axis in _PAIR if axis in out]):
         raise GridError(f"{where}: a suite brings its attacks and objectives; drop {' and '.join(given)} or the suite")

@@ -12,7 +12,7 @@ import torch
 import toys
 
 from robustcodec.data._images import write_image
-from robustcodec.errors import BadParameter, GridError, UnknownName
+from robustcodec.errors import BadParameter, GridError, UnknownName, UserError
 from robustcodec.running import suites
 from robustcodec.running.grid import Cell, Grid, select
 from robustcodec.running.resolved import identity_of
@@ -197,3 +197,38 @@ def test_a_defense_is_identified_by_its_layers_its_weights_and_what_it_is_made_o
     assert identity_of("defense", "h264:30")["fingerprint"]
     clamp = identity_of("defense", "latent-clamp")
     assert clamp["made_on"] and clamp != identity_of("defense", "latent-clamp:photos:size=64")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('name = "../../x"', "no way out"),
+        ('name = "/elsewhere/x"', "no way out"),
+        ('name = ".."', "no way out"),
+        ('name = "a\\\\b"', "no way out"),
+        (f"nested = {'[' * 3000}{']' * 3000}", "is not TOML"),
+        (f"seed = {'9' * 5000}", "is not TOML"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "grid.toml").write_text(f'{text}\n[[block]]\ncodec = ["jpeg"]\nattack = ["noise"]\n')
+    with pytest.raises(GridError, match=words) as error:
+        Grid.read(tmp_path / "grid.toml")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({"seed": [10**4000]}, "at most 63 bits"),
+        ({"attack": ["noise" + "{0,1,2,3,4,5,6,7,8,9}" * 7]}, "stands for 10000000 names; expected at most 10000"),
+        ({"codec": ["h264:crf=nan"]}, "crf='nan' cannot be read"),
+        ({"codec": ["jpeg2000:ratio=inf"]}, "ratio='inf' cannot be read"),
+        ({"codec": ["jpeg:quality={1,2,3,4,5,6,7,8}" + "{0,1,2,3,4,5,6,7,8,9}" * 2], "seed": list(range(2000))},
+         "a block has 1600000 cells; expected at most 1000000"),
+    ],
+)  # fmt: skip
+def test_careless_axes_are_refused_before_anything_is_made(axes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        Grid.parse({"block": [{"codec": ["jpeg"], "attack": ["noise"], "limit": 1, **axes}]}, "x", "x").check()
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
