@@ -239,7 +239,7 @@ def test_an_attacker_meets_a_gradient_with_other_precision(stored: Path) -> None
     ("spec", "expected"),
     [
         ("diffpure:sigma=0", "positive standard deviation"),
-        ("diffpure:sigma=inf", "positive standard deviation"),
+        ("diffpure:sigma=inf", "cannot be read"),
         ("diffpure:steps=0", "a step or more"),
         ("diffpure:sampler=euler", "ddpm, ddim"),
     ],

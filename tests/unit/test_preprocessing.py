@@ -285,7 +285,7 @@ def test_names_say_whose_gradient_it_is() -> None:
         ("bitdepth:bits=9", "1 to 8"),
         ("jpeg:quality=0", "1 .smallest. to 100"),
         ("blur:sigma=0", "a positive number of pixels"),
-        ("blur:sigma=inf", "a positive number of pixels"),
+        ("blur:sigma=inf", "cannot be read"),
         ("median:size=2", "an odd number"),
         ("median:size=-1", "an odd number"),
         ("tv:weight=0", "a positive weight"),
