@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,12 +18,11 @@ RAW = b"pict"  # in the place of a model's id
 
 
 def adapted(network: nn.Module, name: str) -> Codec:
-    """``network`` as a codec called ``name``, which is a copy; raises :class:`UserError` for one that cannot work."""
+    """``network`` as a codec called ``name``, put into eval mode; raises :class:`UserError` if it cannot work."""
     kind = f"{type(network).__module__}.{type(network).__qualname__}"
     if isinstance(network, Codec):
-        own = copy.deepcopy(network)
-        own.card = replace(getattr(network, "card", Card(name, kind)), name=name)
-        return own.eval()
+        network.card = replace(getattr(network, "card", Card(name, kind)), name=name)
+        return network.eval()
     if is_compressai_like(network):
         return Wrapped(network, Card(name, kind))
     return Reconstruction(network, Card(name, kind))
@@ -41,7 +39,7 @@ class Reconstruction(Codec):
 
     def __init__(self, network: nn.Module, card: Card) -> None:
         super().__init__()
-        self.network, self.card = copy.deepcopy(network).float().eval(), card
+        self.network, self.card = network.float(), card
         self.eval()
 
     def forward(self, x: Tensor) -> Output:

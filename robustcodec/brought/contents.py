@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), PurePath, enum.Enum, torch.dtype, torch.device, torch.Size)
 IGNORED = {"training"}  # codecs are judged in eval mode
+PYTHONS = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not a type that is compiled in
 STATELESS = {"compressai.ans"}  # modules whose objects hold nothing from one call to the next
 
 
@@ -66,11 +67,13 @@ class Contents:
                 for i, entry in enumerate(value):
                     self._add(entry, f"{where}[{i}]")
             case set() | frozenset():
-                self._say(*sorted(Contents(entry).checksum for entry in value))
+                entries = [Contents(entry) for entry in value]
+                self._say(*sorted(entry.checksum for entry in entries))
+                self.unknown += [f"an entry of {where}" for entry in entries if entry.unknown]
             case type():
                 self._class(value)
             case types.ModuleType():
-                self._say(value.__name__, *_package(value.__name__))
+                self._say(value.__name__, *(_package(value.__name__) or [_module_text(value)]))
             case functools.partial():
                 self._add((value.func, value.args, value.keywords), where)
             case types.MethodType():
@@ -81,7 +84,7 @@ class Contents:
                 self._say(getattr(value, "__qualname__", value.__name__))
             case _ if type(value).__module__ in STATELESS:
                 self._class(type(value))
-            case _ if hasattr(value, "__dict__"):
+            case _ if hasattr(value, "__dict__") and not _opaque(type(value)):
                 self._class(type(value))
                 self._attributes(value, where)
             case _:
@@ -104,10 +107,17 @@ class Contents:
 
     def _class(self, cls: type) -> None:
         for each in cls.__mro__:
-            self._say(each.__module__, each.__qualname__, *(_package(each.__module__) or [_source(each)]))
+            installed = _package(each.__module__)
+            self._say(each.__module__, each.__qualname__, *(installed or [_source(each)]))
+            if not installed:
+                for name, member in sorted(vars(each).items()):
+                    if isinstance(member, types.FunctionType):
+                        self._globals(member, f"{each.__qualname__}.{name}")
 
     def _function(self, function: types.FunctionType, where: str) -> None:
         self._say(function.__qualname__, *(_package(function.__module__ or "") or [_code(function.__code__)]))
+        if not _package(function.__module__ or ""):
+            self._globals(function, where)
         self._add(function.__defaults__, f"{where}'s defaults")
         self._add(function.__kwdefaults__, f"{where}'s defaults")
         for cell in function.__closure__ or ():
@@ -115,6 +125,13 @@ class Contents:
                 self._add(cell.cell_contents, f"{where}'s closure")
             except ValueError:  # nothing in it yet
                 self._say("empty")
+
+    def _globals(self, function: types.FunctionType, where: str) -> None:
+        """What a function reads of its module: a notebook changes that between two calls."""
+        for name in _read_by(function.__code__):
+            if name in function.__globals__:
+                self._say(name)
+                self._add(function.__globals__[name], f"{name}, which {where} reads")
 
 
 @functools.cache
@@ -134,12 +151,33 @@ def _package(module: str) -> list[str]:
 def _source(cls: type) -> str:
     """The text of a class, or of the whole file where that is a module: its functions call others there."""
     try:
-        if cls.__module__ != "__main__" and (file := inspect.getsourcefile(cls)):
-            return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        return inspect.getsource(cls)
+        return _text(inspect.getsourcefile(cls)) if cls.__module__ != "__main__" else inspect.getsource(cls)
     except (OSError, TypeError):  # typed at a prompt, or made by a program
         members = sorted((name, value) for name, value in vars(cls).items() if isinstance(value, types.FunctionType))
         return "".join(f"{name} {_code(value.__code__)}" for name, value in members)
+
+
+def _text(file: str | None) -> str:
+    """The checksum of a file of somebody's own; raises OSError if there is none."""
+    if file is None:
+        raise OSError("it has no file")
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def _opaque(cls: type) -> bool:
+    """Whether its objects may hold what Python does not see: a class of theirs is written in C."""
+    return any(not each.__flags__ & PYTHONS for each in cls.__mro__ if each is not object)
+
+
+def _module_text(module: types.ModuleType) -> str:
+    file = getattr(module, "__file__", None)
+    return _text(file) if file else "no file"  # built in, or a folder of modules
+
+
+def _read_by(code: types.CodeType) -> list[str]:
+    """Names that a function, or one inside it, may read of its module."""
+    inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _read_by(constant)]
+    return [*code.co_names, *inner]
 
 
 def _code(code: types.CodeType) -> str:

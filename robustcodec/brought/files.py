@@ -32,7 +32,7 @@ def builder(kind: str, name: str) -> Callable[..., Any]:
     which file and line, and what is missing.
     """
     path, attribute = _split(name)
-    module = _loaded(path, _checksum(path))
+    module = _loaded(path, source(name))
     found = vars(module).get(attribute)
     if not callable(found):
         defined = [key for key, value in vars(module).items() if callable(value) and _defined_in(value, module)]
@@ -97,19 +97,27 @@ def _checksum(path: Path) -> str:
 
 
 @cache
-def _loaded(path: Path, checksum: str) -> ModuleType:
-    """The file as a module of its own, run again when it has changed."""
-    spec = importlib.util.spec_from_file_location(f"_brought_{path.stem}_{checksum[:8]}", path)
+def _loaded(path: Path, contents: str) -> ModuleType:
+    """The file as a module of its own, run again when its ``contents``, neighbours among them, have changed."""
+    digest = hashlib.sha256(f"{path} {contents}".encode()).hexdigest()
+    spec = importlib.util.spec_from_file_location(f"_brought_{path.stem}_{digest[:8]}", path)
     assert spec is not None and spec.loader is not None, "it ends with .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # stays, since it may import its neighbours later
+    neighbours = {each.relative_to(path.parent).parts[0].removesuffix(".py") for each in _imported(path, {path})}
+    for name in [name for name in sys.modules if name.partition(".")[0] in neighbours]:
+        del sys.modules[name]  # as they were before, or of another folder
+    folder = str(path.parent)
+    sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise UserError(f"{path} cannot be run{place_of(error)}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)  # stays, since it may import its neighbours later
     return module
 
 
@@ -123,12 +131,16 @@ def _where(cls: type) -> str:
 
 
 def _imported(path: Path, known: set[Path]) -> Iterator[Path]:
-    """Files beside ``path`` that it imports, and that those import."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Files beside ``path`` that it imports, and that those import; a checkout of this package is none of them."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):  # which is said when it is run
+        return
+    for node in ast.walk(tree):
         named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         named += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        for name in named:
-            stem = path.parent / name.partition(".")[0]
+        for top in {name.partition(".")[0] for name in named} - {"robustcodec"}:
+            stem = path.parent / top
             near = stem.with_suffix(".py"), *(sorted(stem.rglob("*.py")) if stem.is_dir() else ())
             for found in near:
                 if found.is_file() and found not in known:

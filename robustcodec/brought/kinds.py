@@ -46,7 +46,7 @@ def lacking(kind: str, cls: type) -> str:
 
 def as_codec(thing: Any, name: str) -> Codec:
     """A codec of one's own, a network like CompressAI's, or any network from picture to picture, as a codec called
-    ``name``, which is a copy. Raises :class:`BadParameter` for anything else.
+    ``name``, which may change it. Raises :class:`BadParameter` for anything else.
     """
     require_network(thing)
     return cast("Codec", importlib.import_module("robustcodec.zoo._adapted").adapted(thing, name))

@@ -44,11 +44,7 @@ def named(kind: str, thing: Any) -> str:
     plugins = registry.KINDS[kind]
     if kind == "codecs":
         require_network(thing)
-        made: Callable[..., Any] = lambda name: as_codec(thing, name)  # noqa: E731
-    elif isinstance(thing, base_of(plugins.kind)):
-        frozen = copy.deepcopy(thing)
-        made = lambda name: frozen  # noqa: E731
-    else:
+    elif not isinstance(thing, base_of(plugins.kind)):
         raise BadParameter(
             f"{plugins.kind} is a {type(thing).__name__}; expected a name, as robustcodec list {kind} shows, or a "
             f"robustcodec.interfaces.{CLASSES[plugins.kind]}"
@@ -64,11 +60,21 @@ def named(kind: str, thing: Any) -> str:
             stacklevel=3,
         )
     name = f"{type(thing).__name__.strip('_')}-{checksum[:12]}"
-    first = made(name)  # says at once what is wrong with it
+    first = as_codec(_copied(thing), name) if kind == "codecs" else _copied(thing)  # says now what is wrong with it
     if isinstance(thing, Pictures):  # enough to read results without the pixels
         checksum = json.dumps([(sample.id, sample.checksum) for sample in thing.samples()])
-    _lend(kind, name, checksum, lambda: copy.deepcopy(first))
+    _lend(kind, name, checksum, lambda: _copied(first))
     return name
+
+
+def _copied(thing: Any) -> Any:
+    """A copy, since it is changed: put into eval mode, moved to a device; or itself, if it holds what cannot be copied,
+    such as an open file.
+    """
+    try:
+        return copy.deepcopy(thing)
+    except Exception:  # whatever that refuses with
+        return thing
 
 
 def is_object(text: str) -> bool:

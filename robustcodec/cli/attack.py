@@ -66,7 +66,7 @@ def command(
         from robustcodec.spec import Spec
         from robustcodec.studies.attack import attack as run
 
-        registry.codecs.get(Spec.parse(codec).name)  # imports all codecs, which takes seconds
+        registry.codecs.get(Spec.parse(codec).name)  # imports it, which takes seconds
         folder = out or Path("attacked") / file.stem
         where = choose_device(device)
     try:

@@ -13,16 +13,16 @@ import torch
 @contextmanager
 def isolated(threads: int | None = None) -> Iterator[None]:
     """Inside, gradients are on, autocast and inference mode are off, and new tensors are float32, with so many
-    ``threads``. Afterwards the state of torch and the random states are as they were, whatever was done to them inside.
+    ``threads``. Afterwards the state of torch and the CPU's random states are as they were, whatever was done inside.
     """
     dtype, had = torch.get_default_dtype(), torch.get_num_threads()
     strict = _determinism()
     drawn = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(threads or had)
-    off = (torch.autocast(device, enabled=False) for device in ("cpu", "cuda"))
+    cpu, cuda = (torch.autocast(device, enabled=False) for device in ("cpu", "cuda"))
     try:
-        with torch.inference_mode(False), torch.enable_grad(), next(off), next(off):
+        with torch.inference_mode(False), torch.enable_grad(), cpu, cuda:
             yield
     finally:
         torch.set_default_dtype(dtype)

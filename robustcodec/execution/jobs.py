@@ -193,7 +193,7 @@ def _batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:
     def shape(sample: Sample) -> object:
         try:
             return sample.load().shape
-        except Exception:
+        except Exception:  # whatever a reader raises: its cell fails of it when the sample is taken
             return sample.id
 
     batch: list[Sample] = []

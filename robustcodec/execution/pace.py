@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from robustcodec.files import HOST, write_whole
+from robustcodec.files import HOST, alive, write_whole
 
 HORIZON = 60.0  # seconds: what "lately" means
 STALE = 30.0  # seconds after which what a run said of itself is true no more
@@ -66,10 +66,13 @@ class PaceCounter:
 
 
 class Notice:
-    """What this process says in ``folder`` of its own run."""
+    """What this process says in ``folder`` of its own run. What killed ones of this machine have left is removed."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"{HOST}.{os.getpid()}.json"
+        for path in folder.glob(f"{HOST}.*.json"):
+            if not alive(int(path.name.split(".")[-2])):
+                path.unlink(missing_ok=True)
 
     def put_up(self, pace: Pace) -> None:
         """Say it; raises :class:`StoreError`."""
@@ -81,14 +84,12 @@ class Notice:
 
 
 def lately(folder: Path) -> Pace | None:
-    """What the runs that go on now say in ``folder``; None: there is none. What killed ones have left is removed."""
+    """What the runs that go on now say in ``folder``; None: there is none."""
     said = []
     for path in folder.glob("[!.]*.json"):
         with suppress(OSError, ValueError, TypeError):  # gone by now, or half copied
             if time.time() - path.stat().st_mtime < STALE:
                 said.append(Pace(**json.loads(path.read_text(encoding="utf-8"))))
-            else:
-                path.unlink()
     return Pace.together(said) if said else None
 
 

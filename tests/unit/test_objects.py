@@ -170,6 +170,36 @@ def test_contents_tell_apart_what_differs_and_nothing_else() -> None:
     assert Contents(changed(file=Path("x"), open=iter(()))).unknown == ["Blur.open (tuple_iterator)"]
 
 
+GAIN = 1.0
+
+
+class Notebook(nn.Module):
+    """Reads what stands beside it, as in a notebook."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return GAIN * x
+
+
+def test_what_its_functions_read_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, same = Contents(Notebook()).checksum, Contents(Notebook()).checksum
+    hook = Contents(changed(hook=lambda x: GAIN * x)).checksum
+    monkeypatch.setitem(globals(), "GAIN", 2.0)
+    assert before == same != Contents(Notebook()).checksum
+    assert hook != Contents(changed(hook=lambda x: GAIN * x)).checksum
+
+
+def test_what_a_set_holds_counts() -> None:
+    assert Contents(changed(names={"a", "b"})).checksum == Contents(changed(names={"b", "a"})).checksum
+    assert Contents(changed(some={iter(())})).unknown == ["an entry of Blur.some"]
+
+
+def test_what_cannot_be_copied_is_attacked_all_the_same(pictures: Tensor, tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("")
+    with (tmp_path / "log.txt").open(encoding="utf-8") as file, pytest.warns(ObjectWarning, match="file"):
+        outcome = robustcodec.attack(pictures[0], changed(file=file), attack="noise")
+    assert outcome.scores["psnr"] > 20
+
+
 @dataclasses.dataclass
 class Setting:
     level: float = 1.0

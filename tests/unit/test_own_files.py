@@ -101,8 +101,23 @@ def test_what_a_file_holds_identifies_it_and_not_where_it_lies(folder: Path, mon
     (folder / "halves.py").write_text("HALF = 0.25\n")  # what it imports
     assert identity("mine.py:Dim") != first
     (folder / "mine.py").write_text(NETWORK.replace("self.strength * x", "self.strength * x * x"))
-    assert float(codecs.build("mine.py:Dim")(torch.full((1, 1, 3, 8, 8), 0.5)).x_hat.mean()) == 0.125  # read again
+    assert (
+        float(codecs.build("mine.py:Dim")(torch.full((1, 1, 3, 8, 8), 0.5)).x_hat.mean()) == 0.0625
+    )  # both read again
     assert identity("mine.py:Dim") not in (first, identity("other/mine.py:Dim"))
+
+
+def test_a_neighbour_is_read_anew_and_is_that_of_the_file_s_own_folder(folder: Path) -> None:
+    def shown(name: str) -> float:
+        return float(codecs.build(name)(torch.full((1, 1, 3, 8, 8), 0.5)).x_hat.mean())
+
+    assert shown("mine.py:Dim") == 0.25
+    (folder / "halves.py").write_text("HALF = 0.75\n")
+    assert shown("mine.py:Dim") == 0.375
+    (folder / "other").mkdir()
+    (folder / "other" / "mine.py").write_text(NETWORK)
+    (folder / "other" / "halves.py").write_text("HALF = 1.0\n")
+    assert shown("other/mine.py:Dim") == 0.5 and shown("mine.py:Dim") == 0.375
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from robustcodec.execution import pace
 from robustcodec.execution.pace import Notice, Pace, PaceCounter, lately
+from robustcodec.files import HOST
 
 
 def test_samples_per_minute_are_counted_by_device_over_what_is_recent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +45,16 @@ def test_a_folder_tells_of_all_runs_that_go_on_in_it(tmp_path: Path) -> None:
     (tmp_path / "node-8.1.json").write_text('{"units": 4, "ra')  # half copied
     assert lately(tmp_path) == Pace(7, {"cpu": 3.0, "cuda": 9.0}, 70.0)
     mine.take_down()
-    killed = tmp_path / "node-7.12.json"
-    os.utime(killed, (0, time.time() - 2 * pace.STALE))
-    assert lately(tmp_path) is None and not killed.exists()
+    elsewhere = tmp_path / "node-7.12.json"
+    os.utime(elsewhere, (0, time.time() - 2 * pace.STALE))
+    assert lately(tmp_path) is None and elsewhere.exists()  # nothing of another machine is deleted
+
+
+def test_what_a_killed_run_of_this_machine_said_is_removed_by_the_next(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    killed, alive = (tmp_path / f"{HOST}.{pid}.json" for pid in (ended.pid, os.getppid()))
+    for path in (killed, alive):
+        path.write_text("{}")
+    Notice(tmp_path)
+    assert not killed.exists() and alive.exists()

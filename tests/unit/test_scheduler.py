@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from robustcodec.data._images import write_image
 from robustcodec.errors import BadParameter
+from robustcodec.execution import scheduler
 from robustcodec.execution.costs import Costs
 from robustcodec.execution.jobs import plan
+from robustcodec.execution.pace import Pace, lately
 from robustcodec.execution.runner import Runner
 from robustcodec.execution.scheduler import ATTEMPTS, Lost, Queried
 from robustcodec.execution.tasks import Answer, Failure, Task
+from robustcodec.execution.watching import Watcher
 from robustcodec.running.crafting import Made
 from robustcodec.running.evaluating import Part
 from robustcodec.running.grid import Cell, Drawn
@@ -177,6 +181,23 @@ def test_the_first_sample_is_the_one_probed_whoever_crafts_it() -> None:
     samples = whole.samples()
     drawn = Drawn.of(whole, [samples[2].id])
     assert drawn.resolved.samples[0].id == samples[0].id
+
+
+def test_how_fast_it_goes_is_told_and_said_in_the_folder_while_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "ESTIMATED", 0.0)
+    store, told = Store(tmp_path), list[tuple[Pace, Pace | None]]()
+
+    class Watch(Watcher):
+        def paced(self, pace: Pace) -> None:
+            told.append((pace, lately(store.paces)))
+
+    executor = Script(2, lambda task: replace(done(task), device="cuda:1"))
+    Runner(store, executor=executor).run([cell(attack="noise"), cell(attack="fgsm")], Watch())
+    assert told[-1][0].units == len(executor.given) and set(told[-1][0].rates) == {"cuda:1"}
+    assert [said for _, said in told[1:]] == [pace for pace, _ in told[:-1]]  # what was told before is in the folder
+    assert lately(store.paces) is None
 
 
 def test_costs_are_learned_and_grow_with_effort(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,25 @@ def test_files_that_names_mention_travel_with_their_neighbours(tmp_path: Path, m
     assert moved.read_text() == "w.safetensors" and moved.with_suffix(".toml").is_file()
     assert not (moved.parent / "other.toml").exists() and there.cell.data == cell.data
     assert list(there.codecs) == [there.cell.codec] and there.cell.access.endswith(str(moved))
+
+
+def test_folders_that_others_remove_meanwhile_are_passed_over(tmp_path: Path) -> None:
+    for i in range(50):
+        (tmp_path / f"stays-{i}").mkdir()
+    done = threading.Event()
+
+    def churn() -> None:
+        while not done.is_set():
+            for i in range(50):
+                (tmp_path / f"goes-{i}").mkdir()
+                (tmp_path / f"goes-{i}").rmdir()
+
+    other = threading.Thread(target=churn)
+    other.start()
+    try:
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            remove_leftovers(tmp_path)
+    finally:
+        done.set()
+        other.join()
