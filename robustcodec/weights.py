@@ -10,9 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import site
+import sys
+import sysconfig
 import tomllib
 import urllib.request
+from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import packages_distributions, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,12 +31,28 @@ if TYPE_CHECKING:
 Storage = Literal["float16", "int8"]
 KERNEL = 4  # dimensions of what int8 is for: kernels of convolutions
 CARD = {"family": str, "sha256": str, "architecture": dict}  # what every card has
+INSTALLED = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")} | {site.getusersitepackages()}
 ROWS = ".rows"  # after the name of a kernel: the scales of its rows
 
 
 def cache_dir() -> Path:
     """Where downloads are kept: ``$ROBUSTCODEC_CACHE`` or ``~/.cache/robustcodec``."""
     return Path(os.environ.get("ROBUSTCODEC_CACHE", "~/.cache/robustcodec")).expanduser()
+
+
+def packages(module: str) -> list[str]:
+    """The installed packages that a loaded module is of, with their versions; none: it is somebody's own, also where it
+    has a name that some package has too, such as ``tests`` or ``models``.
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not any(Path(file).is_relative_to(folder) for folder in INSTALLED):
+        return []
+    return [f"{name} {version(name)}" for name in sorted(set(_distributions().get(module.partition(".")[0], ())))]
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def sha256(path: Path) -> str:

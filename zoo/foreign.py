@@ -8,7 +8,6 @@ import inspect
 import os
 import sys
 from functools import cache
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -150,8 +149,7 @@ def _built(cls: type[nn.Module], settings: dict[str, Any]) -> nn.Module:
 @cache
 def _code_of(module: ModuleType) -> str:
     """The version of its package, or the checksum of its file when this is first asked for."""
-    top = module.__name__.partition(".")[0]
-    if top in (found := packages_distributions()):
-        return " ".join(f"{name} {version(name)}" for name in sorted(set(found[top])))
+    if installed := checkpoints.packages(module.__name__):
+        return " ".join(installed)
     file = getattr(module, "__file__", None)
     return f"{module.__name__} {checkpoints.sha256(Path(file))[:16] if file else 'without a file'}"

@@ -8,13 +8,14 @@ import hashlib
 import inspect
 import types
 from collections.abc import Mapping
-from importlib.metadata import packages_distributions, version
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from robustcodec.weights import packages, sha256
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), PurePath, enum.Enum, torch.dtype, torch.device, torch.Size)
 IGNORED = {"training"}  # codecs are judged in eval mode
@@ -135,33 +136,19 @@ class Contents:
 
 
 @functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return packages_distributions()
-
-
-@functools.cache
 def _package(module: str) -> list[str]:
-    """The installed packages that a module is of, with their versions; none: it is somebody's own."""
-    top = module.partition(".")[0]
-    if top == "builtins":
-        return ["builtins"]
-    return [f"{name} {version(name)}" for name in sorted(set(_distributions().get(top, ())))]
+    """As :func:`robustcodec.weights.packages`; of what is built in, that."""
+    return ["builtins"] if module == "builtins" else packages(module)
 
 
 def _source(cls: type) -> str:
     """The text of a class, or of the whole file where that is a module: its functions call others there."""
     try:
-        return _text(inspect.getsourcefile(cls)) if cls.__module__ != "__main__" else inspect.getsource(cls)
+        file = inspect.getsourcefile(cls)
+        return sha256(Path(file)) if file and cls.__module__ != "__main__" else inspect.getsource(cls)
     except (OSError, TypeError):  # typed at a prompt, or made by a program
         members = sorted((name, value) for name, value in vars(cls).items() if isinstance(value, types.FunctionType))
         return "".join(f"{name} {_code(value.__code__)}" for name, value in members)
-
-
-def _text(file: str | None) -> str:
-    """The checksum of a file of somebody's own; raises OSError if there is none."""
-    if file is None:
-        raise OSError("it has no file")
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _opaque(cls: type) -> bool:
@@ -171,7 +158,7 @@ def _opaque(cls: type) -> bool:
 
 def _module_text(module: types.ModuleType) -> str:
     file = getattr(module, "__file__", None)
-    return _text(file) if file else "no file"  # built in, or a folder of modules
+    return sha256(Path(file)) if file else "no file"  # built in, or a folder of modules
 
 
 def _read_by(code: types.CodeType) -> list[str]:

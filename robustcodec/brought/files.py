@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from robustcodec.brought.kinds import as_codec, base_of, lacking
 from robustcodec.errors import BadParameter, UserError, place_of
+from robustcodec.weights import sha256
 
 NAME = re.compile(r"(?P<file>.+\.py):(?P<attribute>[A-Za-z_]\w*)")
 
@@ -54,7 +55,7 @@ def builder(kind: str, name: str) -> Callable[..., Any]:
 def source(name: str) -> str:
     """Checksums of the file of a plugin, and of the files beside it that it imports, with their names."""
     path, _ = _split(name)
-    return ", ".join(f"{each.name} {_checksum(each)[:16]}" for each in sorted({path, *_imported(path, {path})}))
+    return ", ".join(f"{each.name} {sha256(each)[:16]}" for each in sorted({path, *_imported(path, {path})}))
 
 
 def short(name: str) -> str:
@@ -66,7 +67,7 @@ def short(name: str) -> str:
 def by_content(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """``parameters``, with checksums in the place of files."""
     return {
-        key: f"sha256 {_checksum(Path(value))}" if isinstance(value, str) and Path(value).is_file() else value
+        key: f"sha256 {sha256(Path(value))}" if isinstance(value, str) and Path(value).is_file() else value
         for key, value in parameters.items()
     }
 
@@ -90,10 +91,6 @@ def _split(name: str) -> tuple[Path, str]:
     if not path.is_file():
         raise UserError(f"{name!r}: there is no file {path}; names of files are relative to {Path.cwd()}")
     return path.resolve(), match["attribute"]
-
-
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache

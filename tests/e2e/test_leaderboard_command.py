@@ -12,13 +12,11 @@ import pandas as pd
 import pytest
 from terminal import Type
 
-import robustcodec
 from robustcodec.boards import merging, publication, submission, verification
 from robustcodec.boards.audit import audit
 from robustcodec.boards.board import RESULTS, Board
 from robustcodec.boards.entry import Dispute, Entry, digest
 from robustcodec.boards.founding import found
-from robustcodec.brought import objects
 from robustcodec.errors import BoardError
 from robustcodec.execution.runner import Runner
 from robustcodec.running.store import Store
@@ -200,23 +198,6 @@ def test_what_does_not_match_the_board_is_refused_with_all_reasons(copy: Path, r
     assert done.code == 1 and done.out.count("refused") == 3
     for reason in ("1 of 4 cells of the board are missing", "it broke", "not whole", "a board takes real bytes"):
         assert reason in " ".join(done.out.split())
-
-
-def test_what_others_cannot_build_and_what_makes_no_bytes_is_refused(made: Path, tmp_path: Path) -> None:
-    (tmp_path / "dim.py").write_text(
-        "import torch\n\nclass Dim(torch.nn.Module):\n    def forward(self, x):\n        return 0.5 * x\n"
-    )
-    board = Board.read(made / "boards" / "small")
-    in_file = f"{tmp_path / 'dim.py'}:Dim"
-    named = objects.named("codecs", robustcodec.load(in_file))
-    store = Store(tmp_path / "run")
-    grid = board.grid([(in_file, "none"), (named, "none")])
-    store.put_grid(grid)
-    assert not Runner(store).run(grid.cells()).errors
-    refusals = [submission.entry(store, board, name, "none", "A. Person", "2026-01-02") for name in (in_file, named)]
-    assert all(isinstance(refusal, submission.Refusal) for refusal in refusals)
-    said = [" ".join(refusal.reasons) for refusal in refusals if isinstance(refusal, submission.Refusal)]
-    assert "it makes no bytes" in said[0] and "was an object in Python" in said[1]
 
 
 def test_other_data_are_refused(copy: Path, robust: Type) -> None:
