@@ -137,8 +137,9 @@ class Contents:
 
 @functools.cache
 def _package(module: str) -> list[str]:
-    """As :func:`robustcodec.weights.packages`; of what is built in, that."""
-    return ["builtins"] if module == "builtins" else packages(module)
+    """As :func:`robustcodec.weights.packages`; what is built in, and this package, are known by their names alone."""
+    top = module.partition(".")[0]
+    return [top] if top in ("builtins", "robustcodec") else packages(module)
 
 
 def _source(cls: type) -> str:
