@@ -7,7 +7,6 @@ import hashlib
 import torch
 from torch import Tensor
 
-from robustcodec.errors import BadData
 from robustcodec.interfaces import Sample
 from robustcodec.weights import sha256
 
@@ -25,12 +24,6 @@ def to_uint8(clip: Tensor) -> Tensor:
 def as_batch(clip: Tensor, device: str | torch.device = "cpu") -> Tensor:
     """A uint8 clip ``(T, 3, H, W)`` as a float batch of one, ``(1, T, 3, H, W)`` in [0, 1]."""
     return to_float(clip)[None].to(device)
-
-
-def require_finite(x: Tensor) -> None:
-    """Raise :class:`BadData` for a batch ``(N, T, 3, H, W)`` that no encoder can code."""
-    if not (good := torch.isfinite(x)).all():
-        raise BadData(f"{int((~good).sum())} of {x.numel()} values to be coded are NaN or infinite; expected 0 to 1")
 
 
 def checksum(clip: Tensor) -> str:

@@ -92,6 +92,12 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
+def require_finite(x: Tensor) -> None:
+    """Raise :class:`BadData` for a batch ``(N, T, 3, H, W)`` that no encoder can code."""
+    if not (good := torch.isfinite(x)).all():
+        raise BadData(f"{int((~good).sum())} of {x.numel()} values to be coded are NaN or infinite; expected 0 to 1")
+
+
 def symbol_crc(symbols: bytes, start: int = 0) -> int:
     """32-bit checksum of decoded symbols, continued from ``start``."""
     return zlib.crc32(symbols, start)

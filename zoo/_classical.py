@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcodec.clips import require_finite
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.stream import require_finite
 
 
 def between(name: str, value: float, low: float, high: float) -> None:

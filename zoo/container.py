@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustcodec import stream as container
-from robustcodec.clips import require_finite
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Codec, StreamPart
 
@@ -83,7 +82,7 @@ class ContainerCodec(Codec):
         self._model_id = None
 
     def compress(self, x: Tensor) -> list[bytes]:
-        require_finite(x)
+        container.require_finite(x)
         with torch.no_grad():
             return [self._compress_clip(clip) for clip in x]
 

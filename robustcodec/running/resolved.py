@@ -23,7 +23,7 @@ from robustcodec.spec import Spec, Value
 if TYPE_CHECKING:
     from robustcodec.running.grid import Cell
 
-CELL_VERSION = 2  # raise it whenever the same cell would give other numbers than before
+CELL_VERSION = 3  # raise it whenever the same cell would give other numbers than before
 REGISTRIES: dict[str, Registry[Any]] = {
     "codec": codecs,
     "attack": attacks,
