@@ -13,11 +13,13 @@ from robustcodec.errors import BadData
 from robustcodec.interfaces import Sample
 
 
-def image_sample(name: str, path: Path, crop: int = 0, downscale: int = 1) -> Sample:
-    """An image file as a sample: means of ``downscale`` x ``downscale`` pixels, then the centre if ``crop`` > 0."""
+def image_sample(name: str, path: Path, crop: int = 0, downscale: int = 1, convert: bool = False) -> Sample:
+    """An image file as a sample: means of ``downscale`` x ``downscale`` pixels, then the centre if ``crop`` > 0.
+    ``convert``: as of :func:`robustcodec.data._images.read_image`.
+    """
 
     def load() -> Tensor:
-        clip = box_downscale(read_image(path), downscale)
+        clip = box_downscale(read_image(path, convert), downscale)
         return centre_crop(clip, crop) if crop else clip
 
     return Sample(name, load, path)

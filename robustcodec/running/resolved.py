@@ -82,7 +82,7 @@ class Part:
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
             left_out |= codecs.immaterial(self.spec.name)
         elif self.kind == "data":
-            left_out.add("path")  # samples are identified by their bytes
+            left_out |= {"path"} | data.immaterial(self.spec.name)  # samples are identified by their bytes
         else:
             plugin: Plugin = self.built
             if "source" not in facts:
