@@ -36,6 +36,6 @@ def video_sample(
 
     try:
         fps = frame_rate(path)
-    except BadData:  # raw video states none
+    except BadData:  # loading it will say so
         fps = None
     return Sample(name, load, path, fps)
