@@ -38,6 +38,7 @@ VIDEO_SUFFIXES = (
     ".264", ".h264", ".avc", ".265", ".h265", ".hevc", ".obu", ".y4m", ".yuv",
 )  # fmt: skip
 
+UNKNOWN_RATE = "its frame rate is unknown"  # comment of a clip of ours that had to be written with one
 UNTIMED = 0x80  # FFmpeg's flag of formats without times of their own (AVFMT_NOTIMESTAMPS)
 
 
@@ -108,6 +109,8 @@ def frame_rate(path: Path) -> float | None:
     with _opened(path) as (container, stream):
         in_stream, unit = stream.codec_context.framerate, stream.time_base
         rate: Fraction | None
+        if UNKNOWN_RATE in container.metadata.values():
+            return None
         if container.format.flags & UNTIMED:
             rate, spread = in_stream, False
         elif container.format.name == "yuv4mpegpipe":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from robustcodec.data import _lossless as lossless
 from robustcodec.data import _video as video
 from robustcodec.errors import BadData, UserError
 from robustcodec.registry import data
@@ -171,6 +172,14 @@ def test_a_y4m_of_ours_without_a_rate_states_none(tmp_path: Path) -> None:
     assert rate(tmp_path / "x.y4m") is None
     video.write_y4m(clip, tmp_path / "y.y4m", 24000 / 1001)
     assert rate(tmp_path / "y.y4m") == 24000 / 1001
+
+
+def test_a_lossless_clip_of_ours_without_a_rate_states_none(tmp_path: Path) -> None:
+    """Matroska has no way to say so but a comment."""
+    clip = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8)
+    path = lossless.write_lossless(clip, tmp_path / "x")
+    assert rate(path) is None and torch.equal(video.read_video(path), clip)
+    assert rate(lossless.write_lossless(clip, tmp_path / "y", 12.5)) == 12.5
 
 
 LAYOUTS = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}  # luma samples to one of chroma, across and down
