@@ -69,14 +69,21 @@ class Folder(DataSet):
         """The samples of one file: those that stand for the same frames are one."""
         if path.suffix.lower() in IMAGE_SUFFIXES:
             yield image_sample(name, path, self.crop, self.downscale, self.convert)
-        elif self.segments == 1:
-            if not self.frames or count_frames(path, self.size, at_most=self.frames) >= self.frames:
-                yield video_sample(name, path, self.frames, 0, self.crop, self.downscale, self.size)
-        else:
-            last = count_frames(path, self.size) - self.frames
-            starts = {round(i * last / (self.segments - 1)) for i in range(self.segments)} if last >= 0 else set()
-            for start in sorted(starts):
-                yield video_sample(f"{name}@{start}", path, self.frames, start, self.crop, self.downscale, self.size)
+            return
+        try:
+            starts = self._starts(path)
+        except BadData:  # loading it will say why
+            starts = [0]
+        for start in starts:
+            called = name if self.segments == 1 else f"{name}@{start}"
+            yield video_sample(called, path, self.frames, start, self.crop, self.downscale, self.size)
+
+    def _starts(self, path: Path) -> list[int]:
+        """The first frames of the samples of a video, none if it is too short."""
+        if self.segments == 1:
+            return [0] if not self.frames or count_frames(path, self.size, self.frames) >= self.frames else []
+        last = count_frames(path, self.size) - self.frames
+        return sorted({round(i * last / (self.segments - 1)) for i in range(self.segments)}) if last >= 0 else []
 
 
 @data.register("file")

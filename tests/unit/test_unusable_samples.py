@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from robustcodec.data._images import write_image
+from robustcodec.data._video import write_y4m
 from robustcodec.errors import UserError
 from robustcodec.execution.jobs import plan
 from robustcodec.execution.runner import Runner
@@ -105,3 +106,19 @@ def test_sets_that_are_known_by_their_pixels_name_all_too(folder: Path) -> None:
         path.rename(folder / path.stem / "im1.png")
     with pytest.raises(UserError, match=r"^5 of 7 samples cannot be used: .*cut.*deep.*grey.* \| and 2 more$"):
         _ = Cell("jpeg", "noise", data=f"sequences:{folder}").id
+
+
+@pytest.mark.parametrize("options", ["", ",frames=2", ",frames=2,segments=2"])
+def test_videos_that_cannot_be_counted_are_named_with_the_others(options: str, tmp_path: Path) -> None:
+    for name in "abc":
+        write_y4m(GOOD.expand(3, 3, 16, 16), tmp_path / f"{name}.y4m")
+    for name in "ac":
+        path = tmp_path / f"{name}.y4m"
+        path.write_bytes(path.read_bytes()[:-1])
+    bad = Cell("jpeg", "noise", data=f"folder:{tmp_path}{options}")
+    try:
+        _, (evaluation,) = plan([bad], Store(tmp_path / "run"), batch_size=1)
+        error = evaluation.failure.error if evaluation.failure else ""
+    except UserError as raised:
+        error = str(raised)
+    assert "2 of" in error and "a.y4m is cut short" in error and "c.y4m is cut short" in error, error
