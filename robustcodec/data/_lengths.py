@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -120,15 +121,18 @@ def _asf(file: BinaryIO, size: int, stream: VideoStream) -> int:
 
 
 def _ivf(file: BinaryIO, size: int, stream: VideoStream) -> int:
-    """The end of the last frame; a byte more if the header counts more frames, or 0 if it counts none."""
+    """The end of the last frame, and a byte more if the header knows of more, be it in frames or in units of time."""
     head = file.read(32)
-    at, count = int.from_bytes(head[6:8], "little"), int.from_bytes(head[24:28], "little")
-    frames = 0
+    at, length = int.from_bytes(head[6:8], "little"), int.from_bytes(head[24:28], "little")
+    times: list[int] = []
     while at < size:
         file.seek(at)
-        at += 12 + int.from_bytes(file.read(4), "little")
-        frames += 1
-    return max(at, size + 1) if frames < count else at
+        frame = file.read(12)
+        times.append(int.from_bytes(frame[4:], "little"))
+        at += 12 + int.from_bytes(frame[:4], "little")
+    longest = max((b - a for a, b in pairwise(times)), default=length)
+    over = max([len(times), *[t + longest for t in times[-1:]]])
+    return max(at, size + 1) if over < length else at
 
 
 def _y4m(file: BinaryIO, size: int, stream: VideoStream) -> int:

@@ -85,6 +85,20 @@ def test_containers_that_know_their_length_are_whole_or_nothing(suffix: str, tmp
             assert isinstance(found, str) and f"{path} is cut short" in found, (end, found)
 
 
+@pytest.mark.parametrize(("ticks", "stated"), [(1, 12), (33, 12), (33, 12 * 33), (33, 0)])
+def test_an_ivf_states_its_length_in_frames_or_in_time(ticks: int, stated: int, tmp_path: Path) -> None:
+    """libvpx writes one, FFmpeg the other, and both call it the length."""
+    content = written(tmp_path / "x.ivf").read_bytes()
+    changed, at, frame = content[:24] + stated.to_bytes(4, "little") + content[28:32], 32, 0
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 4], "little")
+        changed += content[at : at + 4] + (ticks * frame).to_bytes(8, "little") + content[at + 12 : at + 12 + length]
+        at, frame = at + 12 + length, frame + 1
+    (tmp_path / "y.ivf").write_bytes(changed)
+    clip = read(tmp_path / "y.ivf")
+    assert isinstance(clip, Tensor) and len(clip) == FRAMES, clip
+
+
 def covered(path: Path, film: bool) -> Path:
     """An MP4 of a film, or of sound alone, in which the cover comes before everything else."""
     picture = io.BytesIO()
