@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,11 +44,13 @@ def read_image(path: Path, convert: bool = False) -> Tensor:
             raise _unusable(path, f"a {depth} image", "magick IN -depth 8 OUT.png")
         with Image.open(path, formats=[*KINDS]) as image:
             pixels = np.array(_rgb(image, path, convert))
+    except (BadData, MemoryError):
+        raise
     except UnidentifiedImageError:
         *others, last = KINDS.values()
         expected = f"{', '.join(others)} or {last}"
         raise BadData(f"{path} is not an image that Pillow can read as 8-bit RGB; expected {expected}") from None
-    except (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise whatever they like
         raise BadData(f"{path} is damaged or cut short ({error}); replace or remove it") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 

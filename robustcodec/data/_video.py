@@ -212,7 +212,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     _check(path)
     opened = False
     try:
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:  # titles may be in any encoding
             shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not shown:
                 cover = " but a cover" if container.streams.video else ""

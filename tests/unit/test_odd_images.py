@@ -244,6 +244,18 @@ def test_convert_is_no_identity(tmp_path: Path) -> None:
     assert len(ids) == 1, ids
 
 
+def test_whatever_a_decoder_raises_is_damage(tmp_path: Path) -> None:
+    """Pillow's raise errors of many types, here RuntimeError."""
+    path, content = tmp_path / "x.avif", saved("AVIF")
+    coded = content.index(b"mdat") + 4
+    path.write_bytes(content[:coded] + bytes(len(content) - coded))
+    try:
+        found = read(path)
+    except Exception as error:
+        found = repr(error)
+    assert isinstance(found, str) and found.startswith(f"{path} is damaged or cut short ("), found
+
+
 def test_other_kinds_of_image_are_named_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(saved("TGA"))
     found = read(tmp_path / "x.png")

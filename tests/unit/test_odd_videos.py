@@ -274,6 +274,23 @@ def test_transparent_videos_are_refused(tmp_path: Path) -> None:
     assert isinstance(found, str) and "has transparent pixels" in found, found
 
 
+def test_a_title_in_another_encoding_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "x.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Kirmes im M_rz"
+        stream = container.add_stream("ffv1", rate=30)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 16, 8, "bgr0"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((8, 16, 3), 90, np.uint8))))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"M_rz", "März".encode("latin-1")))
+    try:
+        found: Tensor | str = video.read_video(path)
+    except UnicodeDecodeError as error:
+        found = str(error)
+    assert isinstance(found, Tensor), found
+
+
 def test_missing_files_are_still_named(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no video at"):
         video.frame_rate(tmp_path / "nowhere.mp4")
