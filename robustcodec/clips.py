@@ -32,6 +32,12 @@ def as_batch(clip: Tensor, device: str | torch.device = "cpu") -> Tensor:
     return to_float(clip)[None].to(device)
 
 
+def require_finite(x: Tensor) -> None:
+    """Raise :class:`BadData` for a batch ``(N, T, 3, H, W)`` that no encoder can code."""
+    if not (good := torch.isfinite(x)).all():
+        raise BadData(f"{int((~good).sum())} of {x.numel()} values to be coded are NaN or infinite; expected 0 to 1")
+
+
 def checksum(clip: Tensor) -> str:
     """sha256 of a uint8 clip's shape and pixels, in hex."""
     digest = hashlib.sha256(str(tuple(clip.shape)).encode())
@@ -61,11 +67,13 @@ def of_all(samples: Sequence[Sample], make: Callable[[Sample], Made]) -> list[Ma
     """
     made: list[Made] = []
     faults: list[str] = []
-    first: Exception | None = None
+    first: BaseException | None = None
     for sample in samples:
         try:
             made.append(make(sample))
-        except Exception as error:  # whatever a reader raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a reader raises
             first = first or error
             known = isinstance(error, RobustCodecError)
             faults.append(str(error) if known else f"{sample.id}: {type(error).__name__}: {error}")

@@ -166,7 +166,9 @@ def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Cra
         try:
             if not all((known | found)[craft_id] for craft_id in ids.values()):
                 _read(cell, samples, read)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             evaluations.append(Evaluations(cell, failure=Failure.of(error)))
             continue
         known |= found
