@@ -111,6 +111,10 @@ class Registry(Generic[T]):
             raise BadParameter(f"{self.kind} {str(spec)!r} made a {type(built).__name__}, which is none")
         return built
 
+    def immaterial(self, name: str) -> set[str]:
+        """Parameters that can change none of its numbers."""
+        return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
+
     def modules(self) -> set[str]:
         """The modules of the plugins that have been used so far."""
         return {builder.__module__ for builder in self._builders.values()}
@@ -173,10 +177,6 @@ class CodecRegistry(Registry["Codec"]):
     def fingerprint(self, name: str, /, **params: Any) -> str:
         """What besides its parameters can change a codec's numbers, see :meth:`Codec.fingerprint`."""
         return cast("type[Codec]", self.get(name)).fingerprint(**params)
-
-    def immaterial(self, name: str) -> set[str]:
-        """Parameters that can change none of its numbers."""
-        return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
 
 
 class JoiningRegistry(Registry[T]):

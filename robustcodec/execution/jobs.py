@@ -13,7 +13,7 @@ from functools import cached_property
 from cachetools import LRUCache
 from torch import Tensor
 
-from robustcodec.clips import fingerprint
+from robustcodec.clips import fingerprint, of_all
 from robustcodec.execution.tasks import Clip, Failure, Task
 from robustcodec.interfaces import Sample
 from robustcodec.running.evaluating import PICTURED, Part
@@ -150,18 +150,28 @@ def _pictured(samples: Iterable[str], shown: dict[str, dict[str, Tensor]]) -> It
 def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Crafts], list[Evaluations]]:
     """The work on ``cells``; what the store holds of their clips is not crafted again.
 
-    Batches are the same whatever is there already, since on a GPU numbers depend on the company.
-    Raises :class:`UserError` for a cell that cannot be identified.
+    Batches are the same whatever is there already, since on a GPU numbers depend on the company. A cell with samples
+    that cannot be read has failed of all of them. Raises :class:`UserError` for a cell that cannot be identified.
     """
     crafts: list[Crafts] = []
     evaluations: list[Evaluations] = []
     known: dict[str, bool] = {}  # whether the clip is there; False: somebody crafts it
     loaded: LRUCache[tuple[str, str], Tensor] = LRUCache(LOADED, Tensor.numel)
+    read: set[tuple[str, str]] = set()  # samples that were loaded, some time
     for cell in cells:
         samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
         ids = {sample.id: cell.craft_id(sample) for sample in samples}
         new = {s.id: ids[s.id] for s in samples if ids[s.id] not in known}
-        known |= {craft_id: store.holds_clip(craft_id) for craft_id in new.values()}
+        found = {craft_id: store.holds_clip(craft_id) for craft_id in new.values()}
+        try:
+            if not all((known | found)[craft_id] for craft_id in ids.values()):
+                _read(cell, samples, read)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            evaluations.append(Evaluations(cell, failure=Failure.of(error)))
+            continue
+        known |= found
         mine = {sample: craft_id for sample, craft_id in new.items() if not known[craft_id]}
         there: list[Batch] = [(s,) for s in samples if known[ids[s.id]]]
         waiting = {s.id: s for s in samples if not known[ids[s.id]]}
@@ -170,6 +180,17 @@ def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Cra
             batches = [b for b in _batches(samples, batch_size) if any(s.id in mine for s in b)]
             crafts.append(Crafts(cell, batches, owner=evaluations[-1], ids=mine))
     return crafts, evaluations
+
+
+def _read(cell: Cell, samples: Sequence[Sample], read: set[tuple[str, str]]) -> None:
+    """Load samples that are not among those that were; raises what is wrong with them."""
+
+    def load(sample: Sample) -> None:
+        if (key := (cell.data, sample.id)) not in read:
+            sample.load()
+            read.add(key)
+
+    of_all(samples, load)
 
 
 def _kept(sample: Sample, data: str, loaded: LRUCache[tuple[str, str], Tensor]) -> Sample:
@@ -188,17 +209,10 @@ def _kept(sample: Sample, data: str, loaded: LRUCache[tuple[str, str], Tensor]) 
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:
-    """Runs of at most ``size`` neighbours of one shape; one that cannot be read is alone, and fails when it is used."""
-
-    def shape(sample: Sample) -> object:
-        try:
-            return sample.load().shape
-        except Exception:  # whatever a reader raises: its cell fails of it when the sample is taken
-            return sample.id
-
+    """Runs of at most ``size`` neighbours of one shape."""
     batch: list[Sample] = []
     for sample in samples:
-        if batch and (len(batch) == size or shape(sample) != shape(batch[0])):
+        if batch and (len(batch) == size or sample.load().shape != batch[0].load().shape):
             yield tuple(batch)
             batch = []
         batch.append(sample)

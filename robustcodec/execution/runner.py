@@ -92,6 +92,9 @@ class Runner:
                 tally.ran += 1
             watcher.cell_finished(result, job.seconds)
 
+        for job in evaluations:
+            if job.failure is not None:
+                finish(job)
         scheduler = Scheduler(self.store, self.executor, watcher, costs, self.done, finish, self._limit)
         try:
             scheduler.run(crafts, evaluations)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from robustcodec.brought import files as brought
-from robustcodec.clips import fingerprint
+from robustcodec.clips import fingerprint, of_all
 from robustcodec.errors import BadData, RobustCodecError
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
 from robustcodec.registry import Registry, attacks, codecs, data, defenses, objectives, threats
@@ -82,7 +82,7 @@ class Part:
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
             left_out |= codecs.immaterial(self.spec.name)
         elif self.kind == "data":
-            left_out.add("path")  # samples are identified by their bytes
+            left_out |= {"path"} | data.immaterial(self.spec.name)  # samples are identified by their bytes
         else:
             plugin: Plugin = self.built
             if "source" not in facts:
@@ -186,7 +186,7 @@ class Resolved:
         access = self.cell.access
         if borrowed:
             access = f"{kind}:{'|'.join(_canonical(self.codecs[codec]) for codec in borrowed)}"
-        samples = [[sample.id, self.planning.fingerprint(sample)] for sample in self.cell.samples()]
+        samples = of_all(self.cell.samples(), lambda sample: [sample.id, self.planning.fingerprint(sample)])
         named = {kind: self.planning.identity(part) for kind, part in self.parts.items()}
         return self._common | named | {"access": access, "samples": samples}
 
