@@ -11,6 +11,7 @@ RobustCodecError
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
+├── PluginError           a plugin raised where it should not, or gave back something else than it promises
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
 """
@@ -62,6 +63,10 @@ class StoreError(UserError):
 
 class BoardError(UserError):
     """A leaderboard or an entry that cannot be read, or an entry that does not fit its board."""
+
+
+class PluginError(RobustCodecError):
+    """A plugin raised where it should not, or gave back something else than :mod:`robustcodec.interfaces` promises."""
 
 
 class MissingDependency(RobustCodecError):

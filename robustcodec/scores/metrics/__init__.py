@@ -34,5 +34,5 @@ def of_every_run(names: Iterable[str] = (), device: str | torch.device = "cpu") 
     built = [metrics.build(name) for name in dict.fromkeys((*EVERY_RUN, *names))]
     probe = torch.full((1, 1, 3, 64, 64), 0.5, device=device)
     for metric in built:
-        metric.fn(probe, probe)
+        metric.score(probe, probe)
     return list({metric.name: metric for metric in built}.values())
