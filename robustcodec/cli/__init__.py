@@ -12,6 +12,7 @@ import typer
 
 from robustcodec import __version__
 from robustcodec.cli import leaderboard
+from robustcodec.cli._document import apart
 from robustcodec.errors import RobustCodecError, UserError
 
 COMMANDS = (
@@ -61,7 +62,7 @@ def _options(
 app.add_typer(leaderboard.app, name="leaderboard")
 for _name in COMMANDS:
     _module = importlib.import_module(f"robustcodec.cli.{_name}")
-    app.command(_name, cls=getattr(_module, "Parsed", None))(_module.command)
+    app.command(_name, cls=getattr(_module, "Parsed", None))(apart(_module.command))
 
 
 def main() -> None:

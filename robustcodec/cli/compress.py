@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from robustcodec.cli._document import say
 
 
 def command(
@@ -61,9 +62,7 @@ def command(
         **{name: score if math.isfinite(score) else None for name, score in scores.items()},
     }
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps(result) + "\n")
+        say(result, indent=None)
         return
     quality = f"{scores['psnr']:.2f} dB PSNR, {scores['ms_ssim']:.4f} MS-SSIM"
     if not math.isfinite(scores["ms_ssim"]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from robustcodec.cli._document import say
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ def command(
     with console.status("looking …"):
         findings = [finding for probe in PROBES for finding in _safely(probe)]
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False) + "\n")
+        say([asdict(finding) for finding in findings])
         return
     from rich.table import Table
     from rich.text import Text
