@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustcodec import answers
 from robustcodec.clips import as_batch, to_uint8
-from robustcodec.errors import PluginError
+from robustcodec.errors import PluginError, blamed
 from robustcodec.interfaces import Card, Codec, Defense
 from robustcodec.oracle import shown
 from robustcodec.registry import codecs, defenses
@@ -35,7 +35,7 @@ class Coded:
     x_hat: Tensor | None
     encode_s: float
     decode_s: float
-    failure: Exception | None = None
+    failure: BaseException | None = None
     sized: bool = True
     outside: str = ""
 
@@ -52,7 +52,7 @@ class Coded:
         """``x_hat``; raises what the decoder raised."""
         if self.x_hat is None:
             assert self.failure is not None, "a decoder gives a clip or a reason"
-            raise self.failure
+            raise self.failure if isinstance(self.failure, Exception) else blamed("decompress", self.failure)
         return self.x_hat
 
 
@@ -89,13 +89,20 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     x, name = as_batch(clip, device), codec.card.name
     start = perf_counter()
     with _drawn_from(seed):
-        (stream,) = answers.streams(f"{name}: compress", codec.compress(x), 1)
+        try:
+            (stream,) = answers.streams(f"{name}: compress", codec.compress(x), 1)
+        except Exception:
+            raise
+        except BaseException as error:  # it would end more than this
+            raise blamed(f"{name}: compress", error) from error
     written = perf_counter()
     try:
         decoded = answers.clips(f"{name}: decompress", codec.decompress([stream]), x.shape).cpu()
         outside = answers.outside(answers.finite(f"{name}: decompress", decoded))
         x_hat = to_uint8(decoded)[0]
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Coded(stream, None, written - start, perf_counter() - written, error, codec.coded)
     return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded, outside=outside)
 

@@ -77,6 +77,13 @@ class AttackError(RobustCodecError):
     """An attack broke a rule that the runner cannot repair."""
 
 
+def blamed(who: str, error: BaseException) -> PluginError:
+    """What a plugin raised, in one line; raises Ctrl-C again, which is nobody's fault."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return PluginError(f"{who}{place_of(error)}: {type(error).__name__}: {error}")
+
+
 def place_of(error: BaseException) -> str:
     """Where it was raised, in brackets: the file and line."""
     if isinstance(error, SyntaxError):

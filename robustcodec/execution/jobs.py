@@ -151,14 +151,20 @@ def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Cra
     """The work on ``cells``; what the store holds of their clips is not crafted again.
 
     Batches are the same whatever is there already, since on a GPU numbers depend on the company.
-    Raises :class:`UserError` for a cell that cannot be identified.
+    A cell that is broken before anything of it is done has a failure and no work.
     """
     crafts: list[Crafts] = []
     evaluations: list[Evaluations] = []
     known: dict[str, bool] = {}  # whether the clip is there; False: somebody crafts it
     loaded: LRUCache[tuple[str, str], Tensor] = LRUCache(LOADED, Tensor.numel)
     for cell in cells:
-        samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
+        try:
+            if (flaw := cell.resolved.flaw) is not None:
+                raise flaw
+            samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
+        except BaseException as error:
+            evaluations.append(Evaluations(cell, store=store, failure=Failure.of(error)))
+            continue
         ids = {sample.id: cell.craft_id(sample) for sample in samples}
         new = {s.id: ids[s.id] for s in samples if ids[s.id] not in known}
         known |= {craft_id: store.holds_clip(craft_id) for craft_id in new.values()}
@@ -193,7 +199,9 @@ def _batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:
     def shape(sample: Sample) -> object:
         try:
             return sample.load().shape
-        except Exception:  # whatever a reader raises: its cell fails of it when the sample is taken
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # whatever a reader raises: its cell fails of it when the sample is taken
             return sample.id
 
     batch: list[Sample] = []

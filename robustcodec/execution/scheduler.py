@@ -136,7 +136,7 @@ class Scheduler:
             lot = job.pending[: (count := self._count(job))]
             try:
                 work = _UnderWay(job, job.take(count), 1)
-            except Exception as error:  # a sample or a clip that cannot be read
+            except BaseException as error:  # a sample or a clip that cannot be read
                 self._fail(job, Failure.of(error), lot)
                 return
             if not job.pending:

@@ -101,7 +101,7 @@ class Ball:
     def __new__(cls, method: str, broken: Break) -> Any:
         threat = threats.build("linf:8/255")
         own = getattr(threat, method)
-        return type("Ball", (type(threat),), {method: lambda self, *args: broken(own(*args))})(threat.eps)
+        return type("Ball", (type(threat),), {method: lambda self, *args: broken(own(*args))})(**vars(threat))
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def said(tmp_path: Path, lend: Callable[..., None]) -> Callable[..., str]:
             "objectives": lambda: Brightness(), "data": lambda: Greys(),
         }  # fmt: skip
         lend(**{**usual, **plugins, **({"metrics": metric} if metric else {})})
-        axes = {"threat": "toy" if "threats" in plugins else "linf:8/255", "defense": "toy", "objective": "toy"}
-        cell = Cell("toy", "toy", data="toy", **axes)
+        threat = "toy" if "threats" in plugins else "linf:8/255"
+        cell = Cell("toy", "toy", "toy", threat, "toy", data="toy")
         runner = Runner(Store(tmp_path), metrics=["toy"] if metric else [])
         tally = runner.run([cell])
         result = runner.store.result(cell.id)
