@@ -154,10 +154,10 @@ class Registry(Generic[T]):
             try:
                 _imported(entry.module)
             except RobustCodecError as error:
-                warnings.warn(f"{self.group} of {entry.name} ({entry.value}): {error}", PluginWarning, stacklevel=2)
                 name = error.__cause__.name if isinstance(error.__cause__, Twice) else entry.name
                 if name not in self._ours:
                     self._broken[name] = str(error)
+                warnings.warn(f"{self.group} of {entry.name} ({entry.value}): {error}", PluginWarning, stacklevel=2)
 
 
 @cache

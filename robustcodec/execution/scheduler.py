@@ -194,7 +194,8 @@ class Scheduler:
             if work.attempt < ATTEMPTS:
                 self._again.append(_UnderWay(job, work.task, work.attempt + 1))
                 return
-            news = Answer(Failure(f"its worker {news.how}, {work.attempt} times"), time.monotonic() - work.started)
+            often = f", {work.attempt} times" if work.attempt > 1 else ""
+            news = Answer(Failure(f"its worker {news.how}{often}"), time.monotonic() - work.started)
         self.watcher.finished(slot, work.task, news)
         if news.device:
             self._counter.add(news.device, len(work.task.samples))
