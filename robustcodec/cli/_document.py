@@ -41,7 +41,12 @@ def apart(command: Callable[..., None]) -> Callable[..., None]:
 
 def say(document: Any, indent: int | None = 1) -> None:
     """Let this be the document of the command; NaN and infinities, which JSON has not, become null."""
-    _said.get().append(json.dumps(_plain(document), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(_plain(document), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    said = _said.get(None)
+    if said is None:  # the command was called by a program
+        sys.stdout.write(text)
+    else:
+        said.append(text)
 
 
 def _plain(value: Any) -> Any:

@@ -120,7 +120,7 @@ def _plugins() -> Iterator[Checkup]:
     for kind, plugins in registry.KINDS.items():
         try:
             yield Checkup(kind, "ok", f"{len(plugins.names())} found")
-        except Exception as error:  # a third party's plugin raises anything
+        except (Exception, SystemExit) as error:  # a third party's plugin raises anything
             remedy = "repair or uninstall the package that the message names"
             yield Checkup(kind, "broken", f"{type(error).__name__}: {error}", remedy)
 

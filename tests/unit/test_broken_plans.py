@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
@@ -67,6 +68,21 @@ class Unread(DataSet):
 class Unnamed(DataSet):
     def samples(self):
         return ["one"]
+"""
+ENDS = """
+import sys
+from robustcodec.interfaces import Card, Codec
+
+class Ends(Codec):
+    card = Card("ends", "ends")
+
+    def forward(self, x):
+        sys.exit(0)
+
+    def compress(self, x):
+        sys.exit(0)
+
+    def decompress(self, streams): ...
 """
 BROKEN = {
     "attack": ({"attack": "./bad.py:Attacking"}, "attack './bad.py:Attacking' cannot be made (", "SystemExit: 0"),
@@ -173,3 +189,14 @@ def test_a_name_that_two_packages_bring_is_neither_s(toys: Callable[..., Registr
 def test_a_function_that_makes_codecs_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.codecs._builders, "made", lambda: registry.codecs.build("jpeg"))
     assert registry.codecs.fingerprint("made") == ""
+
+
+def test_a_comparison_goes_on_without_a_codec_that_ends_its_process(robust: Type, photo: Any) -> None:
+    from robustcodec.data._images import write_image
+
+    write_image(photo[..., :16, :16], Path("photo.png"))
+    Path("ends.py").write_text(ENDS)
+    common = ("--codec", "jpeg:quality=50", "--data", "file:path=photo.png", "--json", "--out", "out")
+    done = robust("compare", *common, "--codec", "./ends.py:Ends")
+    assert [point["codec"] for point in json.loads(done.out)["means"]] == ["jpeg:quality=50"]
+    assert "SystemExit: 0" in done.err
