@@ -96,7 +96,8 @@ def run(
     set or a tensor ``(N, 3, H, W)``, uint8 or float in [0, 1]. ``limit``: samples of each data set; 0: all.
     ``metrics``: scores beside PSNR and MS-SSIM.
 
-    Raises :class:`robustcodec.errors.UserError` before anything runs, for whatever cannot be run.
+    Raises :class:`robustcodec.errors.UserError` before anything runs, for whatever cannot be run. What is broken in a
+    plugin is an error of its own cells, in ``errors``, and raised if there are no others.
 
     >>> import robustcodec, torch
     >>> pictures = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))

@@ -11,6 +11,7 @@ RobustCodecError
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
+├── PluginError           a plugin raised where it should not, or gave back something else than it promises
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
 """
@@ -64,12 +65,23 @@ class BoardError(UserError):
     """A leaderboard or an entry that cannot be read, or an entry that does not fit its board."""
 
 
+class PluginError(RobustCodecError):
+    """A plugin raised where it should not, or gave back something else than :mod:`robustcodec.interfaces` promises."""
+
+
 class MissingDependency(RobustCodecError):
     """An optional package or backbone is not there; the message holds the remedy."""
 
 
 class AttackError(RobustCodecError):
     """An attack broke a rule that the runner cannot repair."""
+
+
+def blamed(who: str, error: BaseException) -> PluginError:
+    """What a plugin raised, in one line; raises Ctrl-C again, which is nobody's fault."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return PluginError(f"{who}{place_of(error)}: {type(error).__name__}: {error}")
 
 
 def place_of(error: BaseException) -> str:

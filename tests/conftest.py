@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     its sources, every command that a test starts would compile all of PyTorch again. Workers inherit what is set here.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits for another thread sleeps: cores are busy
-    os.environ.setdefault("ROBUSTCODEC_WORKERS", "1")  # commands run in the tests' own processes
+    os.environ.setdefault("ROBUSTCODEC_WORKERS", "0")  # commands run in the tests' own processes
     if sys.dont_write_bytecode:
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -14,10 +14,10 @@ from compressai.models import CompressionModel
 from compressai.zoo import image, image_vbr, video
 from torch import nn
 
-from robustcodec import statedict
 from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, WeightsError
 from robustcodec.interfaces import Card
+from robustcodec.weights import statedict
 from robustcodec.zoo._fitting import WidthsFrom, load_into, widths_in
 
 TINY = {"N": 48, "M": 64}  # widths of the bundled checkpoints

@@ -12,7 +12,8 @@ import typer
 
 from robustcodec import __version__
 from robustcodec.cli import leaderboard
-from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.cli._document import apart
+from robustcodec.errors import PluginError, RobustCodecError, UserError
 
 COMMANDS = (
     "run",
@@ -61,18 +62,20 @@ def _options(
 app.add_typer(leaderboard.app, name="leaderboard")
 for _name in COMMANDS:
     _module = importlib.import_module(f"robustcodec.cli.{_name}")
-    app.command(_name, cls=getattr(_module, "Parsed", None))(_module.command)
+    app.command(_name, cls=getattr(_module, "Parsed", None))(apart(_module.command))
 
 
 def main() -> None:
-    """Run the command line. User mistakes: one line on stderr, exit code 2."""
+    """Run the command line. User mistakes, and plugins that a command named and that fail: one line on stderr, exit
+    code 2.
+    """
     warnings.showwarning = _show
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no sign for × shows another one
     try:
         app()
-    except UserError as error:
+    except (UserError, PluginError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     except RobustCodecError as error:

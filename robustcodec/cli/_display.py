@@ -121,7 +121,7 @@ class OneAttack(RunDisplay):
 def say_failures(console: Console, errors: Mapping[str, str]) -> None:
     """A line for every cell that failed."""
     for cell, error in errors.items():
-        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 class CraftingNote(Watcher):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from robustcodec.cli._document import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +66,7 @@ def command(
         raise typer.Exit(130) from None
     publish(store, store.grid().cells(), console, as_json=False)
     if json:
-        sys.stdout.write(dumps(found, indent=1, ensure_ascii=False) + "\n")
+        say(found)
     elif found:
         console.print(_table(plan.samples, found))
     console.print(

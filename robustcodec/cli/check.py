@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from robustcodec.cli._document import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,10 +83,8 @@ def command(
     failed = sum(not check.passed for checks in results.values() for check in checks)
     if json:
         from dataclasses import asdict
-        from json import dumps
 
-        table = {spec: [asdict(check) for check in checks] for spec, checks in results.items()}
-        sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
+        say({spec: [asdict(check) for check in checks] for spec, checks in results.items()})
     if failed:
         console.print(f"{failed} checks failed", style="bold")
         raise typer.Exit(1)

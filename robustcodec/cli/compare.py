@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from robustcodec.cli._document import say
 from robustcodec.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -143,8 +143,7 @@ def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Conso
 
         means = points[["ladder", "codec", "clips", "bpp", *names]]
         tables = {"means": means, "bd_rate": gains.rename_axis("ladder").reset_index()}
-        plain = {key: json.loads(table.to_json(orient="records")) for key, table in tables.items()}
-        sys.stdout.write(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+        say({key: json.loads(table.to_json(orient="records")) for key, table in tables.items()})
         return
     title = "Means over clips, real bytes"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from robustcodec.cli._document import say
 
 LIMIT = "ROBUSTCODEC_MAX_PIXELS"  # as robustcodec.stream has it, which takes a second to import
 
@@ -69,9 +70,7 @@ def command(
         **{name: score if math.isfinite(score) else None for name, score in scores.items()},
     }
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps(result) + "\n")
+        say(result, indent=None)
         return
     quality = f"{scores['psnr']:.2f} dB PSNR, {scores['ms_ssim']:.4f} MS-SSIM"
     if not math.isfinite(scores["ms_ssim"]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from robustcodec.cli._document import say
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ def command(
     with console.status("looking …"):
         findings = [finding for probe in PROBES for finding in _safely(probe)]
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False) + "\n")
+        say([asdict(finding) for finding in findings])
         return
     from rich.table import Table
     from rich.text import Text
@@ -121,7 +120,7 @@ def _plugins() -> Iterator[Checkup]:
     for kind, plugins in registry.KINDS.items():
         try:
             yield Checkup(kind, "ok", f"{len(plugins.names())} found")
-        except Exception as error:  # a third party's plugin raises anything
+        except (Exception, SystemExit) as error:  # a third party's plugin raises anything
             remedy = "repair or uninstall the package that the message names"
             yield Checkup(kind, "broken", f"{type(error).__name__}: {error}", remedy)
 

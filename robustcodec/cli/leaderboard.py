@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from robustcodec.cli._document import apart, say
+
 if TYPE_CHECKING:
     from robustcodec.boards.verification import Verdict
 
@@ -180,6 +182,7 @@ def check(boards: Boards = Path("leaderboards")) -> None:
 
 
 @app.command()
+@apart
 def verify(
     entries: Annotated[list[Path], typer.Argument(help="Files of entries, or boards.")],
     share: Annotated[float, typer.Option(help="Of each entry's samples to measure again.")] = 0.1,
@@ -197,7 +200,6 @@ def verify(
 
         robustcodec leaderboard verify leaderboards/photos-quick --share 0.5 --seed 1
     """
-    import sys
     import tempfile
     from contextlib import ExitStack
     from dataclasses import asdict
@@ -225,9 +227,7 @@ def verify(
             verdicts.append(verdict)
             console.print(_in_words(verdict), markup=False, highlight=False, soft_wrap=True)
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+        say([asdict(verdict) for verdict in verdicts])
     if any(verdict.faults for verdict in verdicts):
         raise typer.Exit(1)
 

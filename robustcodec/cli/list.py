@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+
+from robustcodec.cli._document import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,10 +59,8 @@ def command(
         lists = {k: entries(k) for k in ([kind] if kind else KINDS)}
     if json:
         from dataclasses import asdict
-        from json import dumps
 
-        table = {k: [asdict(entry) for entry in listed] for k, listed in lists.items()}
-        sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
+        say({k: [asdict(entry) for entry in listed] for k, listed in lists.items()})
         return
     for k, listed in lists.items():
         console.print(_table(k, listed))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from robustcodec.cli._document import say
 from robustcodec.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:
     from robustcodec.studies.recompress_report import LINE
 
     if as_json:
-        sys.stdout.write(points.to_json(orient="records", indent=1) + "\n")
+        import json
+
+        say(json.loads(points.to_json(orient="records")))
         return
     last = int(points["generation"].max()) if len(points) else 0
     title = f"Generation 1 → {last}: means over samples, against the clean source"

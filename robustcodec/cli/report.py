@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
+
+from robustcodec.cli._document import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,7 +113,9 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
     with publication.outputs as outputs:
         made = publication.tables(outputs)
         if as_json:
-            sys.stdout.write(made.board.to_json(orient="records", indent=1) + "\n")
+            import json
+
+            say(json.loads(made.board.to_json(orient="records")))
         else:
             console.print(tables.terminal_table(made.board))
             if (scores := tables.terminal_scores(made.attacks)) is not None:

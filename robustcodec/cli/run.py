@@ -69,9 +69,10 @@ def command(
     workers: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(
-            min=1,
+            min=0,
             envvar="ROBUSTCODEC_WORKERS",
-            help="Processes on each device. Default: one per core (CPU) or one (CUDA). Results do not depend on it.",
+            help="Processes on each device. Default: one per core (CPU) or one (CUDA). Results do not depend on it. "
+            "0: none but this one; a plugin that crashes then ends the run.",
         ),
     ] = None,
     threads: Annotated[

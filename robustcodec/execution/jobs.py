@@ -150,8 +150,8 @@ def _pictured(samples: Iterable[str], shown: dict[str, dict[str, Tensor]]) -> It
 def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Crafts], list[Evaluations]]:
     """The work on ``cells``; what the store holds of their clips is not crafted again.
 
-    Batches are the same whatever is there already, since on a GPU numbers depend on the company. A cell with samples
-    that cannot be read has failed of all of them. Raises :class:`UserError` for a cell that cannot be identified.
+    Batches are the same whatever is there already, since on a GPU numbers depend on the company. A cell that is broken
+    before anything of it is done, or whose samples cannot be read, has a failure and no work.
     """
     crafts: list[Crafts] = []
     evaluations: list[Evaluations] = []
@@ -159,18 +159,20 @@ def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Cra
     loaded: LRUCache[tuple[str, str], Tensor] = LRUCache(LOADED, Tensor.numel)
     read: set[tuple[str, str]] = set()  # samples that were loaded, some time
     for cell in cells:
-        samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
-        ids = {sample.id: cell.craft_id(sample) for sample in samples}
-        new = {s.id: ids[s.id] for s in samples if ids[s.id] not in known}
-        found = {craft_id: store.holds_clip(craft_id) for craft_id in new.values()}
         try:
+            if (flaw := cell.resolved.flaw) is not None:
+                raise flaw
+            samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
+            ids = {sample.id: cell.craft_id(sample) for sample in samples}
+            found = {craft_id: store.holds_clip(craft_id) for craft_id in ids.values() if craft_id not in known}
             if not all((known | found)[craft_id] for craft_id in ids.values()):
                 _read(cell, samples, read)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            evaluations.append(Evaluations(cell, failure=Failure.of(error)))
+            evaluations.append(Evaluations(cell, store=store, failure=Failure.of(error)))
             continue
+        new = {s.id: ids[s.id] for s in samples if ids[s.id] not in known}
         known |= found
         mine = {sample: craft_id for sample, craft_id in new.items() if not known[craft_id]}
         there: list[Batch] = [(s,) for s in samples if known[ids[s.id]]]

@@ -92,12 +92,12 @@ class Runner:
                 tally.ran += 1
             watcher.cell_finished(result, job.seconds)
 
+        scheduler = Scheduler(self.store, self.executor, watcher, costs, self.done, finish, self._limit)
         for job in evaluations:
             if job.failure is not None:
                 finish(job)
-        scheduler = Scheduler(self.store, self.executor, watcher, costs, self.done, finish, self._limit)
         try:
-            scheduler.run(crafts, evaluations)
+            scheduler.run(crafts, [job for job in evaluations if job.failure is None])
         finally:
             self.clips += scheduler.clips
             self.queries += scheduler.queries

@@ -51,7 +51,9 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """What was raised: with its traceback, unless it was raised on purpose."""
+        """What was raised: with its traceback, unless it was raised on purpose. Raises Ctrl-C again."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error
         if isinstance(error, RobustCodecError):
             return cls(str(error), isinstance(error, UserError))
         return cls("".join(traceback.format_exception(error)))

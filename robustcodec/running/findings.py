@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from robustcodec import answers
 from robustcodec.errors import UserError
 from robustcodec.interfaces import Draws, Threat
 from robustcodec.oracle import Oracle
@@ -87,7 +88,7 @@ def gradient_health(oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> li
     Two gradients at random inputs inside the threat; shattered if their cosine is below :data:`SHATTERED` (Athalye et
     al., 2018, https://arxiv.org/abs/1802.00420). A gradient that is zero is another finding.
     """
-    here = threat.random_start(x, rng)
+    here = answers.clips(f"random_start of {type(threat).__name__}", threat.random_start(x, rng), x.shape)
     there = here + NEIGHBOUR * (2 * rng.uniform(x.shape).to(x.device) - 1)
     one, other = (threat.confine(oracle.gradient(at, "none")[1], x).flatten(1).double() for at in (here, there))
     alive = one.ne(0).any(1) & other.ne(0).any(1)

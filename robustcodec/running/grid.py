@@ -144,10 +144,13 @@ class Grid:
         return [cell.planned(planning) for cell in sorted(seen, key=_place)]
 
     def check(self) -> list[Cell]:
-        """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set."""
+        """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set. What is broken in
+        a plugin is left to its cells, unless there are no others.
+        """
         cells = self.cells()
-        for cell in cells:
-            _ = cell.id
+        flaws = [cell.resolved.flaw for cell in cells]
+        if flaws[0] is not None and None not in flaws:
+            raise flaws[0]
         return cells
 
     @classmethod

@@ -100,9 +100,10 @@ def attack(
             options = {"frames": frames, "crop": crop}
             data = ",".join([f"file:path={path}", *(f"{key}={value}" for key, value in options.items() if value)])
         cell = Cell(*names, access=access, data=data, seed=seed)
+        if (flaw := cell.resolved.flaw) is not None:  # says now what is wrong with any name
+            raise flaw
         samples = cell.samples()
-        samples[0].load()  # says now what is wrong with the file
-        _ = cell.id  # and with any name
+        samples[0].load()  # and with the file
         store = _claim(folder, cell)
         objects.put_down(store.root)
         runner = Runner(store, device, metrics=metrics)

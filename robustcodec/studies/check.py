@@ -256,7 +256,9 @@ def guarded(name: str, expected: str, run: Callable[[], tuple[bool, str]]) -> Ch
     """``run()`` as a check; one that raises has failed."""
     try:
         passed, measured = run()
-    except Exception as error:  # whatever a third-party codec raises is its result
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a third-party codec raises is its result
         passed, measured = False, f"{type(error).__name__}: {error}"
     return Check(name, passed, measured, expected)
 

@@ -63,7 +63,7 @@ def compare(
     for sample in samples:
         try:
             clips[sample.id] = checksum(sample.load())
-        except Exception as error:  # one bad file must not cost the others
+        except (Exception, SystemExit) as error:  # one bad file must not cost the others
             failures.append(Failure("all", sample.id, reason_of(error)))
     points: dict[str, list[dict[str, Any]]] = {codec: [] for codec in specs}
     names = [metric.name for metric in metrics]
@@ -79,7 +79,7 @@ def compare(
                 try:
                     built = built or judged(codec, device=device)
                     point |= _point(built, sample.load(), metrics, device)
-                except Exception as error:  # codecs are anyone's code
+                except (Exception, SystemExit) as error:  # codecs are anyone's code
                     failures.append(Failure(codec, sample.id if built else "all", reason_of(error)))
                     if built is None:
                         break
@@ -132,6 +132,6 @@ def read_point(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is not a measured point ({error}); remove it and run again") from None
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
     return lines[-1] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[-1]}"

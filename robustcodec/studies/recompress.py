@@ -208,7 +208,7 @@ def study(
             codec = runner.worker.codecs.get(line.codec, Part("defense", line.defense))
         except StoreError:  # the disk, not the line
             raise
-        except Exception as error:  # attacks and codecs are anyone's code
+        except (Exception, SystemExit) as error:  # attacks and codecs are anyone's code
             failures.append(Failure(str(line), "all", reason_of(error)))
             continue
         for sample, text in itertools.product(samples, between):
@@ -228,7 +228,7 @@ def study(
                     write_whole(path, json.dumps(known, indent=1, allow_nan=False).encode() + b"\n")
             except StoreError:
                 raise
-            except Exception as error:  # one bad file or codec must not cost the others
+            except (Exception, SystemExit) as error:  # one bad file or codec must not cost the others
                 failures.append(Failure(str(line), called, reason_of(error)))
                 continue
             shared = {"codec": line.codec, "defense": line.defense, "first": line.first, "between": text}

@@ -21,8 +21,8 @@ ROOMS = {p.parent.name for p in CORE.glob("*/__init__.py")} - {*PLUGINS}
 # lowest first: a room, or a module of the root, imports its own row and what is below it. ``robustcodec`` itself, what
 # users import, is the last but one
 LAYERS = [
-    {"errors", "files", "spec", "rounding", "probing", "stream"},
-    {"brought", "interfaces", "oracle", "registry", "stack", "weights", "statedict", "threats", "clips", "coding"},
+    {"answers", "errors", "files", "spec", "rounding", "probing", "stream"},
+    {"brought", "interfaces", "oracle", "registry", "stack", "weights", "threats", "clips", "coding"},
     {"data", "scores"},
     {"objectives"},
     {"running", "training"},
@@ -43,7 +43,6 @@ PLUGIN_MAY = {
     "oracle",
     "registry",
     "weights",
-    "statedict",
 }
 
 

@@ -35,7 +35,7 @@ def lpips(net: Net = "alex") -> Metric:
     if net not in LPIPS_SIDE:
         raise ValueError(f"net={net!r} is no LPIPS backbone; expected one of {', '.join(LPIPS_SIDE)}")
     name, label = ("lpips", "LPIPS") if net == "alex" else (f"lpips_{net}", f"LPIPS ({net})")
-    return Metric(name, "", False, partial(frame_mean, partial(_lpips_frame, net)), label)
+    return Metric(name, "", False, partial(frame_mean, partial(_lpips_frame, net)), label, least=LPIPS_SIDE[net])
 
 
 def _lpips_frame(net: Net, reference: Tensor, test: Tensor) -> Tensor:
