@@ -47,18 +47,16 @@ def init(
 
         robustcodec leaderboard init leaderboards/kodak-rate
     """
-    import tomllib
-
     from rich.console import Console
 
     from robustcodec.boards import founding
-    from robustcodec.boards.board import FILE
+    from robustcodec.boards.board import FILE, read_table
     from robustcodec.errors import BoardError
     from robustcodec.running import suites
 
     path = board / FILE
     if path.is_file() and data is None:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_table(board)
     elif path.is_file():
         raise BoardError(f"{path} is there already; change it by hand and run leaderboard init {board} without options")
     elif not data or not suite or not threat:

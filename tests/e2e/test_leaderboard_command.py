@@ -378,7 +378,7 @@ def test_init_writes_a_board_and_run_measures_what_it_asks(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"title": 3}, "no title"),
+        ({"title": 3}, "title is 3, expected text"),
         ({"ranking": {"threat": "psnr:36"}}, "anchor"),
         ({"ranking": {"threat": "psnr:99", "anchor": []}}, "never attacks at psnr:99"),
         ({"protocol": [{"of": "everyone", "attack": ["noise"]}]}, "everyone"),
