@@ -23,6 +23,7 @@ from robustcodec.boards.tables import explanation, meanings, readme, short
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
 from robustcodec.reporting.points import worst_of_samples
+from robustcodec.reporting.text import to_csv
 
 KEPT, SITE = "index.html", "site/index.html"
 TITLE = "robustcodec leaderboards"
@@ -45,7 +46,7 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
         ranked[board.name] = board, stands
         files[board.folder / "README.md"] = readme(board, entries, stands)
         for name, lines in (("table.csv", stands.table), ("pairs.csv", stands.pairs)):
-            files[board.folder / name] = lines.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+            files[board.folder / name] = to_csv(lines, "%.6g")
         views.append(view(board, entries, stands))
     files[folder / KEPT] = render(views, TITLE, libraries=False)
     if site:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from robustcodec.printing import printable
+from robustcodec.reporting.printing import printable
 
 DEEPEST = 20  # tables and lists inside each other
 LARGEST = 2**63  # what other programs can hold, too

@@ -13,6 +13,7 @@ import typer
 from robustcodec import __version__
 from robustcodec.cli import leaderboard
 from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.reporting.printing import printable
 
 COMMANDS = (
     "run",
@@ -73,14 +74,14 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except RobustCodecError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(1)
 
 
 def _show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Our own warnings, in one line; those of libraries speak to who writes code."""
     if category.__module__.startswith("robustcodec."):
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(f"warning: {printable(str(message))}", err=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from robustcodec.brought.arguments import device_of
+from robustcodec.cli._console import Console
 from robustcodec.execution.pace import Pace
 from robustcodec.execution.tasks import Answer, Task
 from robustcodec.execution.watching import Watcher

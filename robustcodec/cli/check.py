@@ -45,7 +45,7 @@ def command(
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("loading codecs …"):

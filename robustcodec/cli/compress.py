@@ -31,7 +31,7 @@ def command(
         robustcodec compress clip.y4m --codec rdae.tiny-q2 -o clip.rc
     """
     check_target(output, image, force)
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("compressing …"):

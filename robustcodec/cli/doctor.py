@@ -34,7 +34,7 @@ def command(
 
         robustcodec doctor --json
     """
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("looking …"):

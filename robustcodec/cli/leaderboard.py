@@ -47,10 +47,9 @@ def init(
 
         robustcodec leaderboard init leaderboards/kodak-rate
     """
-    from rich.console import Console
-
     from robustcodec.boards import founding
     from robustcodec.boards.board import FILE, read_table
+    from robustcodec.cli._console import Console
     from robustcodec.errors import BoardError
     from robustcodec.running import suites
 
@@ -101,8 +100,7 @@ def add(
     """
     from datetime import date
 
-    from rich.console import Console
-
+    from robustcodec.cli._console import Console
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
@@ -163,9 +161,8 @@ def check(boards: Boards = Path("leaderboards")) -> None:
 
         robustcodec leaderboard check leaderboards
     """
-    from rich.console import Console
-
     from robustcodec.boards import publication
+    from robustcodec.cli._console import Console
 
     console = Console()
     with console.status("checking …"):
@@ -200,8 +197,7 @@ def verify(
     from contextlib import ExitStack
     from dataclasses import asdict
 
-    from rich.console import Console
-
+    from robustcodec.cli._console import Console
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
@@ -242,10 +238,9 @@ def merge(
 
         robustcodec leaderboard merge leaderboards/kodak-rate other/leaderboards/kodak-rate more/results/mine.json
     """
-    from rich.console import Console
-
     from robustcodec.boards import merging
     from robustcodec.boards.board import RESULTS, Board
+    from robustcodec.cli._console import Console
 
     console = Console()
     union = merging.merge(Board.read(board), others, replace)
@@ -270,9 +265,8 @@ def diff(
 
         robustcodec leaderboard diff ../before/leaderboards leaderboards
     """
-    from rich.console import Console
-
     from robustcodec.boards import merging
+    from robustcodec.cli._console import Console
 
     lines = merging.diff(old, new)
     for line in lines or ["no entry differs"]:
@@ -292,14 +286,13 @@ def export(
 
         robustcodec leaderboard export leaderboards/photos-quick ranking.tex ranking.csv --figures figures
     """
-    from rich.console import Console
-
     import robustcodec
     from robustcodec.boards import publication
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
     from robustcodec.boards.ranking import main_columns, ranking
     from robustcodec.boards.tables import BEST
+    from robustcodec.cli._console import Console
     from robustcodec.errors import BoardError
     from robustcodec.reporting import export as exporting
 
@@ -338,9 +331,8 @@ def dispute(
     """
     from datetime import date
 
-    from rich.console import Console
-
     from robustcodec.boards.entry import Dispute, Entry
+    from robustcodec.cli._console import Console
 
     marked = Entry.read(entry).disputed_by(Dispute(by, date.today().isoformat(), why))
     Console().print(f"disputed: {marked.write(entry.parent)}", markup=False, highlight=False, soft_wrap=True)
@@ -355,9 +347,8 @@ def _shelf(board: Path) -> Path:
 
 def _build(boards: Path) -> list[str]:
     """Make tables and page; prints what changed and returns what is wrong with entries."""
-    from rich.console import Console
-
     from robustcodec.boards import publication
+    from robustcodec.cli._console import Console
 
     console = Console()
     with console.status("making tables and the page …"):

@@ -45,8 +45,7 @@ def command(
     """
     import difflib
 
-    from rich.console import Console
-
+    from robustcodec.cli._console import Console
     from robustcodec.errors import UserError
 
     if kind is not None and kind not in KINDS:

@@ -21,7 +21,7 @@ from robustcodec.errors import BadData
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures
-from robustcodec.reporting.text import escape, shown
+from robustcodec.reporting.text import escape, shown, to_csv
 from robustcodec.scores import rate
 from robustcodec.studies.compare import SECONDS, Failure
 
@@ -73,10 +73,8 @@ def write(
     points = means(rows)
     data = without_folders(data)
     tables = {
-        "rd.csv": rows.drop(columns=SECONDS).to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        "times.csv": rows[["codec", "clip", *SECONDS]]
-        .drop_duplicates()
-        .to_csv(index=False, float_format="%.4f", lineterminator="\n"),
+        "rd.csv": to_csv(rows.drop(columns=SECONDS), "%.6g"),
+        "times.csv": to_csv(rows[["codec", "clip", *SECONDS]].drop_duplicates(), "%.4f"),
         "rd.md": markdown(points, failures, metrics, data),
     }
     for file, text in tables.items():

@@ -15,7 +15,7 @@ import pandas as pd
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures, text
-from robustcodec.reporting.text import escape
+from robustcodec.reporting.text import escape, to_csv
 from robustcodec.scores.columns import column
 from robustcodec.studies.compare import Failure
 from robustcodec.studies.compare_report import markdown_rows, without_folders
@@ -141,7 +141,7 @@ def write(
     """
     data = without_folders(data)
     table, summary = folder / "recompression.csv", folder / "recompression.md"
-    write_whole(table, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+    write_whole(table, to_csv(rows, "%.6g").encode())
     write_whole(summary, markdown(rows, failures, metrics, data).encode())
     points = means(rows)
     return [table, summary, *([plot(points, metrics, data, folder / "recompression.png")] if len(points) else [])]
