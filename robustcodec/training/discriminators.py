@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from robustcodec.errors import UserError, WeightsError
-from robustcodec.training.features import IMAGENET, Published, Standardise
+from robustcodec.statedict import Published
+from robustcodec.training.features import IMAGENET, Standardise
 from robustcodec.training.gan import Form, gradient_penalty
 from robustcodec.weights import sha256
 

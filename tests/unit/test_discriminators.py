@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from robustcodec.clips import to_float
 from robustcodec.errors import UserError, WeightsError
 from robustcodec.registry import data
+from robustcodec.statedict import Published
 from robustcodec.training.discriminators import (
     KINETICS,
     RESNET34,
@@ -24,7 +25,7 @@ from robustcodec.training.discriminators import (
     discriminator_loss,
     penalty,
 )
-from robustcodec.training.features import IMAGENET, Published
+from robustcodec.training.features import IMAGENET
 from robustcodec.training.gan import FORMS, clip_weights, frozen
 
 
@@ -270,7 +271,7 @@ def test_resnet34_weights_by_path_cache_and_download(cache: Path, tmp_path: Path
         pair, origin = build("paper", None, source)
     assert same(pair) and digest in origin
     source.cached.unlink()
-    with pytest.raises(WeightsError, match=f"get {source.url} and put it there"):
+    with pytest.raises(WeightsError, match=f"get it from {source.url} and put it at"):
         build("paper", "download", source)
 
 
