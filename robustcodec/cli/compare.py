@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -67,13 +68,14 @@ def command(
     with console.status("loading codecs and data …"):
         from robustcodec import registry
         from robustcodec.scores.metrics import of_every_run
-        from robustcodec.spec import expand
+        from robustcodec.spec import Spec, expand
         from robustcodec.studies import compare_closeups, compare_report
         from robustcodec.studies.compare import compare
         from robustcodec.studies.ladders import ladders
 
         lines = ladders((spec for text in codec or () for spec in expand(text)), _named(ladder or ()))
-        source = f"{data}{',' if ':' in data else ':'}frames={frames}" if frames else data
+        spec = Spec.parse(data)
+        source = str(replace(spec, params=(*spec.params, ("frames", str(frames))))) if frames else data
         samples: list[Sample] = registry.data.build(source).samples()
         samples = samples[:limit] if limit else samples
         shown = [_frame(text, [sample.id for sample in samples]) for text in closeup or ()]
