@@ -17,6 +17,7 @@ RobustCodecError
 
 from __future__ import annotations
 
+import re
 import traceback
 
 
@@ -70,6 +71,13 @@ class MissingDependency(RobustCodecError):
 
 class AttackError(RobustCodecError):
     """An attack broke a rule that the runner cannot repair."""
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something, in words: ``1 clip``, ``2 clips``, ``3 entries``."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
+    return f"{number} {noun}"
 
 
 def place_of(error: BaseException) -> str:

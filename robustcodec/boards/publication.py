@@ -20,6 +20,7 @@ from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import Ranking, ranking
 from robustcodec.boards.score import worst_for
 from robustcodec.boards.tables import explanation, meanings, readme, short
+from robustcodec.errors import counted
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
 from robustcodec.reporting.points import worst_of_samples
@@ -125,7 +126,7 @@ def _detail(entry: Entry) -> Detail:
         "kind": entry.kind,
         "seed": str(entry.seed),
         "precision of gradients": ", ".join(sorted({cell.axes["precision"] for cell in entry.cells})),
-        "wall time": f"{sum(cell.seconds for cell in entry.cells):.0f} s in {len(entry.cells)} cells",
+        "wall time": f"{sum(cell.seconds for cell in entry.cells):.0f} s in {counted(len(entry.cells), 'cell')}",
         "robustcodec check": f"{sum(bool(c['passed']) for c in entry.checks)} of {len(entry.checks)} passed",
         **{key: value for key, value in entry.provenance.items() if value},
     }

@@ -10,6 +10,7 @@ import pandas as pd
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import SHORT, Ranking
+from robustcodec.errors import counted
 from robustcodec.reporting.export import best_of
 from robustcodec.reporting.text import bounded, code, ends, escape, place, to_markdown
 from robustcodec.scores.columns import ENTRIES, PAIRED, worst
@@ -111,7 +112,8 @@ def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
 
 def _protocol(board: Board) -> str:
     lines = [
-        f"* Data: {code(board.data)}, {len(board.samples)} samples, by their sha256 in [board.toml](board.toml).\n",
+        f"* Data: {code(board.data)}, {counted(len(board.samples), 'sample')}, "
+        "by their sha256 in [board.toml](board.toml).\n",
         f"* Anchor: {', '.join(map(code, board.anchor))}, points in [anchor.csv](anchor.csv).\n",
     ]
     for kind, blocks in board.protocol.items():

@@ -9,10 +9,11 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from robustcodec import __version__
 from robustcodec.cli import leaderboard
-from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.errors import RobustCodecError, UserError, place_of
 from robustcodec.reporting.printing import printable
 
 COMMANDS = (
@@ -34,8 +35,20 @@ COMMANDS = (
     "doctor",
 )
 
+
+class Guarded(TyperGroup):
+    """Commands end by :class:`typer.Exit` alone: plugins that call ``sys.exit(0)`` do not end them well."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SystemExit as error:
+            raise RobustCodecError(f"code that was run called sys.exit({error.code!r}){place_of(error)}") from error
+
+
 app = typer.Typer(
     name="robustcodec",
+    cls=Guarded,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
@@ -66,7 +79,9 @@ for _name in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line. User mistakes: one line on stderr, exit code 2."""
+    """Run the command line. Exit code 2, with one line on stderr, for what was typed or given; 1 for what failed while
+    it ran; 130 for Ctrl-C.
+    """
     warnings.showwarning = _show
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

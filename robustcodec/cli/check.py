@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from robustcodec.errors import counted
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -87,7 +89,7 @@ def command(
         table = {spec: [asdict(check) for check in checks] for spec, checks in results.items()}
         sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
     if failed:
-        console.print(f"{failed} checks failed", style="bold")
+        console.print(f"{counted(failed, 'check')} failed", style="bold")
         raise typer.Exit(1)
 
 

@@ -97,14 +97,15 @@ def command(
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept; the same command goes on from here")
         raise typer.Exit(130) from None
-    _publish(compare_report.means(rows), metrics, console, json)
+    if len(rows) or json:
+        _publish(compare_report.means(rows), metrics, console, json)
     if paths:
         console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim", markup=False)
     for failure in failures:
         text = f"failed: codec {failure.codec}, clip {failure.clip}: {failure.reason}"
         console.print(text, style="bold", markup=False, highlight=False)
     if failures:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if all(failure.mistake for failure in failures) else 1)
 
 
 def _named(texts: Sequence[str]) -> dict[str, list[str]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from robustcodec.errors import counted
+
 if TYPE_CHECKING:
     from robustcodec.boards.verification import Verdict
 
@@ -76,7 +78,7 @@ def init(
     with console.status("measuring the anchor …") as status:
         new = founding.found(table, board, lambda note: status.update(f"anchor: {note}"))
     console.print(
-        f"{path}: {len(new.samples)} samples; next: robustcodec run --board {board} --codec …",
+        f"{path}: {counted(len(new.samples), 'sample')}; next: robustcodec run --board {board} --codec …",
         markup=False,
         soft_wrap=True,
     )
@@ -169,7 +171,9 @@ def check(boards: Boards = Path("leaderboards")) -> None:
         faults = publication.check(boards)
     for fault in faults:
         console.print(fault, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(faults)} faults" if faults else f"{boards}: everything fits", style="bold", markup=False)
+    console.print(
+        f"{counted(len(faults), 'fault')}" if faults else f"{boards}: everything fits", style="bold", markup=False
+    )
     if faults:
         raise typer.Exit(1)
 
@@ -246,7 +250,7 @@ def merge(
     union = merging.merge(Board.read(board), others, replace)
     for entry in union.taken:
         console.print(f"taken: {entry.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(union.known)} entries were there already", markup=False)
+    console.print(f"{counted(len(union.known), 'entry')} there already", markup=False)
     for conflict in union.conflicts:
         console.print(f"conflict: {conflict}", style="bold", markup=False, highlight=False, soft_wrap=True)
     _build(_shelf(board))
@@ -361,7 +365,9 @@ def _build(boards: Path) -> list[str]:
 
 
 def _in_words(verdict: Verdict) -> str:
-    what = f"{len(verdict.samples)} samples ({', '.join(verdict.samples)}) in {verdict.cells} cells"
+    what = (
+        f"{counted(len(verdict.samples), 'sample')} ({', '.join(verdict.samples)}) in {counted(verdict.cells, 'cell')}"
+    )
     if verdict.faults:
         return "\n".join([f"NOT CONFIRMED {verdict.entry}: {what}", *(f"  {fault}" for fault in verdict.faults)])
     return f"confirmed {verdict.entry}: {what}, at most {verdict.apart:.4f} dB apart"

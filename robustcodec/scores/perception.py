@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from robustcodec.errors import BadData, MissingDependency, WeightsError
+from robustcodec.errors import BadData, MissingDependency, WeightsError, counted
 from robustcodec.statedict import Published
 
 INCEPTION = Published(
@@ -58,7 +58,9 @@ def fid(
                 metric.update(frames.to(device), real=real)
                 count += len(frames)
             if count < 2:
-                raise BadData(f"FID was given {count} frames in the {name} set; expected at least 2, better thousands")
+                raise BadData(
+                    f"FID was given {counted(count, 'frame')} in the {name} set; expected at least 2, better thousands"
+                )
         return float(metric.compute())
 
 
@@ -83,7 +85,7 @@ def inception_score(
             metric.update(batch.to(device))
             count += len(batch)
         if count < splits:
-            raise BadData(f"the Inception Score was given {count} frames; expected at least splits={splits}")
+            raise BadData(f"the Inception Score was given {counted(count, 'frame')}; expected at least splits={splits}")
         torch.manual_seed(seed)
         mean, std = metric.compute()
         return InceptionScore(float(mean), float(std))

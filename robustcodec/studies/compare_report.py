@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec.errors import BadData
+from robustcodec.errors import BadData, counted
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures
@@ -99,8 +99,8 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
     clips = int(points["clips"].max()) if len(points) else 0
     parts = [
         f"# Rate and distortion: {escape(data)}",
-        f"Each line is the mean over {clips} clips, which weigh the same. Rates are real bytes; scores are of what "
-        "those bytes decode to, rounded to 8 bits, against the source.",
+        f"Each line is the mean over {counted(clips, 'clip')}, which weigh the same. Rates are real bytes; "
+        "scores are of what those bytes decode to, rounded to 8 bits, against the source.",
     ]
     for ladder, group in points.groupby("ladder", sort=False):
         lines = [

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from robustcodec.errors import counted
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures, text
@@ -48,9 +49,9 @@ def markdown(rows: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[
     samples, last = rows["sample"].nunique(), int(rows["generation"].max()) if len(rows) else 0
     parts = [
         f"# Recompression: {escape(data)}",
-        f"Each number is the mean over {samples} samples. Every generation is coded to real bytes, decoded from them "
-        "and rounded to 8 bits; the next one codes what came of it. Scores are against the clean source, also where "
-        "the first input was attacked; shifts are undone exactly before scoring.",
+        f"Each number is the mean over {counted(samples, 'sample')}. Every generation is coded to real bytes, "
+        "decoded from them and rounded to 8 bits; the next one codes what came of it. Scores are against the clean "
+        "source, also where the first input was attacked; shifts are undone exactly before scoring.",
     ]
     for between, group in points.groupby("between", sort=False):
         parts.append(f"## Between generations: {escape(str(between))}")

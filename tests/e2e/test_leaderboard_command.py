@@ -298,7 +298,7 @@ def test_merge_unites_and_reports_conflicts(copy: Path, made: Path, robust: Type
     assert done.code == 1 and f"taken: {board / RESULTS}/jpeg_quality=20.json" in text.replace(" ", "").replace(
         "taken:", "taken: "
     )
-    assert f"conflict: {LEARNED} (A. Person" in text and "score at psnr:36" in text and "the rows of 1 cells" in text
+    assert f"conflict: {LEARNED} (A. Person" in text and "score at psnr:36" in text and "the rows of 1 cell" in text
     assert Entry.read(ours).cells[0].table.rows[sample] == row
     replaced = merging.merge(Board.read(board), [theirs], replacing=True)
     assert [entry.name for entry in replaced.taken] == [LEARNED]
