@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import rich.console
+import typer
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.status import Status
@@ -23,6 +24,13 @@ class Console(rich.console.Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """Who reads has seen enough (``| head``)."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise typer.Exit(1) from None
 
     def status(self, status: RenderableType, **options: Any) -> Status:
         """Text and its updates are read as rich's markup there, whatever the console does."""
