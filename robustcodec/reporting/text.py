@@ -74,11 +74,12 @@ def to_csv(frame: pd.DataFrame, digits: str | None = None) -> str:
     """``frame`` without its index as CSV, floats in the format ``digits``. Texts that a spreadsheet would run
     (``=cmd``, ``@x``, but not ``-1.5``) begin with an apostrophe, which makes it show them.
     """
-    texts = [name for name, kind in frame.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
-    safe = frame.assign(**{name: frame[name].map(_unrun) for name in texts}).set_axis(
-        map(_unrun, frame), axis="columns"
-    )
-    return str(safe.to_csv(index=False, float_format=digits, lineterminator="\n"))
+    safe = frame.copy()
+    for name, kind in frame.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(kind):
+            safe[name] = frame[name].map(_unrun)
+    safe.columns = pd.Index([_unrun(name) for name in frame])
+    return safe.to_csv(index=False, float_format=digits, lineterminator="\n")
 
 
 def _unrun(value: Any) -> Any:

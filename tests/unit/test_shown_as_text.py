@@ -26,7 +26,8 @@ HOSTILE = f"[bold]x[/nothing] {ESC} <script>alert(1)</script>"
 
 def test_a_terminal_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a line, in a table, and in what is said while something is loading."""
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
     console = Console(width=200)
     table = Table(HOSTILE, title=HOSTILE)
     table.add_row(HOSTILE)
@@ -34,7 +35,7 @@ def test_a_terminal_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
         status.update(HOSTILE)
     console.print(HOSTILE)
     console.print(table)
-    said = sys.stdout.getvalue()
+    said = out.getvalue()
     assert said.count("[bold]x[/nothing]") == said.count(r"\x1b[2J") == 4 and "\x1b" not in said
 
 
