@@ -18,6 +18,7 @@ RobustCodecError
 
 from __future__ import annotations
 
+import re
 import traceback
 
 
@@ -82,6 +83,13 @@ def blamed(who: str, error: BaseException) -> PluginError:
     if isinstance(error, KeyboardInterrupt):
         raise error
     return PluginError(f"{who}{place_of(error)}: {type(error).__name__}: {error}")
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something, in words: ``1 clip``, ``2 clips``, ``3 entries``."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
+    return f"{number} {noun}"
 
 
 def place_of(error: BaseException) -> str:

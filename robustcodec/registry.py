@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from robustcodec.brought import files as brought
 from robustcodec.brought.kinds import base_of
 from robustcodec.errors import BadParameter, PluginError, RobustCodecError, UnknownName, blamed
-from robustcodec.spec import Spec, Value, resolve
+from robustcodec.spec import Spec, Value, resolve, split
 
 if TYPE_CHECKING:  # they need torch; names do not
     from robustcodec.interfaces import Attack, Codec, DataSet, Defense, Metric, Objective, Threat
@@ -212,7 +212,7 @@ class JoiningRegistry(Registry[T]):
         self.joint = joint
 
     def layers(self, text: str) -> list[Spec]:
-        specs = [Spec.parse(part) for part in re.split(r"\+(?=[A-Za-z_])", text)]
+        specs = [Spec.parse(part) for part in split(text, r"\+(?=[A-Za-z_])")]
         if len(specs) > 1 and any(spec.name == "none" for spec in specs):
             raise BadParameter(f"{self.kind} {text!r}: none does nothing in a stack; drop it")
         return specs

@@ -102,11 +102,12 @@ def positive() -> Tensor:
 def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """LPIPS on a SqueezeNet with random weights in the place of the trained ones."""
     from robustcodec.scores.metrics import lpips_model
+    from robustcodec.scores.metrics.perceptual import BACKBONES
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     lpips_model.cache_clear()
-    toys.random_backbone(tmp_path)
+    monkeypatch.setitem(BACKBONES, "squeeze", toys.random_backbone(tmp_path))
     yield
     lpips_model.cache_clear()
     shutil.rmtree(tmp_path / "hub")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustcodec.cli._document import say
+from robustcodec.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,8 +71,8 @@ def command(
     elif found:
         console.print(_table(plan.samples, found))
     console.print(
-        f"{len(plan.samples)} cells were audited by {len(tried)} changed attacks and each other's clips, and "
-        f"{len(found)} were beaten; {tally.failed} attacks failed",
+        f"{counted(len(plan.samples), 'cell')} audited by {len(tried)} changed attacks and each other's clips, and "
+        f"{len(found)} were beaten; {counted(tally.failed, 'attack')} failed",
         style="dim",
     )
     say_failures(console, tally.errors)

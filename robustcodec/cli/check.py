@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from robustcodec.cli._document import say
+from robustcodec.errors import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +47,7 @@ def command(
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("loading codecs …"):
@@ -86,7 +87,7 @@ def command(
 
         say({spec: [asdict(check) for check in checks] for spec, checks in results.items()})
     if failed:
-        console.print(f"{failed} checks failed", style="bold")
+        console.print(f"{counted(failed, 'check')} failed", style="bold")
         raise typer.Exit(1)
 
 

@@ -40,7 +40,7 @@ def command(
     """
     check_target(output, image, force)
     allow(max_pixels)
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("compressing …"):

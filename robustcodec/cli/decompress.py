@@ -52,7 +52,7 @@ def command(
         data = stream.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {stream}: {error.strerror}; expected a file of robustcodec compress") from None
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console()
     with console.status("decompressing …"):

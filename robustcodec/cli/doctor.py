@@ -35,7 +35,7 @@ def command(
 
         robustcodec doctor --json
     """
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("looking …"):
@@ -46,12 +46,13 @@ def command(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "what", "found", "remedy"):
-        table.add_column(column, overflow="fold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # paths and addresses are long
     styles = {"ok": "green", "missing": "yellow", "broken": "bold red"}
     for f in findings:
-        table.add_row(Text(f.status, style=styles[f.status]), *(Text(cell) for cell in (f.what, f.found, f.remedy)))
+        said = f"{f.what}: {f.found}" + (f"\n{f.remedy}" if f.remedy else "")
+        table.add_row(Text(f.status, style=styles[f.status]), Text(said))
     console.print(table)
 
 

@@ -123,13 +123,14 @@ def command(
     except KeyboardInterrupt:
         console.print("interrupted: finished chains are kept; the same command goes on from here")
         raise typer.Exit(130) from None
-    _publish(tables.means(rows), console, json)
+    if len(rows) or json:
+        _publish(tables.means(rows), console, json)
     console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim", markup=False)
     for failure in failures:
         text = f"failed: {failure.codec}; {failure.clip}: {failure.reason}"
         console.print(text, style="bold", markup=False, highlight=False)
     if failures:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if all(failure.mistake for failure in failures) else 1)
 
 
 def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
+from robustcodec.errors import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -165,15 +167,18 @@ def command(
                 tally = runner.run(cells, display)
         except KeyboardInterrupt:
             done = sum(map(runner.done, cells))
-            console.print(f"interrupted: {done} of {len(cells)} cells are done; the same command goes on from here")
+            console.print(
+                f"interrupted: {done} of {counted(len(cells), 'cell')} are done; the same command goes on from here"
+            )
             raise typer.Exit(130) from None
         publish(store, cells, console, json, threads=max(1, min(cores(), threads * executor.slots)))
     console.print(
-        f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
-        f"{runner.queries} queries to craft {runner.clips} clips",
+        f"{counted(tally.ran, 'cell')} ran, {tally.skipped} were done before, {tally.failed} failed; "
+        f"{counted(runner.queries, 'query')} to craft {counted(runner.clips, 'clip')}",
         style="dim",
     )
-    say_failures(console, tally.errors)
+    if tally.ran + tally.skipped:  # else they have been said in the place of a leaderboard
+        say_failures(console, tally.errors)
     if tally.failed:
         raise typer.Exit(2 if tally.failed == tally.mistakes else 1)
 

@@ -34,10 +34,10 @@ def command(
 
         robustcodec show checkpoint_best.pth.tar
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from robustcodec.cli._console import Console
     from robustcodec.spec import Spec
 
     console = Console(stderr=json)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from robustcodec import answers
-from robustcodec.errors import UserError
+from robustcodec.errors import UserError, counted
 from robustcodec.interfaces import Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.running.grid import Cell
@@ -78,7 +78,7 @@ def summarise(findings: list[Finding], samples: int) -> tuple[str, ...]:
     lines = []
     for what, names in sorted(where.items()):
         shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-        lines.append(f"{what}: {len(names)} of {samples} samples ({shown})")
+        lines.append(f"{what}: {len(names)} of {counted(samples, 'sample')} ({shown})")
     return tuple(lines)
 
 

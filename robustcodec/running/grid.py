@@ -36,7 +36,7 @@ from robustcodec.interfaces import Precision, Sample
 from robustcodec.running import suites
 from robustcodec.running.access import Victim, victim
 from robustcodec.running.resolved import Planning, Resolved
-from robustcodec.spec import expand
+from robustcodec.spec import expand, settled
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
             raise GridError(f"{where}: {key} = {_shown(value)}; expected a list of {wanted.__name__}")
         if key == "seed" and not all(abs(v) < 2**63 for v in values):
             raise GridError(f"{where}: seed = {_shown(value)}; expected numbers of at most 63 bits")
-        out[key] = values if key == "seed" else [each for v in values for each in expand(v)]
+        out[key] = values if key == "seed" else [settled(each) for v in values for each in expand(v)]
     if "suite" in out and (given := [axis for axis in _PAIR if axis in out]):
         raise GridError(f"{where}: a suite brings its attacks and objectives; drop {' and '.join(given)} or the suite")
     for needed in ("codec",) if "suite" in out else ("codec", "attack"):

@@ -97,8 +97,8 @@ def attack(
             path = Path(source)
             if path.is_file() and folder.resolve() == path.resolve().parent:
                 raise StoreError(f"{path} is in {folder}, where files are replaced; give another out")
-            options = {"frames": frames, "crop": crop}
-            data = ",".join([f"file:path={path}", *(f"{key}={value}" for key, value in options.items() if value)])
+            options = [(key, str(value)) for key, value in (("frames", frames), ("crop", crop)) if value]
+            data = str(Spec("file", None, (("path", str(path)), *options)))
         cell = Cell(*names, access=access, data=data, seed=seed)
         if (flaw := cell.resolved.flaw) is not None:  # says now what is wrong with any name
             raise flaw

@@ -37,6 +37,14 @@ class Failure:
     codec: str
     clip: str
     reason: str
+    mistake: bool = False  # by what was given, not by what ran
+
+    @classmethod
+    def of(cls, codec: str, clip: str, error: BaseException) -> Failure:
+        """Because of ``error``."""
+        line = (str(error).strip().splitlines() or ["no message"])[-1]
+        given = isinstance(error, UserError)
+        return cls(codec, clip, line if given else f"{type(error).__name__}: {line}", given)
 
 
 def compare(
@@ -64,7 +72,7 @@ def compare(
         try:
             clips[sample.id] = checksum(sample.load())
         except (Exception, SystemExit) as error:  # one bad file must not cost the others
-            failures.append(Failure("all", sample.id, reason_of(error)))
+            failures.append(Failure.of("all", sample.id, error))
     points: dict[str, list[dict[str, Any]]] = {codec: [] for codec in specs}
     names = [metric.name for metric in metrics]
     for codec in specs:
@@ -80,7 +88,7 @@ def compare(
                     built = built or judged(codec, device=device)
                     point |= _point(built, sample.load(), metrics, device)
                 except (Exception, SystemExit) as error:  # codecs are anyone's code
-                    failures.append(Failure(codec, sample.id if built else "all", reason_of(error)))
+                    failures.append(Failure.of(codec, sample.id if built else "all", error))
                     if built is None:
                         break
                     continue
@@ -130,8 +138,3 @@ def read_point(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise StoreError(f"{path} is not a measured point ({error}); remove it and run again") from None
-
-
-def reason_of(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    return lines[-1] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[-1]}"

@@ -33,7 +33,7 @@ from robustcodec.running.resolved import Part, identity_of
 from robustcodec.scores import rate
 from robustcodec.scores.metrics import decibels, of_every_run, squared_error
 from robustcodec.scores.robustness import NAN
-from robustcodec.studies.compare import Failure, digest, read_point, reason_of
+from robustcodec.studies.compare import Failure, digest, read_point
 
 VERSION = 1  # raise it whenever the same chain would give other numbers than before
 GENERATIONS = 10
@@ -209,7 +209,7 @@ def study(
         except StoreError:  # the disk, not the line
             raise
         except (Exception, SystemExit) as error:  # attacks and codecs are anyone's code
-            failures.append(Failure(str(line), "all", reason_of(error)))
+            failures.append(Failure.of(str(line), "all", error))
             continue
         for sample, text in itertools.product(samples, between):
             called = f"{sample.id}, {text}" if text != "none" else sample.id
@@ -229,7 +229,7 @@ def study(
             except StoreError:
                 raise
             except (Exception, SystemExit) as error:  # one bad file or codec must not cost the others
-                failures.append(Failure(str(line), called, reason_of(error)))
+                failures.append(Failure.of(str(line), called, error))
                 continue
             shared = {"codec": line.codec, "defense": line.defense, "first": line.first, "between": text}
             rows += [

@@ -287,7 +287,7 @@ def test_command(folder: Path) -> None:
     assert rows[rows["codec"] == "webp:10"]["bpp"].mean() == pytest.approx(found["means"][3]["bpp"], rel=1e-5)
     assert found["bd_rate"][0]["ladder"] == "modern" and (folder / "out" / "closeup-clip1-0.png").is_file()
     failed = invoke(*common, "--codec", "webp:quality=999", "--limit", "1")
-    assert failed.exit_code == 1 and "failed: codec webp:quality=999" in failed.output
+    assert failed.exit_code == 2 and "failed: codec webp:quality=999" in failed.output
     assert "jpeg:quality=40" in failed.output
 
 

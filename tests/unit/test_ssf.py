@@ -7,6 +7,7 @@ Fresh random networks have latents that all round to zero and hardly any flow. :
 from __future__ import annotations
 
 import urllib.error
+import urllib.request
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -295,7 +296,7 @@ def test_official_weights_name_file_address_and_place_when_offline(
         raise urllib.error.URLError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     monkeypatch.setattr(Network, "__init__", lambda self, N, M: nn.Module.__init__(self))  # 34 M weights take a while
     builder: Any = codecs.get("ssf2020")
     for spec in ("ssf2020.mse-q3", "ssf2020:quality=3,metric=mse,gop=8"):
