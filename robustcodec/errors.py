@@ -10,6 +10,7 @@ RobustCodecError
 │   ├── ProcessError      a codec's own process ended, hung or answered what it should not
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
+│   │   └── DamagedFile   a file of a run folder is not as it was written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
@@ -58,6 +59,10 @@ class GridError(UserError):
 
 class StoreError(UserError):
     """The run folder cannot be read or written."""
+
+
+class DamagedFile(StoreError):
+    """A file of a run folder is not as it was written; the command that wrote it makes it again."""
 
 
 class BoardError(UserError):

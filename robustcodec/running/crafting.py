@@ -19,11 +19,10 @@ from robustcodec.errors import AttackError
 from robustcodec.interfaces import Codec, Draws, Precision, Sample, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.running.codecs import Codecs
-from robustcodec.running.findings import budget_used, gradient_health
+from robustcodec.running.findings import OUTSIDE, budget_used, gradient_health
 from robustcodec.running.resolved import Resolved
 
 Queried = Callable[[Tensor], None]
-OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
 
 
 @dataclass(frozen=True)
