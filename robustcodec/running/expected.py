@@ -35,7 +35,11 @@ def _check_identity(identity: Table, table: Table, names: list[str]) -> None:
     _demand(digest_of(identity) == table["id"], "the identity of another cell")
     samples = [sample for sample, _ in identity["samples"]]
     if table["status"] == "ok" and names != samples:
-        raise ValueError(f"{len(names)} rows ({', '.join(names[:3])}); expected one for each of {len(samples)} samples")
+        raise ValueError(f"rows of {_some(names)}; expected {_some(samples)}")
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} samples ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})"
 
 
 def _is_row(row: object) -> bool:
