@@ -179,14 +179,20 @@ def test_a_run_leaves_to_another_what_that_has_begun_and_takes_over_when_it_is_g
     assert not store.claims.exists()
 
 
-def test_temporary_files_of_other_machines_are_left_alone(tmp_path: Path) -> None:
+def test_temporary_files_of_other_machines_are_left_alone_until_they_are_old(tmp_path: Path) -> None:
+    """Whatever lives here under the number of their process says nothing of them."""
     with subprocess.Popen(["true"]) as ended:
         pass
-    mine, theirs = (tmp_path / f".a.json.{host}.{ended.pid}.part" for host in (HOST, "elsewhere"))
-    for path in (mine, theirs):
+    mine, theirs, old = (
+        tmp_path / f".{name}.json.{host}.{pid}.part"
+        for name, host, pid in (("a", HOST, ended.pid), ("a", "elsewhere", ended.pid), ("b", "elsewhere", os.getpid()))
+    )
+    for path in (mine, theirs, old):
         path.touch()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (two_days_ago, two_days_ago))
     remove_leftovers(tmp_path)
-    assert theirs.exists() and not mine.exists()
+    assert theirs.exists() and not mine.exists() and not old.exists()
 
 
 def test_files_that_names_mention_travel_with_their_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
