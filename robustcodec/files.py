@@ -86,6 +86,15 @@ def on_disk(path: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Inside, ``path`` is read; raises :class:`StoreError` for what the system says, which is no damage."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``path`` so that it is either absent, as it was, or complete; raises :class:`StoreError`."""
     with on_disk(path):

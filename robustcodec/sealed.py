@@ -39,7 +39,8 @@ def _finite(text: str) -> float:
 def seal_json(name: str, table: Mapping[str, Any]) -> bytes:
     """``table`` as the text of a file that is known as ``name``. Raises :class:`ValueError` for NaN and infinity."""
     sealed = {**table, SEAL: _json_seal(name, table)}
-    return json.dumps(sealed, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(sealed, indent=1, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"  # half a pair of UTF-16, which JSON writes so too
 
 
 def unseal_json(name: str, data: bytes) -> dict[str, Any]:
@@ -70,7 +71,9 @@ def seal_tensors(name: str, tensors: Mapping[str, Tensor], facts: Any) -> bytes:
 
 def unseal_tensors(name: str, path: Path, before: str = FACTS) -> tuple[dict[str, Tensor], Any]:
     """What was given to :func:`seal_tensors`. ``before``: where releases that wrote no checksum kept the facts, if
-    their files are to be taken as they are. Raises :class:`ValueError` for what was not written so.
+    their files are to be taken as they are.
+
+    Raises :class:`ValueError` for what was not written so, :class:`OSError` as the system does.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -82,7 +85,7 @@ def unseal_tensors(name: str, path: Path, before: str = FACTS) -> tuple[dict[str
             return tensors, read_json(said[before])
         sealed = read_json(said[FACTS])
         facts, seal = sealed["facts"], sealed[SEAL]
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise ValueError(f"it is no whole safetensors file: {' '.join(str(error).split())}") from None
     except (KeyError, TypeError):
         raise ValueError("it has no checksum") from None

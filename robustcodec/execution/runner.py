@@ -66,6 +66,7 @@ class Runner:
         self._batch_size = 1 if self.device.type == "cpu" else batch_size
         self._limit, self._with_clips = limit, with_clips
         self.clips = self.queries = 0
+        self._told = 0  # how many of the store's damages the watcher has been told of
 
     def run(self, cells: Iterable[Cell], watcher: Watcher | None = None) -> Tally:
         """Run what is missing; failures are kept with their traceback and tried again by the next run.
@@ -78,8 +79,9 @@ class Runner:
         watcher.planned(len(cells), tally.skipped)
         costs = Costs.last(self.store.logged())
         crafts, evaluations = plan(todo, self.store, self._batch_size)
-        for damage in self.store.damages:
+        for damage in self.store.damages[self._told :]:
             watcher.damaged(damage)
+        self._told = len(self.store.damages)
 
         def finish(job: Evaluations) -> None:
             if job.failure is None and not job.parts:  # another run in the same folder did it

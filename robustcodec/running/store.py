@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from robustcodec.brought import objects
 from robustcodec.errors import DamagedFile, GridError, StoreError
-from robustcodec.files import Stamp, on_disk, remove_leftovers, stamp, write_whole
+from robustcodec.files import Stamp, on_disk, readable, remove_leftovers, stamp, write_whole
 from robustcodec.running import expected
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.index import Index
@@ -70,7 +70,7 @@ class Store:
             (root / "cells").mkdir(parents=True, exist_ok=True)
             remove_leftovers(root)
         self._index = Index(self.cache / "cells.npz")
-        self.damages: list[str] = []  # what was found by who makes it again, one line each
+        self.damages: list[str] = []  # a line for each file that was found damaged, and counts as not there
 
     @classmethod
     def existing(cls, root: Path) -> Store:
@@ -123,7 +123,8 @@ class Store:
     def _read(self, cell_id: str) -> Result:
         path = self._cell_path(cell_id)
         try:
-            table = unseal_json(cell_id, path.read_bytes())
+            with readable(path):
+                table = unseal_json(cell_id, path.read_bytes())
             expected.check(table, cell_id)
             return Result(**{**table, "cell": Cell(**table["cell"]), "warnings": tuple(table["warnings"])})
         except (ValueError, TypeError, KeyError, GridError) as error:
@@ -176,7 +177,8 @@ class Store:
         if not path.is_file():
             return None
         try:
-            tensors, info = unseal_tensors(craft_id, path)
+            with readable(path):
+                tensors, info = unseal_tensors(craft_id, path)
         except ValueError as error:
             self._note(_damaged(path, str(error)))
             return None
@@ -196,7 +198,8 @@ class Store:
         if not path.is_file():
             return {}
         try:
-            tensors, samples = unseal_tensors(cell_id, path, before="samples")
+            with readable(path):
+                tensors, samples = unseal_tensors(cell_id, path, before="samples")
         except ValueError as error:
             with suppress(OSError):  # somebody else's folder
                 path.write_bytes(b"")
