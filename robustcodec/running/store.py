@@ -207,7 +207,7 @@ class Store:
         clips: dict[str, dict[str, Tensor]] = {name: {} for name in samples}
         for name, tensor in tensors.items():
             what, _, sample = name.partition("/")
-            clips[sample][what] = tensor
+            clips.setdefault(sample, {})[what] = tensor
         return clips
 
     def decoded_stamp(self, cell_id: str) -> Stamp | None:
