@@ -276,7 +276,8 @@ def test_an_attack_whose_clip_is_damaged_is_made_again(tmp_path: Path) -> None:
 
     def attacked() -> torch.Tensor | Exception:
         try:
-            return robustcodec.attack(picture, "jpeg", "noise", out=tmp_path / "out").adversarial
+            found: torch.Tensor = robustcodec.attack(picture, "jpeg", "noise", out=tmp_path / "out").adversarial
+            return found
         except Exception as error:
             return error
 
