@@ -88,7 +88,8 @@ def run(
     limit: int | None = None,
     metrics: Sequence[str] = (),
 ) -> Run:
-    """Run a grid into ``out`` (default: ``runs/NAME``); resumes what is there, if the same is given.
+    """Run a grid into ``out``; resumes what is there, if the same is given. Default: ``runs/NAME``; what has no name is
+    named by what it asks for.
 
     ``grid``: a grid file, a dictionary as such a file holds, or a Grid; None: the grid that ships, or of ``codec`` and
     ``attack``. Each axis is a name, an object or a list of them, in place of those of the grid: codecs as :func:`load`
@@ -121,7 +122,7 @@ def run(
         case None | Grid():
             base = grid
         case Mapping():
-            base = Grid.parse(dict(grid), "custom", "the dictionary")
+            base = Grid.parse(dict(grid), "", "the dictionary")
         case _:
             base = Grid.read(Path(grid))
     kinds = {"codec": "codecs", "attack": "attacks", "objective": "objectives", "threat": "threats"}

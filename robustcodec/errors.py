@@ -10,6 +10,7 @@ RobustCodecError
 │   ├── ProcessError      a codec's own process ended, hung or answered what it should not
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
+│   │   └── DamagedFile   a file of a run folder is not as it was written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
 ├── PluginError           a plugin raised where it should not, or gave back something else than it promises
 ├── MissingDependency     an optional package or backbone is not installed
@@ -60,6 +61,10 @@ class GridError(UserError):
 
 class StoreError(UserError):
     """The run folder cannot be read or written."""
+
+
+class DamagedFile(StoreError):
+    """A file of a run folder is not as it was written; the command that wrote it makes it again."""
 
 
 class BoardError(UserError):

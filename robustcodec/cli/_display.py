@@ -68,6 +68,9 @@ class RunDisplay(Watcher):
     ) -> None:
         self.progress.stop()
 
+    def damaged(self, note: str) -> None:
+        self.console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     def planned(self, cells: int, done: int) -> None:
         self.total, self.done = cells, done
         self.progress.update(self.cells, total=cells, completed=done)

@@ -103,7 +103,7 @@ def command(
                 store.put_grid(grid)
         lines = chains.lines(codecs, defenses, cells)
         metrics = of_every_run(metric or (), where)
-        runner = Runner(store, where)
+        runner = Runner(store, where, with_clips=True)
     try:
         with progress_bar(console) as progress:
             total = len(lines) * len(betweens) * len(samples)

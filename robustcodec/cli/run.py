@@ -65,7 +65,10 @@ def command(
     metric: Annotated[Axis, typer.Option(help="Score beside PSNR and MS-SSIM, such as lpips:net=squeeze.")] = None,
     seed: Annotated[Optional[list[int]], typer.Option(help="Seed.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=0, help="Samples of each data set; 0 for all.")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option(help="Run folder. Default: runs/NAME.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Run folder. Default: runs/NAME; what has no name gets one, which is said."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, several as cuda:0,cuda:1, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples crafted together (more helps on a GPU).")] = 1,
     workers: Annotated[
@@ -157,6 +160,8 @@ def command(
         workforce = Workforce(devices, workers, cell_timeout is not None, ray, gpus_per_worker)
     from robustcodec.cli.report import publish
 
+    if out is None:
+        console.print(f"run folder: {store.root}", style="dim", markup=False, highlight=False, soft_wrap=True)
     with (
         _served(store.root, port, console) if serve else nullcontext(),
         workforce.hired(Setting(tuple(metric or ()), threads)) as executor,

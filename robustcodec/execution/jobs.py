@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from robustcodec.clips import fingerprint, of_all
+from robustcodec.errors import StoreError
 from robustcodec.execution.tasks import Clip, Failure, Task
 from robustcodec.interfaces import Sample
 from robustcodec.running.evaluating import PICTURED, Part
@@ -110,10 +111,10 @@ class Evaluations(Job):
 
     def take(self, count: int) -> Task:
         assert self.store is not None
-        stored = [self.store.clip(self.ids[sample.id]) for (sample,) in self.pending[:count]]
-        clips = [clip for clip in stored if clip is not None]
-        assert len(clips) == len(stored), "they were written before"
-        return self._task(count, clips)
+        stored = {sample.id: self.store.clip(self.ids[sample.id]) for (sample,) in self.pending[:count]}
+        if lost := [name for name, clip in stored.items() if clip is None]:
+            raise StoreError(f"the attacked clip of {lost[0]} is gone, or damaged since it was written; run it again")
+        return self._task(count, [clip for clip in stored.values() if clip is not None])
 
     def crafted(self, sample: str) -> bool:
         """Note that the clip of a sample is there; True if it was waited for."""

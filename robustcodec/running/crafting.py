@@ -20,12 +20,11 @@ from robustcodec.errors import AttackError, PluginError
 from robustcodec.interfaces import Codec, Draws, Precision, Sample, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.running.codecs import Codecs
-from robustcodec.running.findings import budget_used, gradient_health
+from robustcodec.running.findings import OUTSIDE, budget_used, gradient_health
 from robustcodec.running.resolved import Resolved
 
 Queried = Callable[[Tensor], None]
 EIGHT_BITS = 1e-3  # grey levels by which an 8-bit value in float32 may miss its level
-OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
 
 
 @dataclass(frozen=True)

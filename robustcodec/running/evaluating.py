@@ -18,7 +18,7 @@ from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Codec, Metric, Objective, Output, Sample
 from robustcodec.oracle import damage, level, shown
 from robustcodec.running.codecs import Codecs
-from robustcodec.running.findings import Finding, sample_findings
+from robustcodec.running.findings import Finding, sample_findings, stays_inside
 from robustcodec.running.provenance import provenance
 from robustcodec.running.resolved import Resolved
 from robustcodec.running.store import Curves, Row
@@ -77,7 +77,9 @@ class Evaluation:
         self._clean: LRUCache[tuple[str, ...], Clean] = LRUCache(CLEAN, lambda clean: clean.x_hat.numel())
 
     def run(self, cell: Resolved, crafted: Sequence[Crafted]) -> Part:
-        """Raises :class:`RobustCodecError` for a codec that cannot decode a clean clip."""
+        """Raises :class:`RobustCodecError` for a codec that cannot decode a clean clip, and for a clip that the threat
+        of the cell does not allow.
+        """
         codec = self.codecs.evaluated(cell)
         objective = cell.objective.bind(codec)
         rows: list[Row] = []
@@ -87,6 +89,7 @@ class Evaluation:
         size = 0
         for attack in crafted:
             sample, original = attack.sample, attack.sample.load()
+            _check_budget(attack, original, cell)
             clean = self._clean_scores(cell, codec, sample, original)
             attacked = self._code(codec, attack.clip, sample)
             scores = self._scores(sample, original, attack.clip, clean, attacked)
@@ -196,6 +199,17 @@ class Evaluation:
                     yield f"{name} is not a finite number ({when})"
         if attacked.coded.x_hat is not None and not math.isfinite(scores["damage"]):
             yield "the damage is not a finite number"
+
+
+def _check_budget(attack: Crafted, original: Tensor, cell: Resolved) -> None:
+    """Whoever crafted the clip, and however it came here."""
+    x, threat = as_batch(original), cell.threat
+    alike = attack.clip.shape == original.shape and attack.clip.dtype == original.dtype
+    if not alike or not stays_inside(as_batch(attack.clip), x, threat):
+        raise RobustCodecError(
+            f"the attacked clip of {attack.sample.id} is outside the budget of {cell.cell.threat}; if somebody has "
+            "changed it, remove the folder crafted of the run and run again"
+        )
 
 
 def _curves(original: Tensor, clean: Clean, attacked: Estimated) -> Curves:

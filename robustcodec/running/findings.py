@@ -26,6 +26,8 @@ from robustcodec.scores.robustness import BOARD, CONTENDER
 if TYPE_CHECKING:
     import pandas
 
+OUTSIDE = 1e-3  # an input may miss the threat by this share of its radius (float noise) …
+MOVED = 0.1 / 255  # … and a projection may move values of one that is inside by so much
 UNUSED = 0.9  # share of the budget below which an attack counts as timid
 SHATTERED = 0.1  # cosine of neighbouring gradients below which neither says where to go
 NEIGHBOUR = 0.5 / 255  # largest distance of the neighbours, per value
@@ -47,6 +49,15 @@ def budget_used(x_adv: Tensor, x: Tensor, threat: Threat) -> list[float]:
     delta = (x_adv - x).flatten(1).double()
     size = delta.abs().amax(1) if threat.norm == "linf" else delta.norm(dim=1)
     return [float(v) for v in size / threat.radius(x).double()]
+
+
+def stays_inside(x_adv: Tensor, x: Tensor, threat: Threat) -> bool:
+    """Whether 8-bit inputs ``x_adv``, one per item of ``x``, are what the threat allows: by their norm, and by what a
+    projection moves of them.
+    """
+    if max(budget_used(x_adv, x, threat)) > 1 + OUTSIDE:
+        return False
+    return bool((threat.project(x_adv, x) - x_adv).abs().max() <= MOVED)
 
 
 def sample_findings(

@@ -243,14 +243,14 @@ class Resolved:
     @cached_property
     def id(self) -> str:
         """16 hex digits of the sha256 of :attr:`identity`."""
-        return _digest(self.identity)
+        return digest_of(self.identity)
 
     def craft_id(self, sample: Sample) -> str:
         """Identity of one adversarial clip: what it was crafted with, on and from."""
         identity = self.planning.identity
         named = {kind: identity(self.parts[kind]) for kind in ("attack", "objective", "threat")}
         clip = [sample.id, self.planning.fingerprint(sample), identity(self.parts["data"])]
-        return _digest(self._common | named | {"victim": self._victim_identity, "clip": clip})
+        return digest_of(self._common | named | {"victim": self._victim_identity, "clip": clip})
 
     @cached_property
     def _victim_identity(self) -> list[dict[str, Any]]:
@@ -288,5 +288,6 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """16 hex digits of the sha256 of what identifies a cell or a clip."""
     return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]

@@ -106,7 +106,7 @@ def attack(
         samples[0].load()  # and with the file
         store = _claim(folder, cell)
         objects.put_down(store.root)
-        runner = Runner(store, device, metrics=metrics)
+        runner = Runner(store, device, metrics=metrics, with_clips=True)
         runner.run([cell], watcher)
         alone = not isinstance(source, Tensor) or source.ndim == 3 or clip
         outcomes = Outcomes(tuple(_outcome(runner, cell, sample) for sample in samples))

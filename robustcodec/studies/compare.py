@@ -23,6 +23,7 @@ from robustcodec.files import remove_leftovers, write_whole
 from robustcodec.interfaces import Codec, Metric, Sample
 from robustcodec.registry import codecs
 from robustcodec.scores import rate
+from robustcodec.sealed import seal_json, unseal_json
 from robustcodec.spec import Spec
 from robustcodec.studies.ladders import Ladder
 
@@ -92,7 +93,7 @@ def compare(
                     if built is None:
                         break
                     continue
-                write_whole(path, json.dumps(point, indent=1, allow_nan=False).encode() + b"\n")
+                write_whole(path, seal_json(path.stem, point))
             points[codec].append({"clip": sample.id, **point})
     rows = [
         {"ladder": ladder.name, "codec": codec, **point}
@@ -135,6 +136,6 @@ def read_point(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return unseal_json(path.stem, path.read_bytes())
+    except ValueError as error:
         raise StoreError(f"{path} is not a measured point ({error}); remove it and run again") from None

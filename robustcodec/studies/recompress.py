@@ -9,7 +9,6 @@ where the edges meet it makes one that the codec has to pay for.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +32,7 @@ from robustcodec.running.resolved import Part, identity_of
 from robustcodec.scores import rate
 from robustcodec.scores.metrics import decibels, of_every_run, squared_error
 from robustcodec.scores.robustness import NAN
+from robustcodec.sealed import seal_json
 from robustcodec.studies.compare import Failure, digest, read_point
 
 VERSION = 1  # raise it whenever the same chain would give other numbers than before
@@ -225,7 +225,7 @@ def study(
                     wanted = max(generations, len(known.get("generations", ())))
                     chain = recompress(codec, first, wanted, steps[text], source, metrics, seed, device)
                     known = _joined(known, chain, _psnr(source, first))
-                    write_whole(path, json.dumps(known, indent=1, allow_nan=False).encode() + b"\n")
+                    write_whole(path, seal_json(path.stem, known))
             except StoreError:
                 raise
             except (Exception, SystemExit) as error:  # one bad file or codec must not cost the others
@@ -247,7 +247,7 @@ def study(
 def _craft(line: Line, samples: Sequence[Sample], runner: Runner, watcher: Watcher | None) -> None:
     """Have the attacked inputs of ``line`` in the runner's store; raises what the cell failed of."""
     cell = line.cell
-    if cell is None or all(runner.store.clip(cell.craft_id(sample)) for sample in samples):
+    if cell is None or all(runner.store.holds_clip(cell.craft_id(sample)) for sample in samples):
         return
     if errors := runner.run([cell], watcher).errors:
         raise UserError(errors[str(cell)])

@@ -21,7 +21,7 @@ ROOMS = {p.parent.name for p in CORE.glob("*/__init__.py")} - {*PLUGINS}
 # lowest first: a room, or a module of the root, imports its own row and what is below it. ``robustcodec`` itself, what
 # users import, is the last but one
 LAYERS = [
-    {"answers", "errors", "files", "spec", "rounding", "probing", "stream"},
+    {"answers", "errors", "files", "sealed", "spec", "rounding", "probing", "stream"},
     {"brought", "interfaces", "oracle", "registry", "stack", "weights", "threats", "clips", "coding"},
     {"data", "scores"},
     {"objectives"},
