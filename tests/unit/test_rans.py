@@ -105,6 +105,19 @@ def test_nothing_is_read_behind_what_is_put_there() -> None:
     assert beyond > 1000
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_zeros_are_read_behind_the_end_and_not_what_lies_there_in_memory(seed: int) -> None:
+    _, indexes, data = message(seed)
+    for size in (0, 8, len(data) // 2, len(data) - 4):
+        reference = Reference(data[:size])
+        expected = [reference.symbol(i) for i in indexes]
+        assert reference.read > size
+        assert ans.RansDecoder().decode_with_indexes(data[:size], indexes, CDFS, SIZES, OFFSETS) == expected
+        decoder = ans.RansDecoder()
+        decoder.set_stream(data[:size])
+        assert decoder.decode_stream(indexes, CDFS, SIZES, OFFSETS) == expected
+
+
 @pytest.mark.parametrize("name", ["bmshj2018-hyperprior.tiny-q2", "mbt2018-mean.tiny-q2", "mbt2018:weights=random"])
 def test_a_forged_size_with_right_checksums_raises(name: str) -> None:
     codec: Any = codecs.build(name)
