@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 import robustcodec
+from robustcodec.errors import StoreError
 from robustcodec.execution.isolation import isolated
 from robustcodec.execution.runner import Runner
 from robustcodec.interfaces import Attack, Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.registry import attacks
-from robustcodec.running.grid import Cell
+from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.store import Store
 
 CODEC = "bmshj2018-factorized.tiny-q1"
@@ -81,13 +82,19 @@ class Quits(Attack):
     how: str = "exit"
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        raise SystemExit(0) if self.how == "exit" else Leaves("gone")
+        raise {"exit": SystemExit(0), "leave": Leaves("gone"), "store": StoreError("no room")}[self.how]
 
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(attacks._builders, "careless", Careless)
     monkeypatch.setitem(attacks._builders, "quits", Quits)
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def state() -> list[object]:
@@ -107,13 +114,50 @@ def test_a_careless_plugin_changes_nobody_else_s_numbers(tmp_path: Path) -> None
     assert both is not None and both == alone
 
 
+CODECS = """
+import torch
+from robustcodec.registry import codecs
+
+def change(when):
+    if when == "{when}":
+        torch.set_default_dtype(torch.float64)
+
+change("imported")
+
+def careless():
+    change("made")
+    codec = codecs.build("jpeg:quality=50")
+    compress = codec.compress
+    codec.compress = lambda x: change("coding") or compress(x)
+    return codec
+"""
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("when", ["imported", "made", "coding"])
+def test_a_careless_codec_changes_nobody_else_s_numbers(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("careless.py").write_text(CODECS.format(when=when))
+    cells = Grid(
+        "two", ({"codec": ["./careless.py:careless", CODEC], "attack": ["noise"], "data": [DATA["data"]], "limit": 1},)
+    ).check()
+    Runner(Store(tmp_path / "both")).run(cells)
+    after = next(cell for cell in cells if cell.codec == CODEC)
+    torch.set_default_dtype(torch.float32)
+    Runner(Store(tmp_path / "alone")).run([after])
+    both, alone = (Store(tmp_path / name).result(after.id) for name in ("both", "alone"))
+    assert alone is not None and alone.status == "ok" and both == alone
+
+
 @pytest.mark.usefixtures("plugins")
 def test_whatever_a_cell_raises_is_its_own_failure(tmp_path: Path) -> None:
-    cells = [Cell(CODEC, attack, **DATA) for attack in ("quits", "quits:how=leave", "noise")]
-    tally = Runner(Store(tmp_path)).run(cells)
-    assert (tally.ran, tally.failed) == (1, 2)
-    raised = sorted(error.partition(":")[0].rpartition(".")[2] for error in tally.errors.values())
-    assert raised == ["Leaves", "SystemExit"]
+    *bad, good = (Cell(CODEC, attack, **DATA) for attack in ("quits", "quits:how=leave", "quits:how=store", "noise"))
+    tally = Runner(Store(tmp_path)).run([*bad, good])
+    assert (tally.ran, tally.failed) == (1, 3)
+    exited, left, full = (tally.errors[str(cell)] for cell in bad)
+    assert exited == "SystemExit: 0" and left.endswith("Leaves: gone") and full == "no room"
 
 
 def test_ctrl_c_is_nobody_s_failure() -> None:
