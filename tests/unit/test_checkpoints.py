@@ -208,6 +208,7 @@ def test_a_published_file_is_held_to_the_sha256_in_its_name(tmp_path: Path) -> N
         ({"family": None}, "family"),
         ({"family": "mbt2018"}, "of mbt2018"),
         ({"sha256": 3}, "sha256 = 3"),
+        ({"sha256": None}, "sha256"),
     ],
 )
 def test_a_card_that_cannot_be(wrong: dict[str, Any], said: str, tmp_path: Path) -> None:
