@@ -52,11 +52,12 @@ def test_a_package_whose_plugins_cannot_be_loaded_is_named_and_the_others_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "raises.py").write_text("raise OSError('no such weights')\n")
+    (tmp_path / "leaves.py").write_text("import sys\n\nsys.exit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
     found = EntryPoints(
         [
             EntryPoint(name, module, "robustcodec.toys")
-            for name, module in (("bad", "raises"), ("gone", "nowhere.at_all"))
+            for name, module in (("bad", "raises"), ("gone", "nowhere.at_all"), ("done", "leaves"))
         ]
     )
     monkeypatch.setattr(registry, "_entry_points", lambda: found)
@@ -65,8 +66,9 @@ def test_a_package_whose_plugins_cannot_be_loaded_is_named_and_the_others_work(
     with pytest.warns(registry.PluginWarning) as warned:
         assert toys.names() == ["mine"]
     said = [str(each.message) for each in warned]
-    assert len(said) == 2 and "of bad (raises)" in said[0] and "raises.py, line 1): OSError: no such" in said[0]
+    assert len(said) == 3 and "of bad (raises)" in said[0] and "raises.py, line 1): OSError: no such" in said[0]
     assert "of gone (nowhere.at_all)" in said[1] and "No module named 'nowhere'" in said[1]
+    assert "of done (leaves)" in said[2] and "leaves.py, line 3): SystemExit: 0" in said[2]
     assert toys.names() == ["mine"]  # and not said again
 
 
