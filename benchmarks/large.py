@@ -3,8 +3,8 @@
     python benchmarks/large.py
     python benchmarks/large.py --codec mbt2018-mean:weights=mine.safetensors --size 2000x1500 --threads 1
 
-The picture is made here and looks like a photo to a codec: edges of all sizes, gradients and noise. ``base`` is a process
-that has everything loaded and coded nothing; memory is the largest resident set that the system saw.
+The picture is made here and looks like a photo to a codec: edges of all sizes, gradients and noise. ``base`` is a
+process that has everything loaded and coded nothing; memory is the largest resident set that the system saw.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 PHASES = ("base", "compress", "decompress", "cli compress", "cli decompress")
@@ -28,13 +29,14 @@ from robustcodec import load
 from robustcodec.clips import as_batch, to_uint8
 from robustcodec.data._images import read_image
 codec = load(spec)
-started = time.perf_counter()
+started, before = time.perf_counter(), time.process_time()
 with torch.no_grad():
     if phase == "compress":
         Path(stream).write_bytes(codec.compress(as_batch(read_image(Path(picture))))[0])
     if phase == "decompress":
         to_uint8(codec.decompress([Path(stream).read_bytes()]))
-print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - started, time.process_time() - before, peak)
 """
 
 
@@ -56,27 +58,26 @@ def picture(width: int, height: int, path: Path) -> None:
     Image.fromarray(pixels).save(path, compress_level=1)
 
 
-def measured(phase: str, spec: str, folder: Path, threads: int) -> tuple[float, float]:
-    """Seconds and peak MiB of a phase."""
+def measured(phase: str, spec: str, folder: Path, threads: int) -> tuple[float, float, float]:
+    """Seconds by the clock, seconds of all processors, and peak MiB of a phase."""
     png, stream = folder / "picture.png", folder / "picture.rc"
     if not phase.startswith("cli"):
         command = [sys.executable, "-c", PHASE, phase, spec, str(png), str(stream), str(threads)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{phase} of {spec} failed:\n{done.stderr}")
-        seconds, memory = map(float, done.stdout.split()[-2:])
-        return seconds, memory
-    source, target = (png, folder / "again.rc") if phase == "cli compress" else (folder / "again.rc", folder / "again.png")
-    import resource
-    import time
-
+        seconds, work, memory = map(float, done.stdout.split()[-3:])
+        return seconds, work, memory
+    source, target = (
+        (png, folder / "again.rc") if phase == "cli compress" else (folder / "again.rc", folder / "again.png")
+    )
     command = [sys.executable, "-m", "robustcodec", phase.split()[1], str(source), "--codec", spec, "-o", str(target)]
     started = time.perf_counter()
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{phase} of {spec} failed")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -90,10 +91,10 @@ def main() -> None:
     width, height = map(int, options.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         picture(width, height, Path(folder) / "picture.png")
-        print("| phase | seconds | peak MiB |\n|---|---:|---:|")
+        print("| phase | seconds | CPU seconds | peak MiB |\n|---|---:|---:|---:|")
         for phase in options.phases.split(","):
-            seconds, memory = measured(phase, options.codec, Path(folder), options.threads)
-            print(f"| {phase} | {seconds:.1f} | {memory:.0f} |", flush=True)
+            seconds, work, memory = measured(phase, options.codec, Path(folder), options.threads)
+            print(f"| {phase} | {seconds:.1f} | {work:.1f} | {memory:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robustcodec.clips import as_batch, to_uint8
 from robustcodec.interfaces import Codec
+from robustcodec.memory import short_of_memory
 from robustcodec.registry import codecs, defenses
 
 EVALUATION = -1  # seeds the draws of random codecs when they are evaluated; crafting has seeds of 0 or more
@@ -71,7 +72,8 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     """Write a uint8 clip ``(T, 3, H, W)`` and read it back from its bytes.
 
     ``seed``: of what a random codec draws while it writes; None: it goes on with torch's random state as it is. Raises
-    what the encoder raises; a decoder that fails on an attacked input is a finding, whatever it raises.
+    what the encoder raises; a decoder that fails on an attacked input is a finding, whatever it raises but for want of
+    memory.
     """
     x = as_batch(clip, device)
     start = perf_counter()
@@ -81,6 +83,8 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     try:
         x_hat = to_uint8(codec.decompress([stream]).cpu())[0]
     except Exception as error:
+        if short_of_memory(error):  # says nothing about the codec
+            raise
         return Coded(stream, None, written - start, perf_counter() - written, error, codec.coded)
     return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded)
 

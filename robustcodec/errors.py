@@ -11,6 +11,7 @@ RobustCodecError
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
+├── OutOfMemory           it does not fit, or did not, into the memory that there is
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
 """
@@ -62,6 +63,10 @@ class StoreError(UserError):
 
 class BoardError(UserError):
     """A leaderboard or an entry that cannot be read, or an entry that does not fit its board."""
+
+
+class OutOfMemory(RobustCodecError):
+    """It does not fit, or did not, into the memory that there is; the message holds the ways out."""
 
 
 class MissingDependency(RobustCodecError):

@@ -121,8 +121,8 @@ def decode_bottleneck(model: EntropyBottleneck, data: bytes, height: int, width:
 
 
 def table_indexes(model: GaussianConditional, scales: Tensor) -> Tensor:
-    """Which of the coder's tables each of ``scales`` uses, int32: what ``model.build_indexes`` finds by going through all
-    tables, once over all latents for each.
+    """Which of the coder's tables each of ``scales`` uses, int32: what ``model.build_indexes`` finds by going through
+    all tables, over all latents each time.
     """
     bounded = model.lower_bound_scale(scales).contiguous()
     return torch.bucketize(bounded, model.scale_table[:-1].to(bounded), out_int32=True)
@@ -153,7 +153,7 @@ class GaussianWriter:
     def put(self, symbols: Tensor, scales: Tensor) -> None:
         """Append integers ``symbols`` with standard deviations ``scales``, of equal shape."""
         self._symbols.append(symbols.to(torch.int32).flatten())
-        self._indexes.append(table_indexes(model, scales).flatten())
+        self._indexes.append(table_indexes(self._model, scales).flatten())
 
     def finish(self) -> tuple[bytes, int]:
         """Bytes and checksum of all symbols."""
@@ -173,7 +173,7 @@ class GaussianReader:
 
     def get(self, scales: Tensor) -> Tensor:
         """The next symbols, as floats, with standard deviations ``scales``, of equal shape."""
-        indexes = table_indexes(model, scales).flatten().tolist()
+        indexes = table_indexes(self._model, scales).flatten().tolist()
         symbols = torch.tensor(self._decoder.decode_stream(indexes, *self._tables), dtype=torch.int32)
         self.crc = symbol_crc(symbols.numpy().tobytes(), self.crc)
         return symbols.to(scales).view_as(scales)

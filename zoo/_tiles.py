@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from robustcodec.tiling import limits
+
 ANALYSIS, SYNTHESIS = "g_a", "g_s"  # pixels to latents and back, as CompressAI calls them
-WHOLE = 1 << 22  # pixels of a batch that are computed at once
-SIDE = 1024  # pixels along a tile, at most
 COARSEST = 32  # pixels along a latent, at most, of what is computed in tiles
 PROBES = (16, 32, 64)  # latents along the picture that shows how far a network looks
 CLOSE = 1e-4  # of the largest value: what tiles may differ from the whole of a probe
@@ -57,15 +57,16 @@ class _InTiles(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         whole: Network = super().forward
+        at_once, side = limits()
         places = x.shape[0] * x.shape[-2] * x.shape[-1]
-        if self.training or places * self.finest**2 <= WHOLE or _watched(self):
+        if self.training or places * self.finest**2 <= at_once or _watched(self):
             return whole(x)
         if "_reach" not in self.__dict__:  # beside the registered modules: it is no part of the state
             self.__dict__["_reach"] = reach(whole, x, self.probe)
         found: Reach | None = self.__dict__["_reach"]
-        if found is None or places * found.output**2 <= WHOLE or x.shape[-2] % found.input or x.shape[-1] % found.input:
+        if found is None or places * found.output**2 <= at_once or any(n % found.input for n in x.shape[-2:]):
             return whole(x)
-        return tiled(whole, x, found, SIDE // max(found.input, found.output))
+        return tiled(whole, x, found, max(1, side // max(found.input, found.output)))
 
 
 class _Analysis(_InTiles):
@@ -80,7 +81,8 @@ class _Synthesis(_InTiles):
 def reach(network: Network, like: Tensor, probe: int) -> Reach | None:
     """How ``network`` can be computed in tiles, or None if it cannot; ``probe``: places along an input that it takes.
 
-    A value that is no number, put into the middle of a picture, spreads to all that depends on it, whatever the weights.
+    A value that is no number, put into the middle of a picture, spreads to all that depends on it, whatever the
+    weights are.
     """
     seen = network(_blank(like, probe))
     sides = {seen.shape[-2], seen.shape[-1]}
@@ -103,9 +105,12 @@ def tiled(network: Network, x: Tensor, reach: Reach, most: int) -> Tensor:
     """``network(x)`` of ``(B, C, H, W)``, frame by frame, in tiles of at most ``most`` latents along a side."""
     layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
+    latents = x.shape[-2] // reach.input, x.shape[-1] // reach.input
+
     def tile(frame: Tensor, rows: slice, columns: slice) -> Tensor:
         (high, top), (wide, left) = (
-            _around(span, length // reach.input, reach) for span, length in ((rows, x.shape[-2]), (columns, x.shape[-1]))
+            _around(span, length // reach.input, reach)
+            for span, length in ((rows, x.shape[-2]), (columns, x.shape[-1]))
         )
 
         def computed(part: Tensor) -> Tensor:
@@ -113,15 +118,13 @@ def tiled(network: Network, x: Tensor, reach: Reach, most: int) -> Tensor:
 
         part = frame[..., high, wide]
         if torch.is_grad_enabled():
-            return checkpoint(computed, part, use_reentrant=False)  # type: ignore[no-any-return]
+            return checkpoint(computed, part, use_reentrant=False)
         return computed(part)
 
     def row(frame: Tensor, rows: slice) -> Tensor:
-        return torch.cat([tile(frame, rows, columns) for columns in _spans(x.shape[-1] // reach.input, most)], -1)
+        return torch.cat([tile(frame, rows, columns) for columns in _spans(latents[1], most)], -1)
 
-    frames = [
-        torch.cat([row(frame, rows) for rows in _spans(x.shape[-2] // reach.input, most)], -2) for frame in x.split(1)
-    ]
+    frames = [torch.cat([row(frame, rows) for rows in _spans(latents[0], most)], -2) for frame in torch.split(x, 1)]
     return torch.cat(frames) if len(frames) > 1 else frames[0]
 
 

@@ -78,6 +78,13 @@ def main() -> None:
     except RobustCodecError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except (MemoryError, RuntimeError, OSError) as error:
+        from robustcodec.memory import out_of_memory, short_of_memory
+
+        if not short_of_memory(error):
+            raise
+        typer.echo(f"error: {out_of_memory(error)}", err=True)
+        sys.exit(1)
 
 
 def _show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

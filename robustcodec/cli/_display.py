@@ -89,6 +89,9 @@ class RunDisplay(Watcher):
         self.pace = str(pace)
         self._show()
 
+    def noted(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def note(self, text: str) -> None:
         """Say what is going on now that is no cell."""
         if not self.slots:
@@ -122,6 +125,16 @@ def say_failures(console: Console, errors: Mapping[str, str]) -> None:
     """A line for every cell that failed."""
     for cell, error in errors.items():
         console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+
+
+class Noting(Watcher):
+    """Says only what is noted, where no bar can be shown."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def noted(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class CraftingNote(Watcher):

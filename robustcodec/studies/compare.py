@@ -21,6 +21,7 @@ from robustcodec.coding import code, judged
 from robustcodec.errors import StoreError, UserError
 from robustcodec.files import remove_leftovers, write_whole
 from robustcodec.interfaces import Codec, Metric, Sample
+from robustcodec.memory import out_of_memory, short_of_memory
 from robustcodec.registry import codecs
 from robustcodec.scores import rate
 from robustcodec.spec import Spec
@@ -133,5 +134,7 @@ def read_point(path: Path) -> dict[str, Any]:
 
 
 def reason_of(error: Exception) -> str:
+    if short_of_memory(error):
+        return str(out_of_memory(error))
     lines = str(error).strip().splitlines() or ["no message"]
     return lines[-1] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[-1]}"
