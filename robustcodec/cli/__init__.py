@@ -78,7 +78,7 @@ def main() -> None:
     except RobustCodecError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except (MemoryError, RuntimeError, OSError) as error:
+    except Exception as error:
         from robustcodec.memory import out_of_memory, short_of_memory
 
         if not short_of_memory(error):

@@ -75,7 +75,7 @@ def test_other_errors_stay_what_they_are() -> None:
         assert not memory.short_of_memory(error)
 
 
-@pytest.mark.parametrize("by", WAYS[:4])
+@pytest.mark.parametrize("by", WAYS)
 def test_every_command_says_it_in_one_line(
     by: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
