@@ -1,6 +1,6 @@
 """Moves of pixels that can be undone exactly: the eight views of a frame, circular shifts, orders of colours.
 
-Each names itself in a few bytes. An index is written as a multiple of 36, of which no two differ in one bit alone.
+Each names itself in a few bytes, whose checksum :mod:`robustcodec.defenses.wrapping` takes care of.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from torch import Tensor
 from robustcodec.defenses.wrapping import Change, Step, StepwiseCodec
 from robustcodec.errors import BadData, StreamError
 from robustcodec.interfaces import Codec, Defense
-from robustcodec.stream import symbol_crc
 
-CODE = 36  # 8 multiples fit into a byte
 SHIFT = struct.Struct("<HH")  # down and right
 LARGEST = 65535
 ORDERS = list(itertools.permutations(range(3)))
@@ -104,15 +102,13 @@ class Shift(Move):
     def pack(self) -> bytes:
         if max(self.down, self.right) > LARGEST:
             raise BadData(f"a shift by {max(self.down, self.right)} pixels; up to {LARGEST} can be written: use a crop")
-        fields = SHIFT.pack(self.down, self.right)
-        return fields + symbol_crc(fields).to_bytes(2, "little")
+        return SHIFT.pack(self.down, self.right)
 
     @classmethod
     def read(cls, data: bytes) -> tuple[Move, int]:
-        fields, crc = data[: SHIFT.size], data[SHIFT.size : SHIFT.size + 2]
-        if len(crc) < 2 or symbol_crc(fields) != int.from_bytes(crc, "little"):
-            raise StreamError("the checksum of the shift does not match: the stream is damaged, or holds no shift")
-        return cls(*SHIFT.unpack(fields)), SHIFT.size + 2
+        if len(data) < SHIFT.size:
+            raise StreamError(f"{len(data)} bytes; expected at least the {SHIFT.size} of a shift")
+        return cls(*SHIFT.unpack_from(data)), SHIFT.size
 
     @classmethod
     def draw(cls, height: int, width: int) -> Move:
@@ -216,16 +212,16 @@ def pick(options: Sequence[Option]) -> Option:
 
 def pack_index(index: int) -> bytes:
     """An index below 8 as a byte."""
-    return bytes([CODE * index])
+    return bytes([index])
 
 
 def read_index(data: bytes, known: Sequence[int], what: str) -> int:
     """The index that ``data`` begins with; raises :class:`StreamError` unless it is one of ``known``."""
     if not data:
         raise StreamError(f"an empty stream; expected a {what} and the stream of a codec")
-    index, rest = divmod(data[0], CODE)
-    if rest or index not in known:
-        expected = ", ".join(str(CODE * k) for k in known)
+    index = data[0]
+    if index not in known:
+        expected = ", ".join(map(str, known))
         raise StreamError(
             f"the stream begins with {data[0]}, which names no {what}; expected one of {expected}: it is damaged, or "
             "was written by another codec or with other parameters"

@@ -91,7 +91,7 @@ class SmoothCodec(PreprocessedCodec):
         frames, _, height, width = x.shape[1:]
         once = super().compress
         codings = zip(*(once(x) for _ in range(self.draws)), strict=True)
-        packets = [container.Packet(frames, height, width, parts, symbol_crc=0) for parts in codings]
+        packets = [container.Packet(frames, height, width, parts) for parts in codings]
         return [container.pack(packet, self.container_id) for packet in packets]
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
@@ -115,6 +115,7 @@ class SmoothCodec(PreprocessedCodec):
 
     def _decompress_clip(self, data: bytes) -> Tensor:
         packet = self._packet(data)
+        packet.expect(0, self.card.name)
         clips = self.inner.decompress(packet.parts)
         shape = self.draws, packet.frames, 3, packet.height, packet.width
         if clips.shape != shape:

@@ -19,10 +19,8 @@ from robustcodec.defenses.wrapping import Change, Step, StepwiseCodec
 from robustcodec.errors import BadData, StreamError
 from robustcodec.interfaces import Codec, Defense
 from robustcodec.registry import defenses
-from robustcodec.stream import symbol_crc
 
 SIZE = struct.Struct("<HH")  # original height and width
-HEAD = SIZE.size + 2  # and their CRC-16
 LARGEST = 65535
 
 
@@ -47,7 +45,7 @@ class Resize(Defense):
 
 
 class ResizeCodec(StepwiseCodec):
-    """Codes each sample scaled down; six bytes in front of the inner stream hold the original size and a checksum.
+    """Codes each sample scaled down; four bytes in front of the inner stream hold the original size.
 
     Every ``forward`` and ``compress`` draws one number per sample from torch's global random state, so after the same
     seed they scale by the same factors.
@@ -63,8 +61,7 @@ class ResizeCodec(StepwiseCodec):
         height, width = x.shape[-2:]
         if max(height, width) > LARGEST:
             raise BadData(f"a clip of {width}x{height}; {self.card.name} codes sides of up to {LARGEST}: use a crop")
-        size = SIZE.pack(height, width)
-        head = size + symbol_crc(size).to_bytes(2, "little")
+        head = SIZE.pack(height, width)
         factors = [self.low + (self.high - self.low) * float(torch.rand(())) for _ in x]
         return [
             Step(rows, partial(_shrink, factor=factor), partial(self._restore, height=height, width=width), head)
@@ -72,14 +69,9 @@ class ResizeCodec(StepwiseCodec):
         ]
 
     def read(self, stream: bytes) -> tuple[int, Change]:
-        if len(stream) < HEAD:
-            raise StreamError(f"{len(stream)} bytes; expected at least {HEAD} with the size of a clip")
-        size, crc = stream[: SIZE.size], int.from_bytes(stream[SIZE.size : HEAD], "little")
-        height, width = SIZE.unpack(size)
-        if symbol_crc(size) != crc:
-            raise StreamError(
-                "the checksum of the clip's size does not match: the stream is damaged, or not of " + self.card.name
-            )
+        if len(stream) < SIZE.size:
+            raise StreamError(f"{len(stream)} bytes; expected at least {SIZE.size} with the size of a clip")
+        height, width = SIZE.unpack_from(stream)
 
         def undo(small: Tensor) -> Tensor:
             for coded, side in zip(small.shape[-2:], (height, width), strict=True):
@@ -90,7 +82,7 @@ class ResizeCodec(StepwiseCodec):
                     )
             return self._restore(small, height, width)
 
-        return HEAD, undo
+        return SIZE.size, undo
 
     def _restore(self, small: Tensor, height: int, width: int) -> Tensor:
         clip = scaled(small, height, width)

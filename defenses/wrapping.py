@@ -1,10 +1,12 @@
 """What codecs around codecs share: they code another clip in the place of the one they are given, and undo that.
 
-Side information (the "head") is bytes in front of the inner codec's stream.
+Side information (the "head") is bytes in front of the inner codec's stream. Its checksum is laid over the end of that
+stream, where streams have one of their own: with another head, the inner codec meets a damaged stream.
 """
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Codec, Output, StreamPart
+
+MASK = 4  # bytes
 
 Change = Callable[[Tensor], Tensor]
 Key = TypeVar("Key", bound=Hashable)
@@ -128,7 +132,7 @@ class StepwiseCodec(Wrapping):
         streams = [b""] * len(x)
         for step in self.steps(x, real=True):
             for i in step.rows:
-                streams[i] = step.head + self.inner.compress(step.apply(x[i : i + 1]))[0]
+                streams[i] = step.head + laid_over(self.inner.compress(step.apply(x[i : i + 1]))[0], step.head)
         return streams
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
@@ -138,9 +142,22 @@ class StepwiseCodec(Wrapping):
         return torch.cat(clips)
 
     def anatomy(self, stream: bytes) -> list[StreamPart]:
-        length, _ = self.read(stream)
-        return [StreamPart(self.side, 0, 0, 8 * length), *self.inner.anatomy(stream[length:])]
+        head, inner, _ = self.taken_apart(stream)
+        return [StreamPart(self.side, 0, 0, 8 * len(head)), *self.inner.anatomy(inner)]
+
+    def taken_apart(self, stream: bytes) -> tuple[bytes, bytes, Change]:
+        """The head, the inner codec's stream, and what undoes the step; raises as :meth:`read`."""
+        length, undo = self.read(stream)
+        head = stream[:length]
+        return head, laid_over(stream[length:], head), undo
 
     def _decompress_clip(self, data: bytes) -> Tensor:
-        length, undo = self.read(data)
-        return undo(self.inner.decompress([data[length:]]))
+        _, inner, undo = self.taken_apart(data)
+        return undo(self.inner.decompress([inner]))
+
+
+def laid_over(stream: bytes, head: bytes) -> bytes:
+    """``stream`` with the CRC-32 of ``head`` laid over its last bytes; twice is as before."""
+    end = stream[-MASK:]
+    mask = zlib.crc32(head).to_bytes(MASK, "little")
+    return stream[: len(stream) - len(end)] + bytes(a ^ b for a, b in zip(end, mask, strict=False))

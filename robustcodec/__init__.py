@@ -88,7 +88,8 @@ def run(
     limit: int | None = None,
     metrics: Sequence[str] = (),
 ) -> Run:
-    """Run a grid into ``out`` (default: ``runs/NAME``); resumes what is there, if the same is given.
+    """Run a grid into ``out``; resumes what is there, if the same is given. Default: ``runs/NAME``; what has no name is
+    named by what it asks for.
 
     ``grid``: a grid file, a dictionary as such a file holds, or a Grid; None: the grid that ships, or of ``codec`` and
     ``attack``. Each axis is a name, an object or a list of them, in place of those of the grid: codecs as :func:`load`
@@ -96,7 +97,8 @@ def run(
     set or a tensor ``(N, 3, H, W)``, uint8 or float in [0, 1]. ``limit``: samples of each data set; 0: all.
     ``metrics``: scores beside PSNR and MS-SSIM.
 
-    Raises :class:`robustcodec.errors.UserError` before anything runs, for whatever cannot be run.
+    Raises :class:`robustcodec.errors.UserError` before anything runs, for whatever cannot be run. What is broken in a
+    plugin is an error of its own cells, in ``errors``, and raised if there are no others.
 
     >>> import robustcodec, torch
     >>> pictures = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
@@ -120,7 +122,7 @@ def run(
         case None | Grid():
             base = grid
         case Mapping():
-            base = Grid.parse(dict(grid), "custom", "the dictionary")
+            base = Grid.parse(dict(grid), "", "the dictionary")
         case _:
             base = Grid.read(Path(grid))
     kinds = {"codec": "codecs", "attack": "attacks", "objective": "objectives", "threat": "threats"}

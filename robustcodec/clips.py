@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from robustcodec.errors import BadData, RobustCodecError
 from robustcodec.interfaces import Sample
 from robustcodec.weights import sha256
+
+Made = TypeVar("Made")
+NAMED = 3  # samples that cannot be used and are told apart; the others are counted
 
 
 def to_float(clip: Tensor) -> Tensor:
@@ -47,6 +53,31 @@ def fingerprint(sample: Sample) -> str:
     if sample.source is None:
         return checksum(sample.load())
     return sha256(sample.source)
+
+
+def of_all(samples: Sequence[Sample], make: Callable[[Sample], Made]) -> list[Made]:
+    """``make`` of every sample; raises :class:`BadData` that names all of which it cannot be made, or its own error if
+    that is one.
+    """
+    made: list[Made] = []
+    faults: list[str] = []
+    first: BaseException | None = None
+    for sample in samples:
+        try:
+            made.append(make(sample))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a reader raises
+            first = first or error
+            known = isinstance(error, RobustCodecError)
+            faults.append(str(error) if known else f"{sample.id}: {type(error).__name__}: {error}")
+    if first is None:
+        return made
+    if len(faults) == 1:
+        raise first
+    more = [f"and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
+    reasons = " | ".join([*faults[:NAMED], *more])
+    raise BadData(f"{len(faults)} of {len(samples)} samples cannot be used: {reasons}")
 
 
 def sample_seed(sample: Sample, seed: int) -> int:

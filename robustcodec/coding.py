@@ -12,9 +12,12 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from robustcodec import answers
 from robustcodec.clips import as_batch, to_uint8
-from robustcodec.interfaces import Codec
+from robustcodec.errors import PluginError, blamed
+from robustcodec.interfaces import Card, Codec, Defense
 from robustcodec.memory import short_of_memory
+from robustcodec.oracle import shown
 from robustcodec.registry import codecs, defenses
 
 EVALUATION = -1  # seeds the draws of random codecs when they are evaluated; crafting has seeds of 0 or more
@@ -26,14 +29,16 @@ class Coded:
 
     ``x_hat``: what the decoder made of ``stream`` in 8 bits, uint8 ``(T, 3, H, W)`` on the CPU; None if it raised
     ``failure``. ``encode_s``, ``decode_s``: wall time in seconds. ``sized``: False of a codec that makes no bytes.
+    ``outside``: how far the decoder left [0, 1] before it was clamped, such as ``-0.2 to 1.3``; empty: not at all.
     """
 
     stream: bytes
     x_hat: Tensor | None
     encode_s: float
     decode_s: float
-    failure: Exception | None = None
+    failure: BaseException | None = None
     sized: bool = True
+    outside: str = ""
 
     @property
     def bits(self) -> float:
@@ -48,13 +53,21 @@ class Coded:
         """``x_hat``; raises what the decoder raised."""
         if self.x_hat is None:
             assert self.failure is not None, "a decoder gives a clip or a reason"
-            raise self.failure
+            raise self.failure if isinstance(self.failure, Exception) else blamed("decompress", self.failure)
         return self.x_hat
 
 
 def defended(codec: str, defense: str = "none") -> Codec:
     """A codec by name behind a defense, in eval mode; raises :class:`UserError` as the registries do."""
-    return defenses.build(defense).wrap(codecs.build(codec)).eval()
+    return wrapped(codecs.build(codec), defenses.build(defense), defense).eval()
+
+
+def wrapped(codec: Codec, defense: Defense, name: str) -> Codec:
+    """``codec`` behind ``defense``; raises :class:`PluginError` if what that makes of it is none."""
+    made = defense.wrap(codec)
+    if not isinstance(made, Codec) or not isinstance(getattr(made, "card", None), Card):
+        raise PluginError(f"{name}: wrap gave {answers.described(made)}; expected a codec with a card")
+    return made
 
 
 def judged(codec: str, defense: str = "none", device: str | torch.device = "cpu") -> Codec:
@@ -75,25 +88,34 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     what the encoder raises; a decoder that fails on an attacked input is a finding, whatever it raises but for want of
     memory.
     """
-    x = as_batch(clip, device)
+    x, name = as_batch(clip, device), codec.card.name
     start = perf_counter()
     with _drawn_from(seed):
-        (stream,) = codec.compress(x)
+        try:
+            (stream,) = answers.streams(f"{name}: compress", codec.compress(x), 1)
+        except Exception:
+            raise
+        except BaseException as error:  # it would end more than this
+            raise blamed(f"{name}: compress", error) from error
     written = perf_counter()
     try:
-        x_hat = to_uint8(codec.decompress([stream]).cpu())[0]
-    except Exception as error:
+        decoded = answers.clips(f"{name}: decompress", codec.decompress([stream]), x.shape).cpu()
+        outside = answers.outside(answers.finite(f"{name}: decompress", decoded))
+        x_hat = to_uint8(decoded)[0]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if short_of_memory(error):  # says nothing about the codec
             raise
         return Coded(stream, None, written - start, perf_counter() - written, error, codec.coded)
-    return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded)
+    return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded, outside=outside)
 
 
 @torch.no_grad()
 def estimated_bits(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: int | None = None) -> float:
     """What ``codec`` thinks that the stream of a clip takes; arguments as :func:`code` has them."""
     with _drawn_from(seed):
-        return float(codec(as_batch(clip, device)).bits)
+        return float(shown(codec, as_batch(clip, device)).bits)
 
 
 @contextmanager

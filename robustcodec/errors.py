@@ -10,14 +10,17 @@ RobustCodecError
 │   ├── ProcessError      a codec's own process ended, hung or answered what it should not
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
+│   │   └── DamagedFile   a file of a run folder is not as it was written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
 ├── OutOfMemory           it does not fit, or did not, into the memory that there is
+├── PluginError           a plugin raised where it should not, or gave back something else than it promises
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
 """
 
 from __future__ import annotations
 
+import re
 import traceback
 
 
@@ -61,6 +64,10 @@ class StoreError(UserError):
     """The run folder cannot be read or written."""
 
 
+class DamagedFile(StoreError):
+    """A file of a run folder is not as it was written; the command that wrote it makes it again."""
+
+
 class BoardError(UserError):
     """A leaderboard or an entry that cannot be read, or an entry that does not fit its board."""
 
@@ -69,12 +76,30 @@ class OutOfMemory(RobustCodecError):
     """It does not fit, or did not, into the memory that there is; the message holds the ways out."""
 
 
+class PluginError(RobustCodecError):
+    """A plugin raised where it should not, or gave back something else than :mod:`robustcodec.interfaces` promises."""
+
+
 class MissingDependency(RobustCodecError):
     """An optional package or backbone is not there; the message holds the remedy."""
 
 
 class AttackError(RobustCodecError):
     """An attack broke a rule that the runner cannot repair."""
+
+
+def blamed(who: str, error: BaseException) -> PluginError:
+    """What a plugin raised, in one line; raises Ctrl-C again, which is nobody's fault."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return PluginError(f"{who}{place_of(error)}: {type(error).__name__}: {error}")
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something, in words: ``1 clip``, ``2 clips``, ``3 entries``."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
+    return f"{number} {noun}"
 
 
 def place_of(error: BaseException) -> str:

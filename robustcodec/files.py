@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from robustcodec.errors import StoreError
 
+ABANDONED = 24 * 3600.0  # seconds after which nobody writes to a file any more, wherever that may be
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "localhost"  # as names of temporary files say it
 
 
@@ -35,12 +37,16 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files below ``folder`` of processes of this machine that are no more; others may be at work."""
+    """Remove temporary files below ``folder`` of processes of this machine that are no more, and those that nobody has
+    written to for a day: of other machines nothing else tells whether they are at work.
+    """
     for parent, _, names in os.walk(folder):  # which passes over folders that others remove meanwhile
         for partial in (Path(parent, name) for name in names if name.startswith(".") and name.endswith(".part")):
             *_, host, pid, _ = partial.name.split(".")
-            if host == HOST and not (pid.isdigit() and alive(int(pid))):
-                partial.unlink(missing_ok=True)
+            ended = host == HOST and not (pid.isdigit() and alive(int(pid)))
+            with suppress(OSError):  # gone by now
+                if ended or time.time() - partial.stat().st_mtime > ABANDONED:
+                    partial.unlink()
 
 
 def alive(pid: int) -> bool:
@@ -78,6 +84,15 @@ def on_disk(path: Path) -> Iterator[None]:
             f"cannot write {path}: {reason}. Finished cells are kept; make room (or give another --out) "
             "and run the same command again"
         ) from None
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Inside, ``path`` is read; raises :class:`StoreError` for what the system says, which is no damage."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from robustcodec import answers
 from robustcodec.errors import AttackError, UserError
 from robustcodec.rounding import Surrogate
 
@@ -84,10 +85,7 @@ class Output:
     """
 
     def __init__(
-        self,
-        x_hat: Callable[[], Tensor],
-        bits: Callable[[], Tensor],
-        latents: Callable[[], list[Tensor]] | None = None,
+        self, x_hat: Callable[[], Tensor], bits: Callable[[], Tensor], latents: Callable[[], list[Tensor]] | None = None
     ) -> None:
         self._x_hat, self._bits, self._latents = x_hat, bits, latents
 
@@ -283,10 +281,8 @@ class Objective(Plugin, ABC):
 
 
 class Draws:
-    """Random numbers for a batch, one generator per sample: a sample's draws do not depend on its batch.
-
-    Drawn on the CPU, so that they do not depend on the device either.
-    """
+    """Random numbers for a batch, one generator per sample: a sample's draws do not depend on its batch. Drawn on the
+    CPU, so that they do not depend on the device either."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -343,7 +339,8 @@ class Defense(Plugin, ABC):
 class Metric:
     """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1].
 
-    ``label``: the name in print, by default the name with spaces; ``digits``: decimals in print."""
+    ``label``: in print, by default the name with spaces; ``digits``: decimals in print; ``least``: side of the smallest
+    frames that it scores, smaller ones give NaN."""
 
     name: str
     unit: str
@@ -351,6 +348,11 @@ class Metric:
     fn: Callable[[Tensor, Tensor], Tensor]
     label: str = ""
     digits: int = 4
+    least: int = 1
+
+    def score(self, reference: Tensor, test: Tensor) -> float:
+        """Of one clip; raises :class:`PluginError` for what is no number."""
+        return answers.per_sample(f"metric {self.name}", self.fn(reference, test), 1).item()
 
     @property
     def column(self) -> Column:
@@ -362,14 +364,8 @@ class Metric:
         """What tables show of it: ``NAME`` of the clean and ``adv_NAME`` of the attacked reconstruction."""
         label = self.label or self.name.replace("_", " ")
         quantity = f"{label} in {self.unit}" if self.unit else label
-        clean = Column(
-            self.name,
-            f"clean {quantity}, of the decoded bytes against the source",
-            label,
-            self.unit,
-            self.digits,
-            "high" if self.higher_is_better else "low",
-        )
+        meaning = f"clean {quantity}, of the decoded bytes against the source"
+        clean = Column(self.name, meaning, label, self.unit, self.digits, "high" if self.higher_is_better else "low")
         attacked = f"{quantity} of the attacked reconstruction against the clean source"
         return clean, replace(clean, name=f"adv_{self.name}", meaning=attacked, label=f"attacked {label}")
 
@@ -384,6 +380,10 @@ class Sample:
     source: Path | None = None
     fps: float | None = None
     checksum: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.load, answers.Reader):
+            object.__setattr__(self, "load", answers.Reader(self.id, self.load))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self.id, self.load(), self.fps, self.checksum)

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from robustcodec.errors import AttackError
+from robustcodec import answers
+from robustcodec.errors import AttackError, PluginError
 from robustcodec.interfaces import Access, Card, Codec, Objective, Output, Precision, Transform
 from robustcodec.rounding import MIDWAY, Surrogate, rounding
 
@@ -25,6 +26,28 @@ class _Made:
     value: Any
     queries: int
     blind: bool
+
+
+def shown(codec: Codec, x: Tensor) -> Output:
+    """``codec(x)``, of which a branch raises :class:`PluginError` when it is asked for and is not what it should be."""
+    out, name = codec(x), codec.card.name
+    if not isinstance(out, Output):
+        raise PluginError(f"{name}: forward gave {answers.described(out)}; expected a robustcodec.interfaces.Output")
+    return Output(
+        lambda: answers.clips(f"{name}: x_hat of forward", out.x_hat, x.shape),
+        lambda: answers.per_sample(f"{name}: bits of forward", out.bits, len(x)),
+        lambda: out.latents,
+    )
+
+
+def damage(objective: Objective, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
+    """What ``objective`` says; raises :class:`PluginError` if that is not a number for each sample."""
+    return answers.per_sample(type(objective).__name__, objective(x, clean, attacked, x_adv), len(x))
+
+
+def level(objective: Objective, x: Tensor, clean: Output) -> Tensor:
+    """The damage from which a codec is broken; raises as :func:`damage` does."""
+    return answers.per_sample(f"level of {type(objective).__name__}", objective.level(x, clean), len(x))
 
 
 class ForwardOnly(Codec):
@@ -62,7 +85,7 @@ class _Member:
         def as_coded() -> Iterator[Output]:
             """Whatever surrogate an attack queries under, the clean clip is coded as it is."""
             with torch.no_grad(), rounding("straight-through"), torch.autocast(x.device.type, enabled=False):
-                yield codec(x)
+                yield shown(codec, x)
 
         def clean_x_hat() -> Tensor:
             with as_coded() as out:
@@ -80,17 +103,17 @@ class _Member:
 
     def damage(self, x_adv: Tensor) -> tuple[Tensor, Output]:
         """``(N,)``, as the objective measures it, and what the codec makes of ``x_adv``."""
-        out = self._codec(x_adv)
-        return self.objective(self._x, self._clean, out, x_adv), out
+        out = shown(self._codec, x_adv)
+        return damage(self.objective, self._x, self._clean, out, x_adv), out
 
     @torch.no_grad()
     def level(self) -> Tensor:
-        return self.objective.level(self._x, self._clean)
+        return level(self.objective, self._x, self._clean)
 
     @torch.no_grad()
     def none(self) -> Tensor:
         """``(N,)`` damage of the clean clip."""
-        return self.objective(self._x, self._clean, self._clean, self._x)
+        return damage(self.objective, self._x, self._clean, self._clean, self._x)
 
     def share(self, x_adv: Tensor) -> tuple[Tensor, Output]:
         """As :meth:`damage`, as a share of the way from that of the clean clip, 0, to where the codec is broken, 1."""
@@ -130,7 +153,7 @@ class Oracle:
         x = x.detach().clone()  # the attack holds its own copy and may do to it what it likes
         members = [_Member(each, objective, x) for each in (codec.members if isinstance(codec, Ensemble) else [codec])]
 
-        def damage(x_adv: Tensor) -> tuple[Tensor, Output]:
+        def of_all(x_adv: Tensor) -> tuple[Tensor, Output]:
             if len(members) == 1:
                 return members[0].damage(x_adv)
             damages, outs = zip(*(member.share(x_adv) for member in members), strict=True)
@@ -139,12 +162,13 @@ class Oracle:
 
         self._members = members
         objective = members[0].objective if len(members) == 1 else objective  # what it has coded for it stays coded
-        self._damage, self._access, self._on_query, self._shape = damage, access, on_query, x.shape
+        self._damage, self._access, self._on_query, self._shape = of_all, access, on_query, x.shape
         self._x, self._reduced = x, precision != "float32"
         self._name, self._transform = codec.card.name, codec.transform
         self._draws = draws if codec.randomised else 1
         self._asked = 0
         self._seen_gradient: Tensor | None = None
+        self._unbounded = dict[str, Tensor]()  # what was not finite, and for which samples
         self._elsewhere: Callable[[Tensor], Oracle] = lambda other: Oracle(
             codec, objective, other, access, on_query, draws=draws, precision=precision
         )
@@ -184,6 +208,7 @@ class Oracle:
                 (slope,) = torch.autograd.grad(one.sum(), leaf)
             damage += one.detach() / self._draws
             grad += slope / self._draws
+        self._look_at("gradient", grad.flatten(1).isfinite().all(1))
         alive = grad.flatten(1).ne(0).any(1)
         self._seen_gradient = alive if self._seen_gradient is None else self._seen_gradient | alive
         return damage, grad
@@ -217,9 +242,12 @@ class Oracle:
     def remarks(self) -> list[list[str]]:
         """What was remarked about each sample, in order. Reading it waits for the device: when all is done."""
         notes: list[list[str]] = [[] for _ in range(self._shape[0])]
-        for what, where in self._remarked:
-            for mine, chosen in zip(notes, where.tolist(), strict=True):
-                if chosen and what not in mine:
+        odd = [(f"the {what} of {self._name} was not finite", where) for what, where in self._unbounded.items()]
+        remarked = [*self._remarked, *odd]
+        chosen = torch.stack([where.to(self._x.device) for _, where in remarked]).tolist() if remarked else []
+        for (what, _), of_samples in zip(remarked, chosen, strict=True):
+            for mine, is_meant in zip(notes, of_samples, strict=True):
+                if is_meant and what not in mine:
                     mine.append(what)
         return notes
 
@@ -229,8 +257,14 @@ class Oracle:
         self._asked += len(self._members)
         with torch.set_grad_enabled(self._access == "white" and torch.is_grad_enabled()):
             damage, out = self._damage(x_adv if self._access == "white" else x_adv.detach())
+        self._look_at("damage", damage.detach().isfinite())
         self._on_query(damage.detach())
         return damage, out
+
+    def _look_at(self, what: str, is_finite: Tensor) -> None:
+        """Remember for which samples something was not finite, and read it when all is done."""
+        known = self._unbounded.get(what)
+        self._unbounded[what] = ~is_finite if known is None else known | ~is_finite
 
     def _arithmetic(self) -> torch.autocast:
         device = self._x.device.type

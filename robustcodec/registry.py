@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from robustcodec.brought import files as brought
 from robustcodec.brought.kinds import base_of
-from robustcodec.errors import BadParameter, RobustCodecError, UnknownName, place_of
-from robustcodec.spec import Spec, Value, resolve
+from robustcodec.errors import BadParameter, PluginError, RobustCodecError, UnknownName, blamed
+from robustcodec.spec import Spec, Value, resolve, split
 
 if TYPE_CHECKING:  # they need torch; names do not
     from robustcodec.interfaces import Attack, Codec, DataSet, Defense, Metric, Objective, Threat
@@ -36,6 +36,7 @@ class Registry(Generic[T]):
         self.kind, self.home, self.group = kind, home, group
         self._builders: dict[str, Callable[..., T]] = {}
         self._entered = False  # whether entry points have been loaded
+        self._broken: dict[str, str] = {}  # names of entry points that cannot be loaded, and of two that differ: why
 
     def register(self, name: str) -> Callable[[B], B]:
         """Decorator: ``@attacks.register("pgd")``. A name taken by another definition, or that no spec can hold,
@@ -50,7 +51,7 @@ class Registry(Generic[T]):
             old = self._builders.get(name)
             where = old.__module__ if old is not None else self._ours.get(name, builder.__module__)
             if where != builder.__module__ or old not in (None, builder):
-                raise RobustCodecError(f"{self.kind} {name!r} is defined twice: in {where} and in {builder.__module__}")
+                raise Twice(f"{self.kind} {name!r} is defined twice: in {where} and in {builder.__module__}", name)
             self._builders[name] = builder
             return builder
 
@@ -66,7 +67,9 @@ class Registry(Generic[T]):
         return sorted({*self._ours, *self._builders})
 
     def get(self, name: str) -> Callable[..., T]:
-        """The class or function registered as ``name``; raises :class:`UnknownName` with the nearest names."""
+        """The class or function registered as ``name``; raises :class:`UnknownName` with the nearest names, and
+        :class:`PluginError` if another package brings it and is broken.
+        """
         if brought.is_in_file(name):
             return brought.builder(self.kind, name)
         if name not in self._builders:
@@ -74,6 +77,8 @@ class Registry(Generic[T]):
                 _imported(self._ours[name])
             else:
                 self._enter()
+        if name in self._broken:
+            raise PluginError(f"{self.kind} {name!r}: {self._broken[name]}")
         try:
             return self._builders[name]
         except KeyError:
@@ -100,16 +105,26 @@ class Registry(Generic[T]):
         return resolve(spec, self.get(spec.name), self.kind)
 
     def build(self, spec: Spec | str) -> T:
-        """Build the plugin a spec names."""
+        """Build the plugin a spec names; raises :class:`PluginError` for what it raises that is no message to users."""
         spec = Spec.parse(spec) if isinstance(spec, str) else spec
         builder = self.get(spec.name)
+        params = resolve(spec, builder, self.kind)
         try:
-            built = builder(**resolve(spec, builder, self.kind))
+            built = builder(**params)
         except ValueError as error:  # a plugin's own check of a value
             raise BadParameter(f"{self.kind} {str(spec)!r}: {error}") from error
-        if brought.is_in_file(spec.name) and not isinstance(built, base_of(self.kind)):
-            raise BadParameter(f"{self.kind} {str(spec)!r} made a {type(built).__name__}, which is none")
+        except RobustCodecError:
+            raise
+        except BaseException as error:  # it may be anyone's code
+            raise blamed(f"{self.kind} {str(spec)!r} cannot be made", error) from error
+        if not isinstance(built, base_of(self.kind)):
+            refusal = BadParameter if brought.is_in_file(spec.name) else PluginError  # who named a file can mend it
+            raise refusal(f"{self.kind} {str(spec)!r} made a {type(built).__name__}, which is none")
         return built
+
+    def immaterial(self, name: str) -> set[str]:
+        """Parameters that can change none of its numbers."""
+        return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
 
     def modules(self) -> set[str]:
         """The modules of the plugins that have been used so far."""
@@ -142,13 +157,24 @@ class Registry(Generic[T]):
         for entry in _entry_points().select(group=self.group):
             try:
                 _imported(entry.module)
-            except Exception as error:
+            except RobustCodecError as error:
+                name = error.__cause__.name if isinstance(error.__cause__, Twice) else entry.name
+                if name not in self._ours:
+                    self._broken[name] = str(error)
                 warnings.warn(f"{self.group} of {entry.name} ({entry.value}): {error}", PluginWarning, stacklevel=2)
 
 
 @cache
 def _entry_points() -> EntryPoints:
     return cast(EntryPoints, entry_points())  # which reads a file of every installed package
+
+
+class Twice(RobustCodecError):
+    """A ``name`` has two meanings."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class PluginWarning(UserWarning):
@@ -161,10 +187,8 @@ def _imported(module: str) -> None:
         with warnings.catch_warnings():  # libraries under the plugins warn of their own future when imported
             warnings.simplefilter("ignore")
             importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise RobustCodecError(
-            f"{module} cannot be imported{place_of(error)}: {type(error).__name__}: {error}"
-        ) from error
+    except BaseException as error:
+        raise blamed(f"{module} cannot be imported", error) from error
 
 
 class CodecRegistry(Registry["Codec"]):
@@ -172,11 +196,8 @@ class CodecRegistry(Registry["Codec"]):
 
     def fingerprint(self, name: str, /, **params: Any) -> str:
         """What besides its parameters can change a codec's numbers, see :meth:`Codec.fingerprint`."""
-        return cast("type[Codec]", self.get(name)).fingerprint(**params)
-
-    def immaterial(self, name: str) -> set[str]:
-        """Parameters that can change none of its numbers."""
-        return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
+        builder = cast("type[Codec]", self.get(name))
+        return builder.fingerprint(**params) if hasattr(builder, "fingerprint") else ""  # a function has none
 
 
 class JoiningRegistry(Registry[T]):
@@ -191,7 +212,7 @@ class JoiningRegistry(Registry[T]):
         self.joint = joint
 
     def layers(self, text: str) -> list[Spec]:
-        specs = [Spec.parse(part) for part in re.split(r"\+(?=[A-Za-z_])", text)]
+        specs = [Spec.parse(part) for part in split(text, r"\+(?=[A-Za-z_])")]
         if len(specs) > 1 and any(spec.name == "none" for spec in specs):
             raise BadParameter(f"{self.kind} {text!r}: none does nothing in a stack; drop it")
         return specs

@@ -4,6 +4,10 @@ Grammar: ``name[.tag][:value][,key=value]*``, where the name may be a class in a
 The one value without a key goes to the plugin's first
 parameter (``psnr:40``, ``folder:photos/``). Values are integers, decimals, fractions (``8/255``),
 ``true``/``false``/``none`` or text; a text may contain commas that are not followed by ``key=``.
+
+Two rules are for values that hold the signs of this grammar. One in double quotes is what is between them, where two
+stand for one: ``folder:"X/a,crop=16",crop=32``. And one that is there as a file or folder is that, as far as it goes:
+``file:lr=0.1,batch=8/p.png``.
 """
 
 from __future__ import annotations
@@ -11,10 +15,11 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import os
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +29,10 @@ from robustcodec.errors import BadParameter
 
 Value = int | float | bool | str | None
 _KEY = re.compile(r"[A-Za-z_]\w*=")
+_NEXT = r",(?=[A-Za-z_]\w*=)"  # between two parameters
+_QUOTED = re.compile(r'(?:(?<=[:=])|^)"(?:[^"]|"")*"(?=$|[,+|}])')
+_SIGNS = re.compile(f"{_NEXT}|[{{}}]|\\+(?=[A-Za-z_])")  # of this grammar, of sweeps, of what is joined
+_HIDDEN = "\0"  # in the place of what is in quotes
 MOST = 10_000  # names that braces may stand for
 
 
@@ -36,8 +45,10 @@ class Spec:
     params: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Spec:
-        """Read ``text``; raises :class:`BadParameter` if it cannot be a spec."""
+    def parse(cls, text: str, here: bool = True) -> Spec:
+        """Read ``text``; raises :class:`BadParameter` if it cannot be a spec. ``here``: what is a file or folder is one
+        value, whatever signs its name has.
+        """
         if in_file := re.match(r"(.+?\.py:[A-Za-z_]\w*)(?::|$)", text.strip()):
             name, tag, rest = in_file[1], "", text.strip()[in_file.end() :]
         else:
@@ -45,26 +56,78 @@ class Spec:
             name, _, tag = head.partition(".")
         if not in_file and not re.fullmatch(r"[\w-]+", name):
             path = Path(text.strip()).expanduser()
-            hint = f"; of data, write {'folder' if path.is_dir() else 'file'}:{path}" if path.exists() else ""
+            data = cls("folder" if path.is_dir() else "file", None, (("", str(path)),))
+            hint = f"; of data, write {data}" if path.exists() else ""
             raise BadParameter(
                 f"{text!r} is not a name{hint}; expected name[.tag][:key=value,…], such as jpeg:quality=30, or a class "
                 "in a file, FILE.py:Class[:key=value,…]"
             )
-        params: list[tuple[str, str]] = []
-        for i, part in enumerate(re.split(r",(?=[A-Za-z_]\w*=)", rest) if rest else []):
-            if _KEY.match(part):
-                key, _, value = part.partition("=")
-                params.append((key, value))
-            elif i == 0:
-                params.append(("", part))
+        params = [*_parameters(split(rest, _NEXT) if rest else [], here)]
         if len({k for k, _ in params}) != len(params):
             raise BadParameter(f"{text!r} names a parameter twice; name each once")
         return cls(name, tag or None, tuple(params))
 
     def __str__(self) -> str:
         head = self.name + (f".{self.tag}" if self.tag else "")
-        tail = ",".join(f"{k}={v}" if k else v for k, v in self.params)
+        tail = ",".join(f"{k}={_quoted(v)}" if k else _quoted(v, bare=True) for k, v in self.params)
         return f"{head}:{tail}" if tail else head
+
+
+def split(text: str, sign: str) -> list[str]:
+    """``text`` cut at a pattern, except inside quotes."""
+    kept = iter(_QUOTED.findall(text))
+    return [_shown(part, kept) for part in re.split(sign, _QUOTED.sub(_HIDDEN, text))]
+
+
+def _shown(text: str, kept: Iterator[str]) -> str:
+    return re.sub(_HIDDEN, lambda _: next(kept), text)
+
+
+def _parameters(parts: list[str], here: bool) -> Iterator[tuple[str, str]]:
+    """Keys, empty for a value without one, and values, which go on over ``,key=`` as far as there is such a file."""
+    while parts:
+        for taken in range(len(parts), 0, -1):
+            text = ",".join(parts[:taken])
+            keyed = _KEY.match(text) and not (here and _exists(text))
+            key, _, value = text.partition("=") if keyed else ("", "", text)
+            if taken == 1 or here and _exists(value):
+                break
+        yield key, _unquoted(value)
+        parts = parts[taken:]
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(os.path.expanduser(path))
+
+
+def _unquoted(value: str) -> str:
+    if not value.startswith('"'):
+        return value
+    if not re.fullmatch(r'"(?:[^"]|"")*"', value):
+        raise BadParameter(f"{value} begins with a quote; expected one at its end, and two for each one in it")
+    return value[1:-1].replace('""', '"')
+
+
+def _quoted(value: str, bare: bool = False) -> str:
+    """A value as :meth:`Spec.parse` reads it back, wherever that is."""
+    if value.startswith('"') or _SIGNS.search(value) or (bare and _KEY.match(value)):
+        return '"' + value.replace('"', '""') + '"'
+    return value
+
+
+def settled(text: str) -> str:
+    """A spec that means the same on every machine: what is a file here and would be parameters elsewhere is in quotes.
+    What is no spec stays as it is.
+    """
+    here, anywhere = _parsed(text, here=True), _parsed(text, here=False)
+    return text if here in (None, anywhere) else str(here)
+
+
+def _parsed(text: str, here: bool) -> Spec | None:
+    try:
+        return Spec.parse(text, here)
+    except BadParameter:
+        return None
 
 
 def _read(text: str, wanted: Any) -> Value:
@@ -156,7 +219,7 @@ def expand(text: str) -> list[str]:
 
     Raises :class:`BadParameter` for braces that are not closed, nested or with nothing in them.
     """
-    parts = re.split(r"\{([^{}]*)\}", text)  # what is between braces has odd numbers
+    kept, parts = _QUOTED.findall(text), re.split(r"\{([^{}]*)\}", _QUOTED.sub(_HIDDEN, text))  # braces: odd numbers
     if any(c in part for part in parts[::2] for c in "{}") or any(not p.strip(", ") for p in parts[1::2]):
         raise BadParameter(
             f"{text!r} cannot be read; expected braces that are closed, not nested and not empty, "
@@ -165,4 +228,5 @@ def expand(text: str) -> list[str]:
     choices = [part.split(",") if i % 2 else [part] for i, part in enumerate(parts)]
     if (count := math.prod(map(len, choices))) > MOST:
         raise BadParameter(f"{text[:60]!r} … stands for {count} names; expected at most {MOST}: split the sweep")
-    return list(dict.fromkeys("".join(p.strip() for p in choice) for choice in itertools.product(*choices)))
+    names = ("".join(p.strip() for p in choice) for choice in itertools.product(*choices))
+    return list(dict.fromkeys(_shown(name, iter(kept)) for name in names))

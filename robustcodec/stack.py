@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from robustcodec.coding import wrapped
 from robustcodec.interfaces import Codec, Defense
 
 
@@ -19,8 +20,8 @@ class Stack(Defense):
 
     def wrap(self, codec: Codec) -> Codec:
         name = codec.card.name
-        for layer in reversed(self.layers):
-            codec = layer.wrap(codec)
+        for layer, layer_name in zip(reversed(self.layers), reversed(self.names), strict=True):
+            codec = wrapped(codec, layer, layer_name)
         codec.card = replace(codec.card, name="+".join((name, *self.names)))  # in the order in which they are typed
         return codec
 

@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     its sources, every command that a test starts would compile all of PyTorch again. Workers inherit what is set here.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits for another thread sleeps: cores are busy
-    os.environ.setdefault("ROBUSTCODEC_WORKERS", "1")  # commands run in the tests' own processes
+    os.environ.setdefault("ROBUSTCODEC_WORKERS", "0")  # commands run in the tests' own processes
     if sys.dont_write_bytecode:
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -102,11 +102,12 @@ def positive() -> Tensor:
 def backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """LPIPS on a SqueezeNet with random weights in the place of the trained ones."""
     from robustcodec.scores.metrics import lpips_model
+    from robustcodec.scores.metrics.perceptual import BACKBONES
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     lpips_model.cache_clear()
-    toys.random_backbone(tmp_path)
+    monkeypatch.setitem(BACKBONES, "squeeze", toys.random_backbone(tmp_path))
     yield
     lpips_model.cache_clear()
     shutil.rmtree(tmp_path / "hub")

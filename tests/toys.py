@@ -18,6 +18,7 @@ from robustcodec.defenses._purifier import Architecture, Purifier
 from robustcodec.defenses.preprocessing import PreprocessedCodec
 from robustcodec.interfaces import Card, Codec, Output
 from robustcodec.registry import codecs, data, defenses
+from robustcodec.weights.statedict import Published
 
 Shape = tuple[int, int, int, int]  # (T, 3, H, W)
 SIZES = struct.Struct("<4H")
@@ -114,12 +115,14 @@ def purified(spec: str) -> PreprocessedCodec:
     return made
 
 
-def random_backbone(torch_home: Path) -> None:
-    """A SqueezeNet with random weights in the place of the trained ones of LPIPS, the same each time."""
+def random_backbone(torch_home: Path) -> Published:
+    """A SqueezeNet with random weights in torch's cache, the same each time, for the trained one of LPIPS."""
     from torchvision.models import squeezenet1_1
 
-    file = torch_home / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
-    file.parent.mkdir(parents=True)
+    file = torch_home / "hub" / "checkpoints" / "squeezenet1_1.pth"
+    file.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save(squeezenet1_1(weights=None).state_dict(), file)
+    named = file.rename(file.with_name(f"squeezenet1_1-{weights.sha256(file)[:8]}.pth"))
+    return Published(f"https://example.org/{named.name}")

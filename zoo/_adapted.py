@@ -48,7 +48,7 @@ class Reconstruction(Codec):
     def compress(self, x: Tensor) -> list[bytes]:
         pixels = (self._shown(x) * 255).round().to(torch.uint8).cpu()
         (_, frames, _, height, width) = x.shape
-        return [stream.pack(stream.Packet(frames, height, width, (p.numpy().tobytes(),), 0), RAW) for p in pixels]
+        return [stream.pack(stream.Packet(frames, height, width, (p.numpy().tobytes(),)), RAW) for p in pixels]
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         packets = [stream.unpack(data, RAW, self.card.family, lambda frames: 1) for data in streams]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustcodec.errors import StreamError
 from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.stream import require_finite
 
 
 def between(name: str, value: float, low: float, high: float) -> None:
@@ -51,6 +52,7 @@ class ClassicalCodec(Codec):
         return really_coded(self, x)
 
     def compress(self, x: Tensor) -> list[bytes]:
+        require_finite(x)
         clips = x.detach().mul(255).round().clamp(0, 255).to(torch.uint8).cpu()
         return [self.compress_clip(clip) for clip in clips]
 

@@ -13,10 +13,12 @@ from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
+from robustcodec.errors import BadData
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
 
 SHARP = 1.5  # of the bend between the two ways to spend bits: at most half a bit is cut off
+LARGEST = 2.0**24  # of latents: whole numbers in float32
 LEAST = 1e-30  # likelihood; keeps its logarithm finite where escape_bits is less anyway
 
 
@@ -106,10 +108,20 @@ def _crc(y_hat: Tensor, means: Tensor | None) -> int:
     return symbol_crc(centred.round().to(torch.int32).cpu().numpy().tobytes())
 
 
+def _codable(latent: Tensor) -> Tensor:
+    """``latent`` itself; raises :class:`BadData` for values with which CompressAI's coder does not come to an end."""
+    if not (good := latent.abs() < LARGEST).all():  # False of NaN too
+        raise BadData(
+            f"{int((~good).sum())} of {latent.numel()} latents are NaN or beyond {LARGEST:g}: the weights are damaged, "
+            "or the input is none that they were trained for"
+        )
+    return latent
+
+
 def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[bytes, Tensor, int]:
     """Bytes of one latent ``z`` (1, C, H, W), the values the decoder will see, and their checksum."""
     centres = medians(model, z)
-    data = model.compress(z)[0]
+    data = model.compress(_codable(z))[0]
     z_hat = (z - centres).round() + centres
     return data, z_hat, _crc(z_hat, centres)
 
@@ -130,7 +142,7 @@ def table_indexes(model: GaussianConditional, scales: Tensor) -> Tensor:
 
 def encode_gaussian(model: GaussianConditional, y: Tensor, scales: Tensor, means: Tensor | None) -> tuple[bytes, int]:
     """Bytes and checksum of one latent ``y`` (1, C, H, W)."""
-    data = model.compress(y, table_indexes(model, scales), means)[0]
+    data = model.compress(_codable(y), table_indexes(model, scales), means)[0]
     return data, _crc((y if means is None else y - means).round(), None)
 
 
@@ -152,7 +164,7 @@ class GaussianWriter:
 
     def put(self, symbols: Tensor, scales: Tensor) -> None:
         """Append integers ``symbols`` with standard deviations ``scales``, of equal shape."""
-        self._symbols.append(symbols.to(torch.int32).flatten())
+        self._symbols.append(_codable(symbols).to(torch.int32).flatten())
         self._indexes.append(table_indexes(self._model, scales).flatten())
 
     def finish(self) -> tuple[bytes, int]:

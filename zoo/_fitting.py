@@ -11,7 +11,7 @@ from compressai.entropy_models import EntropyBottleneckVbr
 from torch import Tensor, nn
 
 from robustcodec.errors import WeightsError
-from robustcodec.statedict import Fit
+from robustcodec.weights.statedict import Fit
 
 TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")  # of entropy coders; computed again where absent
 NUMBERED = re.compile(r"\._?([bmf])(?:ias|iases|atrix|atrices|actor|actors)\.?(\d)$")  # of entropy bottlenecks

@@ -15,7 +15,7 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from robustcodec.interfaces import Codec
-from robustcodec.statedict import Fit
+from robustcodec.weights.statedict import Fit
 from robustcodec.zoo import _growing, _pretrained
 from robustcodec.zoo._fitting import WidthsFrom, fit, widths_in
 from robustcodec.zoo._gdn import steady

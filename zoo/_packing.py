@@ -51,7 +51,7 @@ class Form(NamedTuple):
         if parts[0]:
             try:
                 numbers = [int(n) for n in json.loads(parts[0])]
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError, RecursionError):
                 raise StreamError("the stream's sizes cannot be read: it is damaged") from None
             if len(numbers) != len(self.numbers) or any(not 0 <= n <= height * width for n in numbers):
                 raise StreamError(f"the stream's sizes, {numbers}, are not those of {width}x{height} pixels")

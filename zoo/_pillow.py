@@ -1,5 +1,6 @@
 """What image file formats through Pillow share: the stream of an image is the file, byte for byte, and a clip of
-several frames is a :mod:`robustcodec.stream` container of files.
+several frames is a :mod:`robustcodec.stream` container of files. Every file holds a checksum, as
+:mod:`robustcodec.zoo._sealing` says, and all of its bytes count.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import io
 import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from robustcodec import stream
 from robustcodec.errors import BadData, StreamError
 from robustcodec.interfaces import Card, StreamPart
+from robustcodec.zoo import _sealing
 from robustcodec.zoo._classical import ClassicalCodec
 
 
@@ -31,7 +34,7 @@ class PillowCodec(ClassicalCodec):
     format: ClassVar[str]  # Pillow's name of the file format
     licence: ClassVar[str]
     paper: ClassVar[str]
-    ending: ClassVar[bytes] = b""  # what a whole file ends with, where the decoder does not insist on it
+    checksum: ClassVar[_sealing.Field] = "exif"  # where a file of this format holds it
 
     def __init__(self, setting: str, **options: Any) -> None:
         self.require()
@@ -54,7 +57,7 @@ class PillowCodec(ClassicalCodec):
         files = tuple(self._write(frame) for frame in clip.permute(0, 2, 3, 1).numpy())
         if len(files) == 1:
             return files[0]
-        packet = stream.Packet(len(files), clip.shape[2], clip.shape[3], files, symbol_crc=0)
+        packet = stream.Packet(len(files), clip.shape[2], clip.shape[3], files)
         return stream.pack(packet, self.container_id)
 
     def _packet(self, data: bytes) -> stream.Packet:
@@ -65,6 +68,7 @@ class PillowCodec(ClassicalCodec):
             frames = [self._read(data)]
         else:
             packet = self._packet(data)
+            packet.expect(0, self.family)
             frames = [self._read(file) for file in packet.parts]
             if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
                 raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")
@@ -73,19 +77,18 @@ class PillowCodec(ClassicalCodec):
     def _write(self, frame: np.ndarray[Any, Any]) -> bytes:
         out = io.BytesIO()
         try:
-            Image.fromarray(frame).save(out, self.format, **self._options)
+            Image.fromarray(frame).save(out, self.format, **self._options, **_sealing.blank(self.checksum))
+            return _sealing.seal(out.getvalue())
         except (OSError, ValueError, RuntimeError) as error:
             height, width = frame.shape[:2]
             raise BadData(
                 f"{self.family} cannot code a frame of {width}x{height} ({error}); try a smaller one"
             ) from None
-        return out.getvalue()
 
     def _read(self, data: bytes) -> np.ndarray[Any, Any]:
-        if not data.endswith(self.ending):
-            raise StreamError(f"{len(data)} bytes that are not a whole {self.format} file: the end is missing")
+        _sealing.verify(data, self.format)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), patch.object(Image, "MAX_IMAGE_PIXELS", stream.max_pixels()):
                 warnings.simplefilter("error")  # a header that asks for too many pixels only warns
                 with Image.open(io.BytesIO(data), formats=(self.format,)) as image:
                     image.load()

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import URLError
 
 import torch
 from compressai.models import CompressionModel
 from compressai.zoo import image, image_vbr, video
 from torch import nn
 
-from robustcodec import statedict
 from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, WeightsError
 from robustcodec.interfaces import Card
+from robustcodec.weights import statedict
 from robustcodec.zoo._fitting import WidthsFrom, load_into, widths_in
 
 TINY = {"N": 48, "M": 64}  # widths of the bundled checkpoints
@@ -110,7 +109,7 @@ def network(
         return net, Card(f"{family}.{where}", family, weights="random", architecture=wide)
     if source.kind == "official":
         net = build(**wide)
-        load_into(net, _download(where), where)
+        load_into(net, statedict.Published(where).load(), where)
         net.update(force=True)
         name = f"{family}.{source.metric}-q{quality}"
         licence = "BSD-3-Clause-Clear (InterDigital)"
@@ -156,16 +155,3 @@ def _of_file(path: Path, family: str, state: dict[str, Any], widths_from: Widths
             f"robustcodec show {path} says what fits"
         )
     return wide
-
-
-def _download(url: str) -> dict[str, Any]:
-    """CompressAI's own download, with the hash in the file's name checked."""
-    target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    try:
-        state = torch.hub.load_state_dict_from_url(url, progress=True, check_hash=True, weights_only=True)
-    except (URLError, OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"{target.name} is not on this machine and cannot be downloaded ({error}); "
-            f"get it from {url} and put it at {target}"
-        ) from None
-    return statedict.unwrapped(state, url).tensors

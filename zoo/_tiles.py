@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from robustcodec.tiling import limits
+from robustcodec.memory.tiling import limits
 
 ANALYSIS, SYNTHESIS = "g_a", "g_s"  # pixels to latents and back, as CompressAI calls them
 COARSEST = 32  # pixels along a latent, at most, of what is computed in tiles

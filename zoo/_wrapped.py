@@ -14,7 +14,7 @@ import torch
 from compressai.entropy_models import EntropyModel
 from torch import Tensor, nn
 
-from robustcodec.errors import UserError
+from robustcodec.errors import StreamError, UserError
 from robustcodec.interfaces import Card
 from robustcodec.zoo._attackable import attackable, checked, recorded, straight_through
 from robustcodec.zoo._exact import exact, forget, inexact
@@ -82,8 +82,15 @@ class Wrapped(FrameCodec):
         return self._form.pack(result, *frame.shape[-2:]), crc
 
     def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
+        taken = self._form.unpack([*parts], height, width)
         with checked(decoding=True) as symbols:
-            out = self.net.decompress(**self._form.unpack([*parts], height, width))
+            try:
+                out = self.net.decompress(**taken)
+            except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise StreamError(
+                    f"{type(self.net).__name__} cannot decode the stream, which is damaged: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
         return out["x_hat"].float(), symbols.crc if self._symbols_checked else 0
 
     def pad(self, frames: Tensor) -> Tensor:

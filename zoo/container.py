@@ -52,7 +52,7 @@ class ContainerCodec(Codec):
 
     @abstractmethod
     def encode_clip(self, clip: Tensor) -> tuple[list[bytes], int]:
-        """The parts of a clip ``(T, 3, H, W)`` of any size, and the 16-bit checksum of its symbols."""
+        """The parts of a clip ``(T, 3, H, W)`` of any size, and the 32-bit checksum of its symbols."""
 
     @abstractmethod
     def decode_clip(self, packet: container.Packet) -> tuple[Tensor, int]:
@@ -82,6 +82,7 @@ class ContainerCodec(Codec):
         self._model_id = None
 
     def compress(self, x: Tensor) -> list[bytes]:
+        container.require_finite(x)
         with torch.no_grad():
             return [self._compress_clip(clip) for clip in x]
 
@@ -92,11 +93,7 @@ class ContainerCodec(Codec):
         clips = []
         with torch.no_grad():
             for packet, (clip, crc) in zip(packets, self.decode_clips(packets), strict=True):
-                if crc != packet.symbol_crc:
-                    raise StreamError(
-                        f"{self.card.name} decoded other symbols than were encoded: the stream is damaged, or "
-                        "probabilities differ between the machine that wrote it and this one"
-                    )
+                packet.expect(crc, self.card.name)
                 clips.append(clip[: packet.frames, :, : packet.height, : packet.width].clamp(0, 1))
         return torch.stack(clips)
 
@@ -145,5 +142,5 @@ class ContainerCodec(Codec):
 def chain(crc: int, *others: int) -> int:
     """Checksum ``crc`` continued over other checksums."""
     for other in others:
-        crc = container.symbol_crc(other.to_bytes(2, "little"), crc)
+        crc = container.symbol_crc(other.to_bytes(4, "little"), crc)
     return crc

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustcodec import statedict
 from robustcodec import weights as checkpoints
 from robustcodec.errors import BadParameter, UserError, WeightsError
 from robustcodec.interfaces import Card
 from robustcodec.registry import codecs
 from robustcodec.spec import Value
+from robustcodec.weights import statedict
 from robustcodec.zoo._fitting import load_into
 from robustcodec.zoo._pretrained import fingerprint
 from robustcodec.zoo._wrapped import Wrapped

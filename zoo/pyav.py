@@ -1,8 +1,9 @@
 """Classical video codecs through PyAV (FFmpeg): H.264, H.265, AV1 and VP9, as their usual encoders write them.
 
-A stream is a :mod:`robustcodec.stream` container with one part per frame, in coding order: 13 bytes, the clip's
-size and one or two bytes of length per frame. The parts hold what a decoder needs and nothing else (no file format,
-no encoder information, no repeated headers):
+A stream is a :mod:`robustcodec.stream` container with one part per frame, in coding order: 15 bytes, the clip's
+size and one or two bytes of length per frame. The checksum in it is that of the decoded planes, which all four
+standards fix to the last bit (as the decoded picture hash of H.265, D.3.19, is). The parts hold what a decoder needs
+and nothing else (no file format, no encoder information, no repeated headers):
 
 =========  =============================================================================================
 h264 h265  the NAL units of the frame, joined by 3-byte start codes; parameter sets with the first frame only
@@ -20,6 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
@@ -44,6 +46,7 @@ X265Tune = Literal["animation", "grain", "psnr", "ssim", "fastdecode", "zerolate
 SvtTune = Literal["vq", "psnr", "ssim", "iq", "ms_ssim"]
 VpxTune = Literal["film", "screen"]
 SVT_TUNES = ("vq", "psnr", "ssim", "iq", "ms_ssim")  # SVT-AV1 numbers them
+BLOCK = 64  # decoders count pixels in whole blocks, of this size at most
 PIXEL_FORMATS: dict[Chroma, str] = {"4:2:0": "yuv420p", "4:4:4": "yuv444p"}
 
 
@@ -82,15 +85,14 @@ class PyavCodec(ClassicalCodec):
 
     def anatomy(self, stream: bytes) -> list[StreamPart]:
         """One part per frame, named I, P or B, in the order of display."""
-        parts = self._packet(stream).parts
-        decoder: Any = av.CodecContext.create(self.decoder, "r")
-        decoder.thread_count = 1
+        packet = self._packet(stream)
+        parts, decoder = packet.parts, self._decoder(packet.height, packet.width)
         shown: list[Any] = []
         try:
             for index, part in enumerate(parts):
-                packet = av.Packet(self.prefix + part)
-                packet.pts = index  # the decoder hands it on to the frame: parts are in coding order
-                shown += decoder.decode(packet)
+                unit = av.Packet(self.prefix + part)
+                unit.pts = index  # the decoder hands it on to the frame: parts are in coding order
+                shown += decoder.decode(unit)
             shown += decoder.decode(None)
         except av.FFmpegError as error:
             raise StreamError(f"{self.decoder} cannot decode the stream: {error}") from None
@@ -116,24 +118,34 @@ class PyavCodec(ClassicalCodec):
                 f"{self.encoder} cannot code {frames} frames of {width}x{height} with {self._options} ({error}); "
                 "try a smaller frame or other settings"
             ) from None
-        return stream.pack(stream.Packet(frames, height, width, tuple(parts), symbol_crc=0), self.container_id)
+        packet = stream.Packet(frames, height, width, tuple(parts))
+        crc = _planes_crc(self._shown(packet))
+        return stream.pack(replace(packet, symbol_crc=crc), self.container_id)
 
     def decompress_clip(self, data: bytes) -> Tensor:
         packet = self._packet(data)
+        frames = self._shown(packet)
+        packet.expect(_planes_crc(frames), self.family)
+        chromas = {name: chroma for chroma, name in PIXEL_FORMATS.items()}
+        pixels = [to_rgb(f.to_ndarray().reshape(-1), f.height, f.width, chromas[f.format.name]) for f in frames]
+        return torch.stack(pixels)[..., : packet.height, : packet.width]
+
+    def _shown(self, packet: stream.Packet) -> list[av.VideoFrame]:
+        """The frames in their order; raises :class:`StreamError` unless they are those that the header announces."""
         height, width = self._padded(packet.height, packet.width)
         try:
-            frames = self._decode(packet.parts)
+            frames = self._decode(packet)
         except av.FFmpegError as error:
             raise StreamError(f"{self.decoder} cannot decode the stream: {error}") from None
         if len(frames) != packet.frames:
             raise StreamError(f"{len(frames)} frames decode; the header announces {packet.frames}")
         if {(f.height, f.width) for f in frames} != {(height, width)}:
             raise StreamError(f"not all frames are {width}x{height}, as the header of the stream demands")
-        chromas = {name: chroma for chroma, name in PIXEL_FORMATS.items()}
-        if strange := {f.format.name for f in frames} - set(chromas):
-            raise StreamError(f"pixels of format {', '.join(strange)}; {self.family} writes {', '.join(chromas)}")
-        pixels = [to_rgb(f.to_ndarray().reshape(-1), height, width, chromas[f.format.name]) for f in frames]
-        return torch.stack(pixels)[..., : packet.height, : packet.width]
+        if strange := {f.format.name for f in frames} - set(PIXEL_FORMATS.values()):
+            raise StreamError(
+                f"pixels of format {', '.join(strange)}; {self.family} writes {', '.join(PIXEL_FORMATS.values())}"
+            )
+        return frames
 
     def _encode(self, clip: Tensor) -> Iterator[bytes]:
         """The packets of a ``(T, 3, H, W)`` uint8 clip, one per frame."""
@@ -152,17 +164,29 @@ class PyavCodec(ClassicalCodec):
             yield from map(bytes, encoder.encode(frame))
         yield from map(bytes, encoder.encode(None))
 
-    def _decode(self, parts: Sequence[bytes]) -> list[av.VideoFrame]:
-        """The frames in the order they are shown; the decoder conceals no error."""
+    def _decode(self, packet: stream.Packet) -> list[av.VideoFrame]:
+        decoder = self._decoder(packet.height, packet.width)
+        frames = [frame for part in packet.parts for frame in decoder.decode(av.Packet(self.prefix + part))]
+        return frames + list(decoder.decode(None))
+
+    def _decoder(self, height: int, width: int) -> Any:
+        """A decoder of frames of so many pixels and no more, which conceals no error."""
         decoder: Any = av.CodecContext.create(self.decoder, "r")
         decoder.thread_count = 1
-        decoder.options = {"err_detect": "explode"}
-        frames = [frame for part in parts for frame in decoder.decode(av.Packet(self.prefix + part))]
-        return frames + list(decoder.decode(None))
+        height, width = self._padded(height, width)
+        decoder.options = {"err_detect": "explode", "max_pixels": str((height + BLOCK) * (width + BLOCK))}
+        return decoder
 
     def _essential(self, packets: Sequence[bytes]) -> Sequence[bytes]:
         """The packets without what a decoder does not need."""
         return packets
+
+
+def _planes_crc(frames: Sequence[av.VideoFrame]) -> int:
+    crc = 0
+    for frame in frames:
+        crc = stream.symbol_crc(frame.to_ndarray().tobytes(), crc)
+    return crc
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """H.266/VVC by Fraunhofer's ``vvencapp`` and ``vvdecapp``, where both are on the PATH.
 
-A stream is a :mod:`robustcodec.stream` container of one part, the raw bitstream of the clip: 13 bytes and the sizes.
+A stream is a :mod:`robustcodec.stream` container of one part, the raw bitstream of the clip: 15 bytes and the sizes.
 The input is rounded to 8 bits, padded by replication to multiples of 8 and turned into 4:2:0 by
 :mod:`robustcodec.zoo._yuv`. Commands are as the two projects document them; nobody has run this with the programs yet.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -88,20 +89,26 @@ class Vvc(ClassicalCodec):
             failure = _run(encoding(source, coded, size, frames, **self._settings))
             if failure or not coded.is_file():
                 raise BadData(f"{ENCODER} cannot code {frames} frames of {width}x{height}: {failure or 'no file'}")
-            packet = stream.Packet(frames, height, width, (coded.read_bytes(),), symbol_crc=0)
-        return stream.pack(packet, self.container_id)
+            packet = stream.Packet(frames, height, width, (coded.read_bytes(),))
+        crc = stream.symbol_crc(self._shown(packet))
+        return stream.pack(replace(packet, symbol_crc=crc), self.container_id)
 
     def decompress_clip(self, data: bytes) -> Tensor:
         packet = self._packet(data)
+        planes = self._shown(packet)
+        packet.expect(stream.symbol_crc(planes), self.family)
         height, width = packet.height + -packet.height % BLOCK, packet.width + -packet.width % BLOCK
+        return clip_of(planes, packet.frames, height, width)[..., : packet.height, : packet.width]
+
+    def _shown(self, packet: stream.Packet) -> bytes:
+        """The planes of all frames as the decoder writes them."""
         with TemporaryDirectory() as folder:
             coded, shown = Path(folder, "clip.266"), Path(folder, "clip.yuv")
             coded.write_bytes(packet.parts[0])
             failure = _run(decoding(coded, shown))
             if failure or not shown.is_file():
                 raise StreamError(f"{DECODER} cannot decode the stream: {failure or 'no file'}")
-            pixels = clip_of(shown.read_bytes(), packet.frames, height, width)
-        return pixels[..., : packet.height, : packet.width]
+            return shown.read_bytes()
 
 
 def encoding(source: Path, coded: Path, size: tuple[int, int], frames: int, **settings: Any) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustcodec.boards.board import Board
+from robustcodec.boards.claims import contradictions
 from robustcodec.boards.entry import Entry, axes_of, digest
 from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.registry import threats
@@ -56,8 +57,11 @@ def _faults(board: Board, entry: Entry) -> Iterator[str]:
         yield str(error)
         return
     asked, had = set(map(axes_of, wanted)), {cell.key for cell in entry.cells}
-    if entry.identity.get("data") != identity_of("data", board.data):
+    if entry.identity["data"] != identity_of("data", board.data):
         yield f"measured on {entry.identity['data']}, not on {board.data}"
+    yield from contradictions(entry, board.data)
+    if entry.pictures and not board.pictures:
+        yield "it has pictures, which the board does not publish"
     for cell in entry.cells:
         identity = entry.cell_identity(cell, board.samples.items())
         if digest(identity)[:16] != cell.id:

@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,8 +34,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
+from robustcodec.boards import untrusted
 from robustcodec.coding import defended
 from robustcodec.errors import BoardError
 from robustcodec.files import dump_toml
@@ -42,7 +45,14 @@ from robustcodec.running.grid import Cell, Grid
 
 Kind = Literal["bare", "defended", "no-gradient"]
 FILE, ANCHOR, RESULTS = "board.toml", "anchor.csv", "results"
-_KEYS = {"title": str, "about": str, "data": dict, "ranking": dict, "protocol": list, "samples": dict}
+_SHAPE = {
+    "title": str,
+    "about": str,
+    "data": {"name": str, "limit?": int, "pictures": bool},
+    "ranking": {"threat": str, "anchor": [str]},
+    "protocol": [{"of": re.compile("|".join(get_args(Kind))), str: object}],
+    "samples?": {str: re.compile("[0-9a-f]{64}")},
+}
 
 
 @dataclass(frozen=True)
@@ -68,44 +78,32 @@ class Board:
     @classmethod
     def read(cls, folder: Path) -> Board:
         """Raises :class:`BoardError` for a folder without a board, or a board that is none."""
-        path = folder / FILE
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError:
-            raise BoardError(
-                f"{folder} is not a leaderboard (no {FILE}); give the folder of one, or make it: "
-                f"robustcodec leaderboard init {folder} --data photos --suite robustcodec-quick --threat psnr:40"
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BoardError(f"{path} is not TOML ({error}); mend it there") from None
-        return cls.parse(table, folder)
+        return cls.parse(read_table(folder), folder)
 
     @classmethod
     def parse(cls, table: dict[str, Any], folder: Path) -> Board:
         """A board from a parsed ``board.toml``; raises :class:`BoardError`."""
         where = folder / FILE
-        for key, form in _KEYS.items():
-            if not isinstance(table.get(key, {} if key == "samples" else None), form):
-                raise BoardError(f"{where} has no {key} that can be read; expected a {form.__name__} of that name")
-        data, ranking = table["data"], table["ranking"]
-        blocks: dict[Kind, list[dict[str, Any]]] = {kind: [] for kind in get_args(Kind)}
         try:
-            for block in table["protocol"]:
-                rest = {k: v for k, v in block.items() if k != "of"}
-                if unknown := set(rest) & {"codec", "defense", "data", "limit"}:
-                    named = " or ".join(sorted(unknown))
-                    raise BoardError(f"{where}: a protocol names no {named}; entries and [data] bring those")
-                blocks[block["of"]].append(rest)
-            board = cls(
-                folder, table["title"], table["about"].strip(), data["name"], int(data.get("limit", 0)),
-                bool(data["pictures"]), ranking["threat"], tuple(ranking["anchor"]),
-                {kind: tuple(protocol) for kind, protocol in blocks.items()}, table.get("samples", {}),
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
-            raise BoardError(
-                f"{where}: {error} is missing or unknown; expected data.name and pictures, ranking.threat and "
-                f"anchor, and [[protocol]] tables with of = one of {', '.join(get_args(Kind))}"
-            ) from None
+            untrusted.plain(table)
+            untrusted.check(table, _SHAPE)
+        except ValueError as error:
+            raise BoardError(f"{where} is not a leaderboard: {error}; mend it there") from None
+        data, ranking = table["data"], table["ranking"]
+        if (limit := data.get("limit", 0)) < 0:
+            raise BoardError(f"{where}: data.limit is {limit}, expected a number of samples, or 0 for all")
+        blocks: dict[Kind, list[dict[str, Any]]] = {kind: [] for kind in get_args(Kind)}
+        for block in table["protocol"]:
+            rest = {k: v for k, v in block.items() if k != "of"}
+            if unknown := set(rest) & {"codec", "defense", "data", "limit"}:
+                named = " or ".join(sorted(unknown))
+                raise BoardError(f"{where}: a protocol names no {named}; entries and [data] bring those")
+            blocks[block["of"]].append(rest)
+        board = cls(
+            folder, table["title"], table["about"].strip(), data["name"], limit, data["pictures"],
+            ranking["threat"], tuple(ranking["anchor"]),
+            {kind: tuple(protocol) for kind, protocol in blocks.items()}, table.get("samples", {}),
+        )  # fmt: skip
         for kind, protocol in blocks.items():
             if protocol and board.threat not in {c.threat for c in board.cells("codec", "none", kind)}:
                 raise BoardError(f"{where}: the protocol of {kind} never attacks at {board.threat}, which ranks")
@@ -151,7 +149,15 @@ class Board:
         path = self.folder / ANCHOR
         try:
             points = pd.read_csv(StringIO(path.read_text(encoding="utf-8")), dtype={"codec": str, "sample": str})
-            return points.astype({"bpp": float, "psnr": float})[["codec", "sample", "bpp", "psnr"]]
+            points = points.astype({"bpp": float, "psnr": float})[["codec", "sample", "bpp", "psnr"]]
+            if (
+                points.isna().any(axis=None)
+                or not (np.isfinite(points["psnr"]) & points["bpp"].between(0, 1e6, "neither")).all()
+            ):
+                raise ValueError("a point has no name, no finite PSNR or no positive rate")
+            if points.duplicated(["codec", "sample"]).any():
+                raise ValueError("a sample of a codec is there twice")
+            return points
         except (OSError, ValueError, KeyError) as error:
             raise BoardError(
                 f"{path} does not hold the anchor's points ({error}); make it again: "
@@ -161,6 +167,20 @@ class Board:
     def entries(self) -> list[Path]:
         """The files of its entries, by name."""
         return sorted((self.folder / RESULTS).glob("*.json"))
+
+
+def read_table(folder: Path) -> dict[str, Any]:
+    """``folder/board.toml``, parsed; raises :class:`BoardError` for a folder without one, or a file that is no TOML."""
+    path = folder / FILE
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise BoardError(
+            f"{folder} is not a leaderboard (no {FILE}); give the folder of one, or make it: "
+            f"robustcodec leaderboard init {folder} --data photos --suite robustcodec-quick --threat psnr:40"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise BoardError(f"{path} is not TOML ({error}); mend it there") from None
 
 
 def kind_of(codec: str, defense: str) -> Kind:

@@ -17,18 +17,15 @@ from typing import Any
 
 import pandas as pd
 
+from robustcodec.boards import entry_shape, untrusted
 from robustcodec.boards.board import Kind
+from robustcodec.boards.entry_shape import AXES, FORMAT, READABLE
 from robustcodec.errors import BoardError
 from robustcodec.files import write_whole
-from robustcodec.running import grid
 from robustcodec.running.grid import Cell
 
-FORMAT = 2
-READABLE = (1, FORMAT)  # the first one stated its scores too, which follow from its rows
 DIGITS = 6
 CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
-SHARED = ("codec", "defense", "data", "seed")  # axes that are alike in all cells of an entry
-AXES = tuple(axis for axis in grid.AXES if axis not in SHARED)  # in which they differ
 DERIVED = ("rate_ratio", "rate_ratio_est", "delta_psnr")
 
 
@@ -129,12 +126,15 @@ class Entry:
 
     @classmethod
     def read(cls, path: Path) -> Entry:
-        """Raises :class:`BoardError` for a file that is no entry, or of which something was changed by hand."""
+        """Raises :class:`BoardError`, which names the file, for one that is no entry, that contradicts itself, or of
+        which something was changed by hand.
+        """
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-            claimed, form = table.pop("sha256"), table["format"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BoardError(f"{path} is not an entry of a leaderboard ({error}); leaderboard add makes them") from None
+            table = untrusted.parse(path.read_text(encoding="utf-8"))
+            untrusted.check(table, {"sha256": str, "format": int, str: object})
+        except (OSError, ValueError) as error:
+            raise _no_entry(path, error) from None
+        claimed, form = table.pop("sha256"), table["format"]
         if form not in READABLE:
             raise BoardError(f"{path} has format {form!r}, this release reads up to {FORMAT}; add its run again")
         if claimed != digest(table):
@@ -143,14 +143,15 @@ class Entry:
                 "take it from the run again with leaderboard add"
             )
         try:
+            entry_shape.check(table)
             table = {key: value for key, value in table.items() if key not in ("format", "scores")}
             return cls(**table | {
                 "checks": tuple(table["checks"]), "clean": _table(table["clean"]),
                 "cells": tuple(_measured(cell) for cell in table["cells"]),
                 "disputed": tuple(Dispute(**each) for each in table["disputed"]),
             })  # fmt: skip
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BoardError(f"{path} is not an entry of a leaderboard: {error}; leaderboard add makes them") from None
+        except ValueError as error:
+            raise _no_entry(path, error) from None
 
     def write(self, folder: Path) -> Path:
         """Into ``folder``; raises :class:`BoardError` where another codec's entry has that name."""
@@ -205,6 +206,10 @@ def digest(value: Any) -> str:
     """sha256 of ``value`` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_entry(path: Path, error: Exception) -> BoardError:
+    return BoardError(f"{path} is not an entry of a leaderboard: {error}; leaderboard add makes them")
 
 
 def _table(table: Mapping[str, Any]) -> Table:

@@ -11,7 +11,7 @@ import pandas as pd
 from robustcodec.boards.board import Board, boards_below
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import standing
-from robustcodec.errors import BoardError
+from robustcodec.errors import BoardError, counted
 
 SHOWN = ("score", "clean_score", "bpp", "psnr", "robust_psnr", "adv_bpp")  # of what changed, in this order
 
@@ -85,7 +85,7 @@ def differences(old: Entry, new: Entry, points: pd.DataFrame) -> Iterator[str]:
             if a != b:
                 yield f"{key} at {threat} {_number(a)} → {_number(b)}"
     changed = sum(a.table != b.table for a, b in zip(old.cells, new.cells, strict=False))
-    yield f"the rows of {changed or 'the clean'} cells"
+    yield f"the rows of {counted(changed, 'cell')}" if changed else "the clean rows"
 
 
 def diff(old: Path, new: Path) -> list[str]:

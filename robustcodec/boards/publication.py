@@ -20,9 +20,11 @@ from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import Ranking, ranking
 from robustcodec.boards.score import worst_for
 from robustcodec.boards.tables import explanation, meanings, readme, short
+from robustcodec.errors import counted
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
 from robustcodec.reporting.points import worst_of_samples
+from robustcodec.reporting.text import to_csv
 
 KEPT, SITE = "index.html", "site/index.html"
 TITLE = "robustcodec leaderboards"
@@ -45,7 +47,7 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
         ranked[board.name] = board, stands
         files[board.folder / "README.md"] = readme(board, entries, stands)
         for name, lines in (("table.csv", stands.table), ("pairs.csv", stands.pairs)):
-            files[board.folder / name] = lines.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+            files[board.folder / name] = to_csv(lines, "%.6g")
         views.append(view(board, entries, stands))
     files[folder / KEPT] = render(views, TITLE, libraries=False)
     if site:
@@ -124,7 +126,7 @@ def _detail(entry: Entry) -> Detail:
         "kind": entry.kind,
         "seed": str(entry.seed),
         "precision of gradients": ", ".join(sorted({cell.axes["precision"] for cell in entry.cells})),
-        "wall time": f"{sum(cell.seconds for cell in entry.cells):.0f} s in {len(entry.cells)} cells",
+        "wall time": f"{sum(cell.seconds for cell in entry.cells):.0f} s in {counted(len(entry.cells), 'cell')}",
         "robustcodec check": f"{sum(bool(c['passed']) for c in entry.checks)} of {len(entry.checks)} passed",
         **{key: value for key, value in entry.provenance.items() if value},
     }

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from robustcodec.boards.board import Board, Kind, kind_of
-from robustcodec.boards.entry import AXES, CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
+from robustcodec.boards.entry import CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
+from robustcodec.boards.entry_shape import AXES
 from robustcodec.boards.founding import samples_of
 from robustcodec.brought.objects import is_object
 from robustcodec.clips import fingerprint

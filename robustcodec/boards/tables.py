@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import pandas as pd
@@ -9,8 +10,9 @@ import pandas as pd
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import SHORT, Ranking
+from robustcodec.errors import counted
 from robustcodec.reporting.export import best_of
-from robustcodec.reporting.text import bounded, ends, escape, place, to_markdown
+from robustcodec.reporting.text import bounded, code, ends, escape, place, to_markdown
 from robustcodec.scores.columns import ENTRIES, PAIRED, worst
 from robustcodec.scores.intervals import LEVEL
 
@@ -74,15 +76,17 @@ def neighbours(ranking: Ranking, threat: str) -> str:
 
 def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
     """The board as Markdown."""
-    where = f"leaderboards/{board.name}"
+    where = shlex.quote(f"leaderboards/{board.name}")
     threats = list(dict.fromkeys(map(str, ranking.table["threat"])))
-    parts = [f"# {escape(board.title)}", escape(board.about), explanation(board)]
+    parts = [f"# {escape(board.title)}", escape(board.about), escape(explanation(board))]
     for threat in threats:
         ranks = " (ranks)" if threat == board.threat else ""
         parts += [f"## {escape(threat)}{ranks}", short(board, ranking, threat)]
     if not entries:
         parts.append("No entries yet.")
-    doubts = [f"* {escape(e.name)}: {escape(d.why)} ({escape(d.by)}, {d.date})\n" for e in entries for d in e.disputed]
+    doubts = [
+        f"* {escape(e.name)}: {escape(d.why)} ({escape(d.by)}, {escape(d.date)})\n" for e in entries for d in e.disputed
+    ]
     if doubts:
         parts += ["## Disputed", "".join(doubts)]
     if compared := [(threat, text) for threat in threats if (text := neighbours(ranking, threat))]:
@@ -92,7 +96,7 @@ def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
     parts.append(
         "```sh\n"
         f"robustcodec run --board {where} --codec CODEC   # and --defense DEFENSE: measures what the board asks for\n"
-        f"robustcodec leaderboard add runs/{board.name} {where} --by NAME   # one file in results/\n"
+        f"robustcodec leaderboard add {shlex.quote(f'runs/{board.name}')} {where} --by NAME   # one file in results/\n"
         f"robustcodec leaderboard verify {where}/results/ENTRY.json   # measures a part of it again\n"
         "```"
     )
@@ -101,20 +105,21 @@ def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
     parts += [
         "## Columns",
         "All of them are in [table.csv](table.csv).",
-        "".join(f"* `{name}`: {meaning}.\n" for name, meaning in about.items()),
+        "".join(f"* {code(name)}: {escape(meaning)}.\n" for name, meaning in about.items()),
     ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
 def _protocol(board: Board) -> str:
     lines = [
-        f"* Data: `{board.data}`, {len(board.samples)} samples, by their sha256 in [board.toml](board.toml).\n",
-        f"* Anchor: {', '.join(f'`{codec}`' for codec in board.anchor)}, points in [anchor.csv](anchor.csv).\n",
+        f"* Data: {code(board.data)}, {counted(len(board.samples), 'sample')}, "
+        "by their sha256 in [board.toml](board.toml).\n",
+        f"* Anchor: {', '.join(map(code, board.anchor))}, points in [anchor.csv](anchor.csv).\n",
     ]
     for kind, blocks in board.protocol.items():
         for block in blocks:
             values = "; ".join(
-                f"{key} {', '.join(f'`{v}`' for v in (value if isinstance(value, list) else [value]))}"
+                f"{key} {', '.join(code(str(v)) for v in (value if isinstance(value, list) else [value]))}"
                 for key, value in block.items()
             )
             lines.append(f"* {kind}: {values}.\n")

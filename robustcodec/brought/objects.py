@@ -22,6 +22,7 @@ from robustcodec.brought.kinds import CLASSES, as_codec, base_of, require_networ
 from robustcodec.brought.pictures import Pictures, Remembered
 from robustcodec.errors import BadParameter, StoreError, UserError
 from robustcodec.files import write_whole
+from robustcodec.sealed import seal_json, unseal_json
 
 FILE = "objects.json"  # in a run folder: which names are of objects, and what identifies them
 _known: dict[str, dict[str, str]] = {}  # by list of plugins and name: what identifies it
@@ -87,7 +88,7 @@ def put_down(folder: Path) -> None:
     before = _read(folder / FILE)
     known = {kind: {**before.get(kind, {}), **_known.get(kind, {})} for kind in {*before, *_known}}
     if known:
-        write_whole(folder / FILE, json.dumps(known, indent=1, sort_keys=True).encode() + b"\n")
+        write_whole(folder / FILE, seal_json(FILE, known))
 
 
 def take_up(folder: Path) -> None:
@@ -121,7 +122,7 @@ def _read(path: Path) -> Mapping[str, Mapping[str, str]]:
     if not path.is_file():
         return {}
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = unseal_json(FILE, path.read_bytes())
         return {kind: dict(table[kind]) for kind in registry.KINDS.keys() & table.keys()}
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is not as it was written ({error}); remove it, and give the objects again") from None

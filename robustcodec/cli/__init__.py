@@ -9,10 +9,13 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from robustcodec import __version__
 from robustcodec.cli import leaderboard
-from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.cli._document import apart
+from robustcodec.errors import PluginError, RobustCodecError, UserError, place_of
+from robustcodec.reporting.printing import printable
 
 COMMANDS = (
     "run",
@@ -33,8 +36,20 @@ COMMANDS = (
     "doctor",
 )
 
+
+class Guarded(TyperGroup):
+    """Commands end by :class:`typer.Exit` alone: plugins that call ``sys.exit(0)`` do not end them well."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SystemExit as error:
+            raise RobustCodecError(f"code that was run called sys.exit({error.code!r}){place_of(error)}") from error
+
+
 app = typer.Typer(
     name="robustcodec",
+    cls=Guarded,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
@@ -61,22 +76,24 @@ def _options(
 app.add_typer(leaderboard.app, name="leaderboard")
 for _name in COMMANDS:
     _module = importlib.import_module(f"robustcodec.cli.{_name}")
-    app.command(_name, cls=getattr(_module, "Parsed", None))(_module.command)
+    app.command(_name, cls=getattr(_module, "Parsed", None))(apart(_module.command))
 
 
 def main() -> None:
-    """Run the command line. User mistakes: one line on stderr, exit code 2."""
+    """Run the command line. Exit code 2, with one line on stderr, for what was typed or given, plugins that a command
+    named and that fail among it; 1 for what failed while it ran; 130 for Ctrl-C.
+    """
     warnings.showwarning = _show
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no sign for × shows another one
     try:
         app()
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+    except (UserError, PluginError) as error:
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except RobustCodecError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(1)
     except Exception as error:
         from robustcodec.memory import out_of_memory, short_of_memory
@@ -90,4 +107,4 @@ def main() -> None:
 def _show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Our own warnings, in one line; those of libraries speak to who writes code."""
     if category.__module__.startswith("robustcodec."):
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(f"warning: {printable(str(message))}", err=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
+import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from robustcodec.brought.arguments import device_of
+from robustcodec.cli._console import Console
 from robustcodec.execution.pace import Pace
 from robustcodec.execution.tasks import Answer, Task
 from robustcodec.execution.watching import Watcher
@@ -32,7 +33,7 @@ def report_console(stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=120)
 
 
-def progress_bar(console: Console) -> Progress:
+def progress_bar(console: rich.console.Console) -> Progress:
     """A bar per task with what the task notes in its field ``note``, and time elapsed."""
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -51,7 +52,7 @@ class RunDisplay(Watcher):
     Where there is no terminal it prints a line for every cell that has finished.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: rich.console.Console) -> None:
         self.console, self.progress = console, progress_bar(console)
         self.cells = self.progress.add_task("cells", total=None, note="")
         self.slots: list[TaskID] = []
@@ -121,10 +122,10 @@ class OneAttack(RunDisplay):
         """What failed is said once, as the error of the command."""
 
 
-def say_failures(console: Console, errors: Mapping[str, str]) -> None:
+def say_failures(console: rich.console.Console, errors: Mapping[str, str]) -> None:
     """A line for every cell that failed."""
     for cell, error in errors.items():
-        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False)
+        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 class Noting(Watcher):

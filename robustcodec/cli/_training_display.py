@@ -40,10 +40,10 @@ def train(trainer: Loop[Any], console: Console, workers: int) -> Path:
         try:
             return trainer.run(show, lambda note: _warn(bar.console, note), workers=workers)
         except KeyboardInterrupt:
-            step = trainer.checkpoint
-            console.print(
-                f"interrupted; the last checkpoint is of step {step}, and the same command goes on from there"
-            )
+            kept = f"the last checkpoint is of step {trainer.checkpoint}, and the same command goes on from there"
+            if not trainer.checkpoint_path.is_file():
+                kept = "nothing is kept yet, and the same command begins from the first step"
+            console.print(f"interrupted; {kept}")
             raise typer.Exit(130) from None
 
 

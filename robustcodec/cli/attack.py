@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from robustcodec.cli._document import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,9 +92,7 @@ def command(
         console.print("interrupted: the attack was not finished")
         raise typer.Exit(130) from None
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps({**outcome.table(), "out": str(folder)}, indent=1, ensure_ascii=False) + "\n")
+        say({**outcome.table(), "out": str(folder)})
         return
     console.print(str(outcome.cell), style="bold", markup=False, highlight=False)
     console.print(_scores(outcome))

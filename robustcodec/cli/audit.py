@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from robustcodec.cli._document import say
+from robustcodec.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,12 +67,12 @@ def command(
         raise typer.Exit(130) from None
     publish(store, store.grid().cells(), console, as_json=False)
     if json:
-        sys.stdout.write(dumps(found, indent=1, ensure_ascii=False) + "\n")
+        say(found)
     elif found:
         console.print(_table(plan.samples, found))
     console.print(
-        f"{len(plan.samples)} cells were audited by {len(tried)} changed attacks and each other's clips, and "
-        f"{len(found)} were beaten; {tally.failed} attacks failed",
+        f"{counted(len(plan.samples), 'cell')} audited by {len(tried)} changed attacks and each other's clips, and "
+        f"{len(found)} were beaten; {counted(tally.failed, 'attack')} failed",
         style="dim",
     )
     say_failures(console, tally.errors)

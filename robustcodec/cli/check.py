@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from robustcodec.cli._document import say
+from robustcodec.errors import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +47,7 @@ def command(
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("loading codecs …"):
@@ -82,12 +84,10 @@ def command(
     failed = sum(not check.passed for checks in results.values() for check in checks)
     if json:
         from dataclasses import asdict
-        from json import dumps
 
-        table = {spec: [asdict(check) for check in checks] for spec, checks in results.items()}
-        sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
+        say({spec: [asdict(check) for check in checks] for spec, checks in results.items()})
     if failed:
-        console.print(f"{failed} checks failed", style="bold")
+        console.print(f"{counted(failed, 'check')} failed", style="bold")
         raise typer.Exit(1)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from robustcodec.cli._document import say
 from robustcodec.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -67,13 +68,14 @@ def command(
     with console.status("loading codecs and data …"):
         from robustcodec import registry
         from robustcodec.scores.metrics import of_every_run
-        from robustcodec.spec import expand
+        from robustcodec.spec import Spec, expand
         from robustcodec.studies import compare_closeups, compare_report
         from robustcodec.studies.compare import compare
         from robustcodec.studies.ladders import ladders
 
         lines = ladders((spec for text in codec or () for spec in expand(text)), _named(ladder or ()))
-        source = f"{data}{',' if ':' in data else ':'}frames={frames}" if frames else data
+        spec = Spec.parse(data)
+        source = str(replace(spec, params=(*spec.params, ("frames", str(frames))))) if frames else data
         samples: list[Sample] = registry.data.build(source).samples()
         samples = samples[:limit] if limit else samples
         shown = [_frame(text, [sample.id for sample in samples]) for text in closeup or ()]
@@ -95,14 +97,15 @@ def command(
     except KeyboardInterrupt:
         console.print("interrupted: what was measured is kept; the same command goes on from here")
         raise typer.Exit(130) from None
-    _publish(compare_report.means(rows), metrics, console, json)
+    if len(rows) or json:
+        _publish(compare_report.means(rows), metrics, console, json)
     if paths:
         console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim", markup=False)
     for failure in failures:
         text = f"failed: codec {failure.codec}, clip {failure.clip}: {failure.reason}"
         console.print(text, style="bold", markup=False, highlight=False)
     if failures:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if all(failure.mistake for failure in failures) else 1)
 
 
 def _named(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -143,8 +146,7 @@ def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Conso
 
         means = points[["ladder", "codec", "clips", "bpp", *names]]
         tables = {"means": means, "bd_rate": gains.rename_axis("ladder").reset_index()}
-        plain = {key: json.loads(table.to_json(orient="records")) for key, table in tables.items()}
-        sys.stdout.write(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+        say({key: json.loads(table.to_json(orient="records")) for key, table in tables.items()})
         return
     title = "Means over clips, real bytes"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
+
+from robustcodec.cli._document import say
+
+LIMIT = "ROBUSTCODEC_MAX_PIXELS"  # as robustcodec.stream has it, which takes a second to import
 
 
 def command(
@@ -15,6 +19,10 @@ def command(
     codec: Annotated[str, typer.Option(help="Codec, such as bmshj2018-hyperprior.tiny-q2 or jpeg:quality=30.")],
     output: Annotated[Path, typer.Option("--out", "--output", "-o", help="File to write, such as photo.rc.")],
     defense: Annotated[str, typer.Option(help="Defense to put around the codec.")] = "none",
+    max_pixels: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, envvar=LIMIT, help="Frames x height x width of the largest clip that is written."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
 ) -> None:
@@ -31,7 +39,8 @@ def command(
         robustcodec compress clip.y4m --codec rdae.tiny-q2 -o clip.rc
     """
     check_target(output, image, force)
-    from rich.console import Console
+    allow(max_pixels)
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("compressing …"):
@@ -61,9 +70,7 @@ def command(
         **{name: score if math.isfinite(score) else None for name, score in scores.items()},
     }
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps(result) + "\n")
+        say(result, indent=None)
         return
     quality = f"{scores['psnr']:.2f} dB PSNR, {scores['ms_ssim']:.4f} MS-SSIM"
     if not math.isfinite(scores["ms_ssim"]):
@@ -71,6 +78,12 @@ def command(
     frames = f"{x.shape[1]} frames, " if x.shape[1] > 1 else ""
     size = f"{frames}{len(coded.stream)} bytes, {result['bpp']:.4f} bpp"
     console.print(f"{output}: {width}x{height}, {size}, {quality}", markup=False, highlight=False, soft_wrap=True)
+
+
+def allow(max_pixels: int | None) -> None:
+    """Let streams hold so many pixels, whatever was allowed before; None: as before."""
+    if max_pixels is not None:
+        os.environ[LIMIT] = str(max_pixels)
 
 
 def check_target(output: Path, source: Path, force: bool) -> None:

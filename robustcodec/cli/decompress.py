@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from robustcodec.cli.compress import check_target, write
+from robustcodec.cli.compress import LIMIT, allow, check_target, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,10 @@ def command(
         typer.Option(help="Codec that wrote the stream. Default: whichever of those that ship did."),
     ] = None,
     defense: Annotated[str, typer.Option(help="Defense that was around the codec.")] = "none",
+    max_pixels: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, envvar=LIMIT, help="Frames x height x width of the largest clip that is read."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
 ) -> None:
     """Decompress a stream into a PNG or, if it holds a clip, a video.
@@ -43,11 +47,12 @@ def command(
     if kind not in (".png", ".y4m", ".mp4"):
         raise UserError(f"cannot write {output}: expected a name that ends in .png, or in .y4m or .mp4 for a clip")
     check_target(output, stream, force)
+    allow(max_pixels)
     try:
         data = stream.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {stream}: {error.strerror}; expected a file of robustcodec compress") from None
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console()
     with console.status("decompressing …"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from robustcodec.cli._document import say
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,24 @@ def command(
 
         robustcodec doctor --json
     """
-    from rich.console import Console
+    from robustcodec.cli._console import Console
 
     console = Console(stderr=json)
     with console.status("looking …"):
         findings = [finding for probe in PROBES for finding in _safely(probe)]
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False) + "\n")
+        say([asdict(finding) for finding in findings])
         return
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "what", "found", "remedy"):
-        table.add_column(column, overflow="fold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # paths and addresses are long
     styles = {"ok": "green", "missing": "yellow", "broken": "bold red"}
     for f in findings:
-        table.add_row(Text(f.status, style=styles[f.status]), *(Text(cell) for cell in (f.what, f.found, f.remedy)))
+        said = f"{f.what}: {f.found}" + (f"\n{f.remedy}" if f.remedy else "")
+        table.add_row(Text(f.status, style=styles[f.status]), Text(said))
     console.print(table)
 
 
@@ -121,7 +121,7 @@ def _plugins() -> Iterator[Checkup]:
     for kind, plugins in registry.KINDS.items():
         try:
             yield Checkup(kind, "ok", f"{len(plugins.names())} found")
-        except Exception as error:  # a third party's plugin raises anything
+        except (Exception, SystemExit) as error:  # a third party's plugin raises anything
             remedy = "repair or uninstall the package that the message names"
             yield Checkup(kind, "broken", f"{type(error).__name__}: {error}", remedy)
 

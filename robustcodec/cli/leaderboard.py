@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from robustcodec.cli._document import apart, say
+from robustcodec.errors import counted
+
 if TYPE_CHECKING:
     from robustcodec.boards.verification import Verdict
 
@@ -47,18 +50,15 @@ def init(
 
         robustcodec leaderboard init leaderboards/kodak-rate
     """
-    import tomllib
-
-    from rich.console import Console
-
     from robustcodec.boards import founding
-    from robustcodec.boards.board import FILE
+    from robustcodec.boards.board import FILE, read_table
+    from robustcodec.cli._console import Console
     from robustcodec.errors import BoardError
     from robustcodec.running import suites
 
     path = board / FILE
     if path.is_file() and data is None:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_table(board)
     elif path.is_file():
         raise BoardError(f"{path} is there already; change it by hand and run leaderboard init {board} without options")
     elif not data or not suite or not threat:
@@ -79,7 +79,7 @@ def init(
     with console.status("measuring the anchor …") as status:
         new = founding.found(table, board, lambda note: status.update(f"anchor: {note}"))
     console.print(
-        f"{path}: {len(new.samples)} samples; next: robustcodec run --board {board} --codec …",
+        f"{path}: {counted(len(new.samples), 'sample')}; next: robustcodec run --board {board} --codec …",
         markup=False,
         soft_wrap=True,
     )
@@ -103,8 +103,7 @@ def add(
     """
     from datetime import date
 
-    from rich.console import Console
-
+    from robustcodec.cli._console import Console
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
@@ -165,21 +164,23 @@ def check(boards: Boards = Path("leaderboards")) -> None:
 
         robustcodec leaderboard check leaderboards
     """
-    from rich.console import Console
-
     from robustcodec.boards import publication
+    from robustcodec.cli._console import Console
 
     console = Console()
     with console.status("checking …"):
         faults = publication.check(boards)
     for fault in faults:
         console.print(fault, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(faults)} faults" if faults else f"{boards}: everything fits", style="bold", markup=False)
+    console.print(
+        f"{counted(len(faults), 'fault')}" if faults else f"{boards}: everything fits", style="bold", markup=False
+    )
     if faults:
         raise typer.Exit(1)
 
 
 @app.command()
+@apart
 def verify(
     entries: Annotated[list[Path], typer.Argument(help="Files of entries, or boards.")],
     share: Annotated[float, typer.Option(help="Of each entry's samples to measure again.")] = 0.1,
@@ -197,13 +198,11 @@ def verify(
 
         robustcodec leaderboard verify leaderboards/photos-quick --share 0.5 --seed 1
     """
-    import sys
     import tempfile
     from contextlib import ExitStack
     from dataclasses import asdict
 
-    from rich.console import Console
-
+    from robustcodec.cli._console import Console
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
@@ -225,9 +224,7 @@ def verify(
             verdicts.append(verdict)
             console.print(_in_words(verdict), markup=False, highlight=False, soft_wrap=True)
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+        say([asdict(verdict) for verdict in verdicts])
     if any(verdict.faults for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -244,16 +241,15 @@ def merge(
 
         robustcodec leaderboard merge leaderboards/kodak-rate other/leaderboards/kodak-rate more/results/mine.json
     """
-    from rich.console import Console
-
     from robustcodec.boards import merging
     from robustcodec.boards.board import RESULTS, Board
+    from robustcodec.cli._console import Console
 
     console = Console()
     union = merging.merge(Board.read(board), others, replace)
     for entry in union.taken:
         console.print(f"taken: {entry.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(union.known)} entries were there already", markup=False)
+    console.print(f"{counted(len(union.known), 'entry')} there already", markup=False)
     for conflict in union.conflicts:
         console.print(f"conflict: {conflict}", style="bold", markup=False, highlight=False, soft_wrap=True)
     _build(_shelf(board))
@@ -272,9 +268,8 @@ def diff(
 
         robustcodec leaderboard diff ../before/leaderboards leaderboards
     """
-    from rich.console import Console
-
     from robustcodec.boards import merging
+    from robustcodec.cli._console import Console
 
     lines = merging.diff(old, new)
     for line in lines or ["no entry differs"]:
@@ -294,14 +289,13 @@ def export(
 
         robustcodec leaderboard export leaderboards/photos-quick ranking.tex ranking.csv --figures figures
     """
-    from rich.console import Console
-
     import robustcodec
     from robustcodec.boards import publication
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
     from robustcodec.boards.ranking import main_columns, ranking
     from robustcodec.boards.tables import BEST
+    from robustcodec.cli._console import Console
     from robustcodec.errors import BoardError
     from robustcodec.reporting import export as exporting
 
@@ -340,9 +334,8 @@ def dispute(
     """
     from datetime import date
 
-    from rich.console import Console
-
     from robustcodec.boards.entry import Dispute, Entry
+    from robustcodec.cli._console import Console
 
     marked = Entry.read(entry).disputed_by(Dispute(by, date.today().isoformat(), why))
     Console().print(f"disputed: {marked.write(entry.parent)}", markup=False, highlight=False, soft_wrap=True)
@@ -357,9 +350,8 @@ def _shelf(board: Path) -> Path:
 
 def _build(boards: Path) -> list[str]:
     """Make tables and page; prints what changed and returns what is wrong with entries."""
-    from rich.console import Console
-
     from robustcodec.boards import publication
+    from robustcodec.cli._console import Console
 
     console = Console()
     with console.status("making tables and the page …"):
@@ -372,7 +364,9 @@ def _build(boards: Path) -> list[str]:
 
 
 def _in_words(verdict: Verdict) -> str:
-    what = f"{len(verdict.samples)} samples ({', '.join(verdict.samples)}) in {verdict.cells} cells"
+    what = (
+        f"{counted(len(verdict.samples), 'sample')} ({', '.join(verdict.samples)}) in {counted(verdict.cells, 'cell')}"
+    )
     if verdict.faults:
         return "\n".join([f"NOT CONFIRMED {verdict.entry}: {what}", *(f"  {fault}" for fault in verdict.faults)])
     return f"confirmed {verdict.entry}: {what}, at most {verdict.apart:.4f} dB apart"

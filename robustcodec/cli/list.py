@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from robustcodec.cli._document import say
+
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 KINDS = ("codecs", "attacks", "suites", "objectives", "threats", "defenses", "data", "metrics")
 
@@ -45,8 +46,7 @@ def command(
     """
     import difflib
 
-    from rich.console import Console
-
+    from robustcodec.cli._console import Console
     from robustcodec.errors import UserError
 
     if kind is not None and kind not in KINDS:
@@ -58,13 +58,12 @@ def command(
         lists = {k: entries(k) for k in ([kind] if kind else KINDS)}
     if json:
         from dataclasses import asdict
-        from json import dumps
 
-        table = {k: [asdict(entry) for entry in listed] for k, listed in lists.items()}
-        sys.stdout.write(dumps(table, indent=1, ensure_ascii=False) + "\n")
+        say({k: [asdict(entry) for entry in listed] for k, listed in lists.items()})
         return
     for k, listed in lists.items():
-        console.print(_table(k, listed))
+        console.print(f"{k}:", style="bold underline")
+        console.print(*map(_lines, listed), sep="")
     console.print("robustcodec show NAME says more about one of them", style="dim", highlight=False)
 
 
@@ -121,18 +120,17 @@ def typed(value: Any) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _table(kind: str, listed: list[ListedPlugin]) -> Table:
-    from rich.table import Table
+def _lines(entry: ListedPlugin) -> Group:
+    """Its name, and indented what it is: a terminal of 80 columns has no room for both beside each other."""
+    from rich.console import Group
+    from rich.padding import Padding
     from rich.text import Text
 
-    table = Table(title=Text(kind, style="bold"), title_justify="left", box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("what it is", ratio=3)
-    table.add_column("attacks (objectives)" if kind == "suites" else "parameters", ratio=2, overflow="fold")
-    if kind == "codecs":
-        table.add_column("weights that ship", ratio=1)
-    for entry in listed:
-        settings = [f"{key}={'…' if value is None else value}" for key, value in entry.parameters.items()]
-        row = [entry.name, entry.summary, ", ".join(settings) or "\n".join(entry.members)]
-        table.add_row(*(Text(cell) for cell in [*row, " ".join(entry.tags)][: len(table.columns)]))
-    return table
+    settings = [f"{key}={'…' if value is None else value}" for key, value in entry.parameters.items()]
+    below = {
+        "": ", ".join(settings),
+        "weights that ship: ": " ".join(entry.tags),
+        "attacks: ": ", ".join(entry.members),
+    }
+    lines = [entry.summary, *(f"{what}{said}" for what, said in below.items() if said)]
+    return Group(Text(entry.name, style="bold"), Padding(Text("\n".join(lines)), (0, 0, 0, 2)))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robustcodec.errors import counted
+
 
 def command(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one grid, such as those of run --shard K/N.")],
@@ -30,11 +32,13 @@ def command(
     console = report_console(stderr=json)
     with console.status("merging …") as status:
         merged = merge(runs, out, lambda run: status.update(f"merging {run} …"))
+    for path in merged.damaged:
+        console.print(f"left out: {path} is damaged", style="yellow", markup=False, highlight=False, soft_wrap=True)
     store = Store(out)
     publish(store, store.grid().cells(), console, as_json=json)
     console.print(
-        f"{merged.copied} files copied, {merged.there} were there before; {merged.missing} cells are missing and "
-        f"{merged.failed} failed",
+        f"{counted(merged.copied, 'file')} copied, {merged.there} there before; "
+        f"{counted(merged.missing, 'cell')} missing and {merged.failed} failed",
         style="dim",
     )
     if merged.failed:

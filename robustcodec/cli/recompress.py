@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from robustcodec.cli._document import say
 from robustcodec.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def command(
                 store.put_grid(grid)
         lines = chains.lines(codecs, defenses, cells)
         metrics = of_every_run(metric or (), where)
-        runner = Runner(store, where)
+        runner = Runner(store, where, with_clips=True)
     try:
         with progress_bar(console) as progress:
             total = len(lines) * len(betweens) * len(samples)
@@ -123,13 +123,14 @@ def command(
     except KeyboardInterrupt:
         console.print("interrupted: finished chains are kept; the same command goes on from here")
         raise typer.Exit(130) from None
-    _publish(tables.means(rows), console, json)
+    if len(rows) or json:
+        _publish(tables.means(rows), console, json)
     console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim", markup=False)
     for failure in failures:
         text = f"failed: {failure.codec}; {failure.clip}: {failure.reason}"
         console.print(text, style="bold", markup=False, highlight=False)
     if failures:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if all(failure.mistake for failure in failures) else 1)
 
 
 def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:
@@ -144,7 +145,9 @@ def _publish(points: pandas.DataFrame, console: Console, as_json: bool) -> None:
     from robustcodec.studies.recompress_report import LINE
 
     if as_json:
-        sys.stdout.write(points.to_json(orient="records", indent=1) + "\n")
+        import json
+
+        say(json.loads(points.to_json(orient="records")))
         return
     last = int(points["generation"].max()) if len(points) else 0
     title = f"Generation 1 → {last}: means over samples, against the clean source"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
+
+from robustcodec.cli._document import say
+from robustcodec.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,8 +104,9 @@ def _serve(store: Store, port: int, console: Console) -> None:
 
 def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool, threads: int | None = None) -> None:
     """Write tables, pictures and the page of ``cells`` into the run folder, of those already there only what changed,
-    and print the leaderboard. ``threads``: that draw; None: one per processor.
+    and print the leaderboard, or why there is none. ``threads``: that draw; None: one per processor.
     """
+    from robustcodec.cli._display import say_failures
     from robustcodec.execution.cores import cores
     from robustcodec.page.publishing import Publication
     from robustcodec.reporting import tables
@@ -112,7 +115,13 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
     with publication.outputs as outputs:
         made = publication.tables(outputs)
         if as_json:
-            sys.stdout.write(made.board.to_json(orient="records", indent=1) + "\n")
+            import json
+
+            say(json.loads(made.board.to_json(orient="records")))
+        elif made.board.empty:
+            found = {str(cell): store.summary(cell.id) for cell in cells}
+            say_failures(console, {cell: one.why for cell, one in found.items() if one and one.status != "ok"})
+            console.print(tables.EMPTY if None in found.values() else "No results: every cell failed, see above.")
         else:
             console.print(tables.terminal_table(made.board))
             if (scores := tables.terminal_scores(made.attacks)) is not None:
@@ -123,7 +132,7 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
             console.print(f"warning: {sign}", markup=False, highlight=False)
         pictured, finished = publication.pictures(outputs, threads or cores()), publication.rows["cell"].nunique()
         site = publication.page(outputs, made.board)
-    some = f" (of the {pictured} cells of the most damage)" if pictured < finished else ""
+    some = f" (of the {counted(pictured, 'cell')} of the most damage)" if pictured < finished else ""
     console.print(
         f"tables: {store.root / 'leaderboard.md'}   pictures: {publication.folder}{some}   page: {site}",
         style="dim",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
+from robustcodec.errors import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -63,15 +65,19 @@ def command(
     metric: Annotated[Axis, typer.Option(help="Score beside PSNR and MS-SSIM, such as lpips:net=squeeze.")] = None,
     seed: Annotated[Optional[list[int]], typer.Option(help="Seed.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=0, help="Samples of each data set; 0 for all.")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option(help="Run folder. Default: runs/NAME.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Run folder. Default: runs/NAME; what has no name gets one, which is said."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, several as cuda:0,cuda:1, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples crafted together (more helps on a GPU).")] = 1,
     workers: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(
-            min=1,
+            min=0,
             envvar="ROBUSTCODEC_WORKERS",
-            help="Processes on each device. Default: one per core (CPU) or one (CUDA). Results do not depend on it.",
+            help="Processes on each device. Default: one per core (CPU) or one (CUDA). Results do not depend on it. "
+            "0: none but this one; a plugin that crashes then ends the run.",
         ),
     ] = None,
     threads: Annotated[
@@ -154,6 +160,8 @@ def command(
         workforce = Workforce(devices, workers, cell_timeout is not None, ray, gpus_per_worker)
     from robustcodec.cli.report import publish
 
+    if out is None:
+        console.print(f"run folder: {store.root}", style="dim", markup=False, highlight=False, soft_wrap=True)
     with (
         _served(store.root, port, console) if serve else nullcontext(),
         workforce.hired(Setting(tuple(metric or ()), threads)) as executor,
@@ -164,15 +172,18 @@ def command(
                 tally = runner.run(cells, display)
         except KeyboardInterrupt:
             done = sum(map(runner.done, cells))
-            console.print(f"interrupted: {done} of {len(cells)} cells are done; the same command goes on from here")
+            console.print(
+                f"interrupted: {done} of {counted(len(cells), 'cell')} are done; the same command goes on from here"
+            )
             raise typer.Exit(130) from None
         publish(store, cells, console, json, threads=max(1, min(cores(), threads * executor.slots)))
     console.print(
-        f"{tally.ran} cells ran, {tally.skipped} were done before, {tally.failed} failed; "
-        f"{runner.queries} queries to craft {runner.clips} clips",
+        f"{counted(tally.ran, 'cell')} ran, {tally.skipped} were done before, {tally.failed} failed; "
+        f"{counted(runner.queries, 'query')} to craft {counted(runner.clips, 'clip')}",
         style="dim",
     )
-    say_failures(console, tally.errors)
+    if tally.ran + tally.skipped:  # else they have been said in the place of a leaderboard
+        say_failures(console, tally.errors)
     if tally.failed:
         raise typer.Exit(2 if tally.failed == tally.mistakes else 1)
 

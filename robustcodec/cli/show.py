@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from robustcodec.cli._document import say
+
 if TYPE_CHECKING:
     from robustcodec.spec import Spec
 
@@ -32,10 +34,10 @@ def command(
 
         robustcodec show checkpoint_best.pth.tar
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from robustcodec.cli._console import Console
     from robustcodec.spec import Spec
 
     console = Console(stderr=json)
@@ -48,9 +50,7 @@ def command(
             spec = Spec.parse(name)
             facts = _describe(_find(spec.name, kind), spec)
     if json:
-        from json import dumps
-
-        sys.stdout.write(dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        say(facts)
         return
     to_type = facts.pop("to use it", [])
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -51,8 +51,7 @@ def command(
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
-    from rich.console import Console
-
+    from robustcodec.cli._console import Console
     from robustcodec.cli._display import choose_device
     from robustcodec.cli._training_display import train
     from robustcodec.training.codec import Trainer

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from robustcodec.data._depth import beyond_8_bits
 from robustcodec.errors import BadData
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
+KINDS = {  # that are read, by their content, as Pillow calls them
+    "PNG": "PNG", "JPEG": "JPEG", "WEBP": "WebP", "BMP": "BMP", "GIF": "GIF", "TIFF": "TIFF", "PPM": "PPM",
+    "AVIF": "AVIF", "JPEG2000": "JPEG 2000",
+}  # fmt: skip
+MODES = {  # of Pillow, that have one meaning in RGB, and what they are called
+    "RGB": "", "RGBA": "", "L": "greyscale", "LA": "greyscale", "1": "black-and-white", "P": "palette", "PA": "palette",
+}  # fmt: skip
+ORIENTATION, TURNED = 0x0112, range(2, 9)  # in EXIF data
 
 
-def read_image(path: Path) -> Tensor:
-    """An 8-bit RGB image as uint8 ``(1, 3, H, W)``; raises :class:`BadData` for anything else."""
+def read_image(path: Path, convert: bool = False) -> Tensor:
+    """An 8-bit RGB image as uint8 ``(1, 3, H, W)``; raises :class:`BadData` for anything else.
+
+    ``convert`` also takes what has one obvious meaning: greyscale, black and white, palettes, and pictures that are to
+    be turned by their EXIF data. What is nowhere seen through is not transparent, whatever it could be.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if not path.is_file():
@@ -23,21 +40,47 @@ def read_image(path: Path) -> Tensor:
     if path.stat().st_size == 0:
         raise BadData(f"{path} is empty (0 bytes); expected an 8-bit RGB image")
     try:
-        with Image.open(path) as image:
-            mode, kind = image.mode, image.format
-            image.load()
-            pixels = np.array(image)
+        if depth := beyond_8_bits(path):
+            raise _unusable(path, f"a {depth} image", "magick IN -depth 8 OUT.png")
+        with Image.open(path, formats=[*KINDS]) as image:
+            pixels = np.array(_rgb(image, path, convert))
+    except (BadData, MemoryError):
+        raise
     except UnidentifiedImageError:
-        raise BadData(f"{path} is not an image that Pillow can read; expected PNG, JPEG, WebP …") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        *others, last = KINDS.values()
+        expected = f"{', '.join(others)} or {last}"
+        raise BadData(f"{path} is not an image that Pillow can read as 8-bit RGB; expected {expected}") from None
+    except Exception as error:  # decoders raise whatever they like
         raise BadData(f"{path} is damaged or cut short ({error}); replace or remove it") from None
-    if mode != "RGB" or pixels.dtype != np.uint8:
-        what = {"CMYK": "CMYK", "L": "greyscale", "RGBA": "RGB with transparency", "P": "palette", "LA": "greyscale"}
-        found = what.get(mode, "16-bit" if mode.startswith("I") else f"mode {mode}")
-        raise BadData(f"{path} is a {found} image; expected 8-bit RGB. Convert it first, for example to an RGB PNG")
-    if kind == "PNG" and _png_depth(path) > 8:
-        raise BadData(f"{path} is a 16-bit image; expected 8-bit RGB. Convert it first, for example to an RGB PNG")
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def _rgb(image: Picture, path: Path, convert: bool) -> Picture:
+    """An open image, upright and in RGB; raises :class:`BadData` if there is not one way to have it so."""
+    from PIL.ImageOps import exif_transpose
+
+    if (count := getattr(image, "n_frames", 1)) > 1:
+        raise BadData(f"{path} holds {count} pictures; expected one. Save each as an RGB PNG of its own first")
+    turned = image.getexif().get(ORIENTATION) in TURNED  # asked for now: a TIFF is turned by Pillow when it is loaded
+    image.load()
+    if image.mode not in MODES:
+        kind = "CMYK" if image.mode == "CMYK" else f"mode {image.mode}"
+        raise _unusable(path, f"a {kind} image", "magick IN -colorspace sRGB OUT.png")
+    image = exif_transpose(image)
+    if image.has_transparency_data:
+        opacity = image.convert("RGBA").getchannel("A")
+        if opacity.getextrema() != (255, 255):
+            raise _unusable(path, "an image with transparency", "magick IN -background white -flatten OUT.png")
+    oddity = MODES[image.mode] or ("turned" if turned else "")  # by its EXIF data
+    if oddity and not convert:
+        raise BadData(
+            f"{path} is a {oddity} image; expected 8-bit RGB. Give its data set convert=true, or save it as an RGB PNG"
+        )
+    return image.convert("RGBA").convert("RGB")  # at once, Pillow warns of palettes with colours that no pixel uses
+
+
+def _unusable(path: Path, what: str, remedy: str) -> BadData:
+    return BadData(f"{path} is {what}; expected 8-bit RGB. Convert it first: {remedy}")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -51,12 +94,6 @@ def image_size(path: Path) -> tuple[int, int]:
         raise BadData(f"{path} is not an image that Pillow can read ({error}); replace or remove it") from None
 
 
-def _png_depth(path: Path) -> int:
-    """Bits per channel from the IHDR chunk: Pillow silently reduces 16-bit RGB to 8."""
-    with path.open("rb") as file:
-        return file.read(25)[24]
-
-
 def write_image(clip: Tensor, path: Path) -> None:
     """Write a uint8 clip ``(1, 3, H, W)`` as PNG."""
     from PIL import Image
@@ -64,8 +101,9 @@ def write_image(clip: Tensor, path: Path) -> None:
     Image.fromarray(clip[0].permute(1, 2, 0).cpu().numpy()).save(path, format="PNG")
 
 
-def read_sequence(folder: Path, frames: int = 0, start: int = 0) -> Tensor:
+def read_sequence(folder: Path, frames: int = 0, start: int = 0, convert: bool = False) -> Tensor:
     """Numbered images of a folder in natural order (2 before 10) as uint8 ``(T, 3, H, W)``; ``frames=0``: all.
+    ``convert``: as of :func:`read_image`.
 
     Raises :class:`BadData` for fewer images, images that cannot be used or are not all of one size.
     """
@@ -75,7 +113,7 @@ def read_sequence(folder: Path, frames: int = 0, start: int = 0) -> Tensor:
         raise BadData(f"{folder} has {len(paths)} images from number {start} on, counted from 0; expected {asked}")
     clip = None
     for i, path in enumerate(paths):
-        image = read_image(path)[0]
+        image = read_image(path, convert)[0]
         if clip is None:
             clip = torch.empty(len(paths), *image.shape, dtype=torch.uint8)
         elif clip.shape[1:] != image.shape:

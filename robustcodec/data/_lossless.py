@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from robustcodec.data._images import write_image
+from robustcodec.data._video import UNKNOWN_RATE
 from robustcodec.files import whole
 
 
@@ -19,8 +20,9 @@ def lossless_path(stem: Path, frames: int) -> Path:
     return stem.with_name(stem.name + (".png" if frames == 1 else ".mkv"))
 
 
-def write_lossless(clip: Tensor, stem: Path, fps: float = 30) -> Path:
+def write_lossless(clip: Tensor, stem: Path, fps: float | None = None) -> Path:
     """Write a uint8 clip ``(T, 3, H, W)`` so that reading gives every value back; equal clips give equal bytes.
+    ``fps``: frames per second, if known.
 
     Raises :class:`OSError` as the system does.
     """
@@ -33,14 +35,15 @@ def write_lossless(clip: Tensor, stem: Path, fps: float = 30) -> Path:
     return path
 
 
-def _write_ffv1(clip: Tensor, path: Path, fps: float) -> None:
+def _write_ffv1(clip: Tensor, path: Path, fps: float | None) -> None:
     import av
 
     # bitexact: no random identifiers and no versions in the file
     with av.open(f"file:{path}", "w", format="matroska", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(
-            "ffv1", rate=Fraction(fps).limit_denominator(1001), options={"flags": "+bitexact"}
-        )
+        if fps is None:  # players need one all the same
+            container.metadata["comment"] = UNKNOWN_RATE
+        rate = Fraction(fps or 30).limit_denominator(1001)
+        stream = container.add_stream("ffv1", rate=rate, options={"flags": "+bitexact"})
         stream.height, stream.width = clip.shape[-2:]
         stream.pix_fmt = "bgr0"  # coded by a reversible colour transform
         for pixels in clip:

@@ -13,11 +13,13 @@ from robustcodec.errors import BadData
 from robustcodec.interfaces import Sample
 
 
-def image_sample(name: str, path: Path, crop: int = 0, downscale: int = 1) -> Sample:
-    """An image file as a sample: means of ``downscale`` x ``downscale`` pixels, then the centre if ``crop`` > 0."""
+def image_sample(name: str, path: Path, crop: int = 0, downscale: int = 1, convert: bool = False) -> Sample:
+    """An image file as a sample: means of ``downscale`` x ``downscale`` pixels, then the centre if ``crop`` > 0.
+    ``convert``: as of :func:`robustcodec.data._images.read_image`.
+    """
 
     def load() -> Tensor:
-        clip = box_downscale(read_image(path), downscale)
+        clip = box_downscale(read_image(path, convert), downscale)
         return centre_crop(clip, crop) if crop else clip
 
     return Sample(name, load, path)
@@ -34,6 +36,6 @@ def video_sample(
 
     try:
         fps = frame_rate(path)
-    except BadData:  # raw video states none
+    except BadData:  # loading it will say so
         fps = None
     return Sample(name, load, path, fps)

@@ -27,7 +27,8 @@ class Folder(DataSet):
     An image is one frame. Of each video ``segments`` samples of ``frames`` frames are taken, evenly spread from its
     first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left out. ``downscale=k``
     averages k×k pixels (it removes old compression artefacts), then ``crop`` > 0 keeps the central square.
-    ``size=WIDTHxHEIGHT`` is for ``.yuv`` files that do not have it in their names.
+    ``size=WIDTHxHEIGHT`` is for ``.yuv`` files that do not have it in their names. ``convert=true`` makes RGB of images
+    that are grey, have a palette or are to be turned by their EXIF data; without it they are refused.
     """
 
     path: str
@@ -36,6 +37,9 @@ class Folder(DataSet):
     segments: int = 1
     downscale: int = 1
     size: str | None = None
+    convert: bool = False
+
+    immaterial = ("convert",)  # where it changes a pixel, there is no number without it
 
     def __post_init__(self) -> None:
         if min(self.crop, self.frames, self.segments - 1, self.downscale - 1) < 0:
@@ -64,15 +68,22 @@ class Folder(DataSet):
     def _samples(self, name: str, path: Path) -> Iterator[Sample]:
         """The samples of one file: those that stand for the same frames are one."""
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield image_sample(name, path, self.crop, self.downscale)
-        elif self.segments == 1:
-            if not self.frames or count_frames(path, self.size, at_most=self.frames) >= self.frames:
-                yield video_sample(name, path, self.frames, 0, self.crop, self.downscale, self.size)
-        else:
-            last = count_frames(path, self.size) - self.frames
-            starts = {round(i * last / (self.segments - 1)) for i in range(self.segments)} if last >= 0 else set()
-            for start in sorted(starts):
-                yield video_sample(f"{name}@{start}", path, self.frames, start, self.crop, self.downscale, self.size)
+            yield image_sample(name, path, self.crop, self.downscale, self.convert)
+            return
+        try:
+            starts = self._starts(path)
+        except BadData:  # loading it will say why
+            starts = [0]
+        for start in starts:
+            called = name if self.segments == 1 else f"{name}@{start}"
+            yield video_sample(called, path, self.frames, start, self.crop, self.downscale, self.size)
+
+    def _starts(self, path: Path) -> list[int]:
+        """The first frames of the samples of a video, none if it is too short."""
+        if self.segments == 1:
+            return [0] if not self.frames or count_frames(path, self.size, self.frames) >= self.frames else []
+        last = count_frames(path, self.size) - self.frames
+        return sorted({round(i * last / (self.segments - 1)) for i in range(self.segments)}) if last >= 0 else []
 
 
 @data.register("file")
@@ -82,6 +93,7 @@ class File(DataSet):
 
     Of a video ``frames`` frames from number ``start`` on are taken, counted from 0; ``frames=0``: to its end.
     ``crop`` > 0 keeps the central square. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without it in their names.
+    ``convert`` is as in ``folder``.
     """
 
     path: str
@@ -89,6 +101,9 @@ class File(DataSet):
     start: int = 0
     crop: int = 0
     size: str | None = None
+    convert: bool = False
+
+    immaterial = ("convert",)
 
     def __post_init__(self) -> None:
         if min(self.frames, self.start, self.crop) < 0:
@@ -101,7 +116,7 @@ class File(DataSet):
             raise BadData(f"{path} is not a file; expected an image or a video, and {hint}")
         suffix = path.suffix.lower()
         if suffix in IMAGE_SUFFIXES:
-            return [image_sample(path.stem, path, self.crop)]
+            return [image_sample(path.stem, path, self.crop, convert=self.convert)]
         if suffix in VIDEO_SUFFIXES:
             return [video_sample(path.stem, path, self.frames, self.start, self.crop, size=self.size)]
         known = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)

@@ -152,9 +152,11 @@ def _fit(picture: Tensor, extent: Tensor) -> float:
     return min(float((side - 1 - 2 * MARGIN) / e) for side, e in zip((width, height), extent, strict=True))
 
 
-def _sample(name: str, photo: Path, other: Path, frames: int, size: int, key: str, downscale: int = 1) -> Sample:
+def _sample(
+    name: str, photo: Path, other: Path, frames: int, size: int, key: str, downscale: int = 1, convert: bool = False
+) -> Sample:
     def load() -> Tensor:
-        background, foreground = (box_downscale(read_image(path), downscale)[0] for path in (photo, other))
+        background, foreground = (box_downscale(read_image(path, convert), downscale)[0] for path in (photo, other))
         return in_motion(background, foreground, frames, size, key)
 
     return Sample(name, load)  # without a source: its pixels, not the photo's bytes, are its identity
@@ -197,7 +199,8 @@ class MotionOverPhotos(DataSet):
     """Synthetic motion over the photos below a folder, to train on: ``per_photo`` different clips of each.
 
     Photos are shrunk by ``downscale`` (means of k×k pixels) first; those that are smaller than ``size`` then are
-    left out. The moving foreground is cut out of another photo, or of the same where there is one only.
+    left out. The moving foreground is cut out of another photo, or of the same where there is one only. ``convert`` is
+    as in ``folder``.
     """
 
     path: str
@@ -206,6 +209,9 @@ class MotionOverPhotos(DataSet):
     per_photo: int = 1
     seed: int = 0
     downscale: int = 1
+    convert: bool = False
+
+    immaterial = ("convert",)
 
     def __post_init__(self) -> None:
         _check(self.frames, self.size)
@@ -230,5 +236,6 @@ class MotionOverPhotos(DataSet):
                 other = large[(i + 1 + index) % len(large)]
                 key = f"{self.seed}/{name}/{index}"
                 sample = f"{name}-in-motion-{index}" if self.per_photo > 1 else f"{name}-in-motion"
-                found.append(_sample(sample, photos[name], photos[other], self.frames, self.size, key, self.downscale))
+                pair = photos[name], photos[other]
+                found.append(_sample(sample, *pair, self.frames, self.size, key, self.downscale, self.convert))
         return found

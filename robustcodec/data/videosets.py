@@ -31,13 +31,16 @@ class Sequences(DataSet):
     """Each folder of numbered images at or below ``path`` is one clip: its first ``frames`` images (0: all).
 
     Images are in natural order (2 before 10). Folders with fewer are left out. ``downscale=k`` averages k×k pixels,
-    then ``crop`` > 0 keeps the central square.
+    then ``crop`` > 0 keeps the central square. ``convert`` is as in ``folder``.
     """
 
     path: str
     frames: int = 0
     downscale: int = 1
     crop: int = 0
+    convert: bool = False
+
+    immaterial = ("convert",)
 
     def __post_init__(self) -> None:
         _check(self.frames, self.downscale, self.crop)
@@ -48,7 +51,7 @@ class Sequences(DataSet):
             raise BadData(f"{root} is not a folder; expected a folder with folders of numbered images")
         folders = sorted(folders_below(root))
         found = [
-            _sequence(f.relative_to(root).as_posix() if f != root else root.resolve().name, f, self)
+            _sequence(f.relative_to(root).as_posix() if f != root else root.resolve().name, f, self, self.convert)
             for f in folders
             if len(sequence_paths(f)) >= max(1, self.frames)
         ]
@@ -207,11 +210,11 @@ def _root(name: str, path: str | None, variable: str, remedy: str) -> Path:
     return root
 
 
-def _sequence(name: str, folder: Path, wanted: Sequences | Vimeo90k) -> Sample:
+def _sequence(name: str, folder: Path, wanted: Sequences | Vimeo90k, convert: bool = False) -> Sample:
     """A folder of images as a sample; its identity is its pixels."""
 
     def load() -> Tensor:
-        clip = box_downscale(read_sequence(folder, wanted.frames), wanted.downscale)
+        clip = box_downscale(read_sequence(folder, wanted.frames, convert=convert), wanted.downscale)
         return centre_crop(clip, wanted.crop) if wanted.crop else clip
 
     return Sample(name, load)

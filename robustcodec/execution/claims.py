@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from robustcodec.files import HOST, alive, write_whole
+from robustcodec.sealed import read_json
 
 RENEWED = 20.0  # seconds after which a claim is renewed …
 EXPIRED = 120.0  # … and without which it has expired
@@ -67,12 +68,11 @@ class Claims:
 
     def _taken(self, path: Path) -> bool:
         try:
-            owner, age = json.loads(path.read_text(encoding="utf-8")), self._now() - path.stat().st_mtime
-        except (OSError, ValueError):
+            owner, age = read_json(path.read_bytes()), self._now() - path.stat().st_mtime
+            host, pid = str(owner["host"]), int(owner["pid"])
+        except (OSError, ValueError, TypeError, KeyError):  # gone by now, or not as it was written
             return False
-        if owner.get("host") == HOST:
-            return owner.get("pid") != os.getpid() and alive(int(owner.get("pid", 0)))
-        return age < EXPIRED
+        return age < EXPIRED if host != HOST else pid != os.getpid() and alive(pid)
 
     def _now(self) -> float:
         """By the clock that gives files their times, which may be that of another machine."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 from robustcodec.execution.jobs import Crafts, Job
 
@@ -22,12 +23,23 @@ class Costs:
         for key, samples, seconds in learned:
             self._add(tuple(key), samples, seconds)
 
+    @classmethod
+    def last(cls, log: Iterable[Mapping[str, Any]]) -> Self:
+        """The last ones in a log that are whole; nothing is known without any."""
+        for entry in reversed(list(log)):
+            if "costs" in entry:
+                with suppress(TypeError, ValueError):
+                    return cls(entry["costs"])
+        return cls()
+
     def learn(self, job: Job, samples: int, seconds: float) -> None:
         """Note what a task of ``job`` took."""
         for key in _keys(job):
             self._add(key, samples * _effort(job), seconds)
 
     def _add(self, key: Key, samples: float, seconds: float) -> None:
+        if not (samples > 0 and seconds >= 0):
+            raise ValueError(f"{seconds} s for {samples} samples")
         self._spent[key][0] += seconds
         self._spent[key][1] += samples
 

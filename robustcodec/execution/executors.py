@@ -17,8 +17,8 @@ from robustcodec.execution.worker import Setting
 @dataclass(frozen=True)
 class Workforce:
     """Who is asked for. ``devices``: of this machine, with ``workers`` processes on each; None: as many as there are
-    cores for, or one on each GPU. ``apart``: in processes of their own even if there is one alone, so that it can be
-    ended. ``ray``: the address of a cluster instead, with ``gpus`` of a GPU for each worker.
+    cores for, or one on each GPU; 0: none but this one, which a task may end. ``apart``: one even then, so that it can
+    be ended. ``ray``: the address of a cluster instead, with ``gpus`` of a GPU for each worker.
     """
 
     devices: tuple[str, ...] = ("cpu",)
@@ -39,6 +39,8 @@ class Workforce:
     def _executor(self, setting: Setting) -> Executor:
         if self.ray is not None:
             return Cluster(setting, self.ray, self.gpus)
-        on_cpu = max(1, cores() // (setting.threads or 1))
+        if self.workers == 0 and not self.apart:
+            return Here(setting, self.devices[0])
+        on_cpu = max(1, cores() // (setting.threads or 1)) if self.workers is None else 1
         slots = [each for each in self.devices for _ in range(self.workers or (on_cpu if each == "cpu" else 1))]
-        return Here(setting, slots[0]) if len(slots) == 1 and not self.apart else Processes(setting, slots)
+        return Processes(setting, slots)

@@ -13,7 +13,8 @@ from functools import cached_property
 from cachetools import LRUCache
 from torch import Tensor
 
-from robustcodec.clips import fingerprint
+from robustcodec.clips import fingerprint, of_all
+from robustcodec.errors import StoreError
 from robustcodec.execution.tasks import Clip, Failure, Task
 from robustcodec.interfaces import Sample
 from robustcodec.running.evaluating import PICTURED, Part
@@ -110,10 +111,10 @@ class Evaluations(Job):
 
     def take(self, count: int) -> Task:
         assert self.store is not None
-        stored = [self.store.clip(self.ids[sample.id]) for (sample,) in self.pending[:count]]
-        clips = [clip for clip in stored if clip is not None]
-        assert len(clips) == len(stored), "they were written before"
-        return self._task(count, clips)
+        stored = {sample.id: self.store.clip(self.ids[sample.id]) for (sample,) in self.pending[:count]}
+        if lost := [name for name, clip in stored.items() if clip is None]:
+            raise StoreError(f"the attacked clip of {lost[0]} is gone, or damaged since it was written; run it again")
+        return self._task(count, [clip for clip in stored.values() if clip is not None])
 
     def crafted(self, sample: str) -> bool:
         """Note that the clip of a sample is there; True if it was waited for."""
@@ -150,18 +151,30 @@ def _pictured(samples: Iterable[str], shown: dict[str, dict[str, Tensor]]) -> It
 def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Crafts], list[Evaluations]]:
     """The work on ``cells``; what the store holds of their clips is not crafted again.
 
-    Batches are the same whatever is there already, since on a GPU numbers depend on the company.
-    Raises :class:`UserError` for a cell that cannot be identified.
+    Batches are the same whatever is there already, since on a GPU numbers depend on the company. A cell that is broken
+    before anything of it is done, or whose samples cannot be read, has a failure and no work.
     """
     crafts: list[Crafts] = []
     evaluations: list[Evaluations] = []
     known: dict[str, bool] = {}  # whether the clip is there; False: somebody crafts it
     loaded: LRUCache[tuple[str, str], Tensor] = LRUCache(LOADED, Tensor.numel)
+    read: set[tuple[str, str]] = set()  # samples that were loaded, some time
     for cell in cells:
-        samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
-        ids = {sample.id: cell.craft_id(sample) for sample in samples}
+        try:
+            if (flaw := cell.resolved.flaw) is not None:
+                raise flaw
+            samples = [_kept(sample, cell.data, loaded) for sample in cell.samples()]
+            ids = {sample.id: cell.craft_id(sample) for sample in samples}
+            found = {craft_id: store.holds_clip(craft_id) for craft_id in ids.values() if craft_id not in known}
+            if not all((known | found)[craft_id] for craft_id in ids.values()):
+                _read(cell, samples, read)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            evaluations.append(Evaluations(cell, store=store, failure=Failure.of(error)))
+            continue
         new = {s.id: ids[s.id] for s in samples if ids[s.id] not in known}
-        known |= {craft_id: store.holds_clip(craft_id) for craft_id in new.values()}
+        known |= found
         mine = {sample: craft_id for sample, craft_id in new.items() if not known[craft_id]}
         there: list[Batch] = [(s,) for s in samples if known[ids[s.id]]]
         waiting = {s.id: s for s in samples if not known[ids[s.id]]}
@@ -170,6 +183,17 @@ def plan(cells: Iterable[Cell], store: Store, batch_size: int) -> tuple[list[Cra
             batches = [b for b in _batches(samples, batch_size) if any(s.id in mine for s in b)]
             crafts.append(Crafts(cell, batches, owner=evaluations[-1], ids=mine))
     return crafts, evaluations
+
+
+def _read(cell: Cell, samples: Sequence[Sample], read: set[tuple[str, str]]) -> None:
+    """Load samples that are not among those that were; raises what is wrong with them."""
+
+    def load(sample: Sample) -> None:
+        if (key := (cell.data, sample.id)) not in read:
+            sample.load()
+            read.add(key)
+
+    of_all(samples, load)
 
 
 def _kept(sample: Sample, data: str, loaded: LRUCache[tuple[str, str], Tensor]) -> Sample:
@@ -188,17 +212,10 @@ def _kept(sample: Sample, data: str, loaded: LRUCache[tuple[str, str], Tensor]) 
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:
-    """Runs of at most ``size`` neighbours of one shape; one that cannot be read is alone, and fails when it is used."""
-
-    def shape(sample: Sample) -> object:
-        try:
-            return sample.load().shape
-        except Exception:  # whatever a reader raises: its cell fails of it when the sample is taken
-            return sample.id
-
+    """Runs of at most ``size`` neighbours of one shape."""
     batch: list[Sample] = []
     for sample in samples:
-        if batch and (len(batch) == size or shape(sample) != shape(batch[0])):
+        if batch and (len(batch) == size or sample.load().shape != batch[0].load().shape):
             yield tuple(batch)
             batch = []
         batch.append(sample)

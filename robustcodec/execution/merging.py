@@ -5,9 +5,10 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
-from robustcodec.errors import StoreError
+from robustcodec.errors import DamagedFile, StoreError
 from robustcodec.files import on_disk, write_whole
 from robustcodec.running.store import Store
 
@@ -16,12 +17,15 @@ KEPT = ("cells", "crafted", "decoded")  # folders of a run that hold results; al
 
 @dataclass(frozen=True)
 class Merged:
-    """Files that were copied and files that were there; cells of the grid that nobody has done; cells that failed."""
+    """Files that were copied and files that were there; cells of the grid that nobody has done; cells that failed;
+    files that were left out.
+    """
 
     copied: int
     there: int
     missing: int
     failed: int
+    damaged: tuple[Path, ...]
 
 
 def merge(runs: Sequence[Path], out: Path, note: Callable[[str], None] = lambda text: None) -> Merged:
@@ -40,17 +44,23 @@ def merge(runs: Sequence[Path], out: Path, note: Callable[[str], None] = lambda 
     if (out / "grid.toml").is_file() and target.grid().blocks != grids[first].blocks:
         raise StoreError(f"{out} holds a run of another grid than {first}; give another --out")
     copied = there = 0
+    damaged: list[Path] = []
     for run, store in zip(runs, stores, strict=True):
         if run.resolve() == out.resolve():
             continue
         note(str(run))
         for path in _results(run):
             copy = out / path.relative_to(run)
-            same = copy.is_file() and filecmp.cmp(path, copy, shallow=False)
-            if not copy.is_file() or (not same and _failed(target, copy) and not _failed(store, path)):
+            if copy.is_file() and filecmp.cmp(path, copy, shallow=False):
+                there += 1
+                continue
+            mine, its = _worth(target, copy), _worth(store, path)
+            if its == Worth.DAMAGED:
+                damaged.append(path)
+            elif its > mine:
                 write_whole(copy, path.read_bytes())
                 copied += 1
-            elif same or _failed(store, path):
+            elif its < Worth.WHOLE:
                 there += 1
             else:
                 raise StoreError(
@@ -60,7 +70,8 @@ def merge(runs: Sequence[Path], out: Path, note: Callable[[str], None] = lambda 
         _append_log(run, target)
     target.put_grid(grids[first])
     results = [target.result(cell.id) for cell in target.grid().cells()]
-    return Merged(copied, there, results.count(None), sum(r is not None and r.status == "error" for r in results))
+    failed = sum(result is not None and result.status == "error" for result in results)
+    return Merged(copied, there, results.count(None), failed, tuple(damaged))
 
 
 def _results(run: Path) -> Iterator[Path]:
@@ -68,10 +79,27 @@ def _results(run: Path) -> Iterator[Path]:
         yield from sorted(p for p in (run / folder).rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
-def _failed(store: Store, path: Path) -> bool:
-    """Whether a file of a run holds the failure of a cell."""
-    result = store.result(path.stem) if path.parent.name == "cells" else None
-    return result is not None and result.status == "error"
+class Worth(IntEnum):
+    """What a file of a run is good for; ``FAILED``: the failure of a cell."""
+
+    DAMAGED = 0
+    FAILED = 1
+    WHOLE = 2
+
+
+def _worth(store: Store, path: Path) -> Worth:
+    try:
+        match path.relative_to(store.root).parts[0]:
+            case "cells":
+                result = store.result(path.stem)
+                failed = result is not None and result.status == "error"
+                return Worth.DAMAGED if result is None else Worth.FAILED if failed else Worth.WHOLE
+            case "crafted":
+                return Worth.WHOLE if store.holds_clip(path.stem) else Worth.DAMAGED
+            case _:
+                return Worth.WHOLE if store.decoded(path.stem) else Worth.DAMAGED
+    except DamagedFile:
+        return Worth.DAMAGED
 
 
 def _append_log(run: Path, target: Store) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from robustcodec.files import HOST, alive, write_whole
+from robustcodec.sealed import read_json
 
 HORIZON = 60.0  # seconds: what "lately" means
 STALE = 30.0  # seconds after which what a run said of itself is true no more
@@ -89,7 +90,7 @@ def lately(folder: Path) -> Pace | None:
     for path in folder.glob("[!.]*.json"):
         with suppress(OSError, ValueError, TypeError):  # gone by now, or half copied
             if time.time() - path.stat().st_mtime < STALE:
-                said.append(Pace(**json.loads(path.read_text(encoding="utf-8"))))
+                said.append(Pace(**read_json(path.read_bytes())))
     return Pace.together(said) if said else None
 
 

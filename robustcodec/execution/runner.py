@@ -40,7 +40,8 @@ class Runner:
     on it beyond float noise; on a CPU samples are crafted one by one, and no bit does. ``metrics``: scores beside PSNR
     and MS-SSIM, such as ``lpips:net=squeeze``; cells that were done without them are scored again, from the clips
     already crafted. ``executor``: who does the work; None: this process. ``limit``: seconds of work that a cell may
-    take; this process cannot end what it does itself. ``clips``, ``queries``: crafted so far, and what they took.
+    take; this process cannot end what it does itself. ``with_clips``: a cell is done only if its clips are there too,
+    for who needs them beside its scores. ``clips``, ``queries``: crafted so far, and what they took.
 
     Raises :class:`MissingDependency` for a metric that cannot be computed here, :class:`BadParameter` for a limit
     without an executor that can keep it.
@@ -54,6 +55,7 @@ class Runner:
         metrics: Sequence[str] = (),
         executor: Executor | None = None,
         limit: float | None = None,
+        with_clips: bool = False,
     ) -> None:
         self.store, self.device = store, torch.device(device)
         self.metrics = [metric.name for metric in of_every_run(metrics, device)]
@@ -62,8 +64,9 @@ class Runner:
         if limit is not None and isinstance(self.executor, Here):
             raise BadParameter(f"limit={limit:g} s, but this process cannot end what it does itself; give an executor")
         self._batch_size = 1 if self.device.type == "cpu" else batch_size
-        self._limit = limit
+        self._limit, self._with_clips = limit, with_clips
         self.clips = self.queries = 0
+        self._told = 0  # how many of the store's damages the watcher has been told of
 
     def run(self, cells: Iterable[Cell], watcher: Watcher | None = None) -> Tally:
         """Run what is missing; failures are kept with their traceback and tried again by the next run.
@@ -74,9 +77,11 @@ class Runner:
         todo = [cell for cell in cells if not self.done(cell)]
         tally.skipped = len(cells) - len(todo)
         watcher.planned(len(cells), tally.skipped)
-        learned = [entry["costs"] for entry in self.store.logged() if "costs" in entry]
-        costs = Costs(learned[-1] if learned else ())
+        costs = Costs.last(self.store.logged())
         crafts, evaluations = plan(todo, self.store, self._batch_size)
+        for damage in self.store.damages[self._told :]:
+            watcher.noted(damage)
+        self._told = len(self.store.damages)
 
         def finish(job: Evaluations) -> None:
             if job.failure is None and not job.parts:  # another run in the same folder did it
@@ -93,8 +98,11 @@ class Runner:
             watcher.cell_finished(result, job.seconds)
 
         scheduler = Scheduler(self.store, self.executor, watcher, costs, self.done, finish, self._limit)
+        for job in evaluations:
+            if job.failure is not None:
+                finish(job)
         try:
-            scheduler.run(crafts, evaluations)
+            scheduler.run(crafts, [job for job in evaluations if job.failure is None])
         finally:
             self.clips += scheduler.clips
             self.queries += scheduler.queries
@@ -108,8 +116,10 @@ class Runner:
         return self.executor.worker if isinstance(self.executor, Here) else Worker(self._setting, str(self.device))
 
     def done(self, cell: Cell) -> bool:
-        """True if the store holds this cell with every score of this runner."""
-        return self.store.done(cell.id, self.metrics)
+        """True if the store holds this cell with every score of this runner, and its clips if those are wanted."""
+        if not self.store.done(cell.id, self.metrics):
+            return False
+        return not self._with_clips or all(self.store.holds_clip(cell.craft_id(sample)) for sample in cell.samples())
 
     def _keep(self, job: Evaluations) -> Result:
         if job.failure is not None:

@@ -136,7 +136,7 @@ class Scheduler:
             lot = job.pending[: (count := self._count(job))]
             try:
                 work = _UnderWay(job, job.take(count), 1)
-            except Exception as error:  # a sample or a clip that cannot be read
+            except BaseException as error:  # a sample or a clip that cannot be read
                 self._fail(job, Failure.of(error), lot)
                 return
             if not job.pending:
@@ -194,7 +194,8 @@ class Scheduler:
             if work.attempt < ATTEMPTS:
                 self._again.append(_UnderWay(job, work.task, work.attempt + 1))
                 return
-            news = Answer(Failure(f"its worker {news.how}, {work.attempt} times"), time.monotonic() - work.started)
+            often = f", {work.attempt} times" if work.attempt > 1 else ""
+            news = Answer(Failure(f"its worker {news.how}{often}"), time.monotonic() - work.started)
         self.watcher.finished(slot, work.task, news)
         if news.device:
             self._counter.add(news.device, len(work.task.samples))

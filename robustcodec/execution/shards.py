@@ -46,7 +46,7 @@ class Shard:
 def _cost(costs: Costs, group: Iterable[Cell]) -> float:
     """Seconds of cells that share what is crafted."""
     total, seen = 0.0, set[str]()
-    for cell in group:
+    for cell in (cell for cell in group if cell.resolved.flaw is None):
         samples = [(sample,) for sample in cell.samples()]
         new = {cell.craft_id(sample) for (sample,) in samples} - seen
         seen |= new
@@ -58,5 +58,6 @@ def _groups(cells: Iterable[Cell]) -> list[list[Cell]]:
     """Cells that share clips, together: they share that of their first sample, since limits leave out the last."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(cell.craft_id(cell.samples()[0]), []).append(cell)
+        shared = cell.craft_id(cell.samples()[0]) if cell.resolved.flaw is None else cell.id
+        groups.setdefault(shared, []).append(cell)
     return list(groups.values())

@@ -52,7 +52,9 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """What was raised: with its traceback, unless it was raised on purpose."""
+        """What was raised: with its traceback, unless it was raised on purpose. Raises Ctrl-C again."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error
         if short_of_memory(error):
             return cls(str(out_of_memory(error)))
         if isinstance(error, RobustCodecError):

@@ -53,8 +53,6 @@ class Worker:
                 return self.crafting.run(cell, task.batches, task.probed, queried)
             crafted = [Crafted(sample, *clip) for sample, clip in zip(task.samples, task.clips, strict=True)]
             return self.evaluation.run(cell, crafted)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # attacks, codecs and defenses are anyone's code
             return Failure.of(error)
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robustcodec.errors import BadParameter
+from robustcodec.errors import BadParameter, counted
 from robustcodec.interfaces import Objective, Output
 from robustcodec.registry import objectives
 from robustcodec.scores import metrics
@@ -302,8 +302,8 @@ class Frame(Distortion):
         count = clip.shape[1]
         if not -count <= self.index < count:
             raise BadParameter(
-                f"frame:{self.index} is beyond a clip of {count} frames (0 to {count - 1}); choose another or use "
-                "longer clips"
+                f"frame:{self.index} is beyond a clip of {counted(count, 'frame')} (0 to {count - 1}); choose another "
+                "or use longer clips"
             )
         return super().seen(clip)[:, [self.index]]
 
@@ -329,8 +329,8 @@ class Drift(Distortion):
         last = max(1, math.floor(self.last * count)) if self.last < 1 else int(self.last)
         if last >= count:
             raise BadParameter(
-                f"drift:{self.last:g} needs a frame before its {last} last ones, and the clip has {count} frames; "
-                "use longer clips"
+                f"drift:{self.last:g} needs a frame before its {last} last ones, and the clip has "
+                f"{counted(count, 'frame')}; use longer clips"
             )
         return super().seen(clip)[:, -last:]
 

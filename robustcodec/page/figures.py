@@ -17,6 +17,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from robustcodec.errors import counted
 from robustcodec.page.tables import text
 from robustcodec.page.view import View
 from robustcodec.reporting.pictures import COLOURS
@@ -164,7 +165,7 @@ def _security(view: View, styles: Mapping[str, dict[str, Any]]) -> Iterator[Draw
 def _rates(curve: pd.DataFrame) -> dict[str, Any]:
     """The text of each point of a success rate."""
     intervals = zip(curve["broken_low"], curve["broken_high"], curve["samples"], strict=True)
-    text = [f"95 %: {ends(low, high)}; {n} samples" for low, high, n in intervals]
+    text = [f"95 %: {ends(low, high)}; {counted(n, 'sample')}" for low, high, n in intervals]
     return {"text": text, "hovertemplate": "%{y:.2f} broken at %{x:.2f} dB (%{text})<extra>%{fullData.name}</extra>"}
 
 

@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from robustcodec import page
-from robustcodec.errors import StoreError, UserError
+from robustcodec.errors import StoreError, UserError, counted
 from robustcodec.execution.children import Child
 from robustcodec.execution.pace import lately
 from robustcodec.files import Stamp, stamp
@@ -86,7 +86,7 @@ class RunProgress:
     unreadable: int
 
     def __str__(self) -> str:
-        parts = [f"{self.done} of {self.total} cells done", f"{len(self.failed)} failed"]
+        parts = [f"{self.done} of {counted(self.total, 'cell')} done", f"{len(self.failed)} failed"]
         return ", ".join([*parts, *([f"{self.unreadable} unreadable"] if self.unreadable else [])])
 
 

@@ -18,8 +18,9 @@ from robustcodec.errors import StoreError, UserError
 from robustcodec.files import write_whole
 from robustcodec.reporting import pictures, security
 from robustcodec.reporting.pictures import Look
+from robustcodec.reporting.printing import printable
 from robustcodec.reporting.tables import attack_table, checked, leaderboard, parquet
-from robustcodec.reporting.text import shown, to_markdown
+from robustcodec.reporting.text import shown, to_csv, to_markdown
 from robustcodec.scores.columns import column, contributed
 from robustcodec.scores.robustness import BOARD, CONTENDER
 from robustcodec.scores.strength import BOUND
@@ -75,7 +76,7 @@ BEST = best_of(["robust_psnr", "drop", "vi_db", "rate_ratio"])
 
 def tex(text: str) -> str:
     """``text`` as LaTeX prints it, whatever its letters mean there."""
-    return re.sub("-(?=-)", "-{}", "".join(_TEX.get(letter, letter) for letter in text))
+    return re.sub("-(?=-)", "-{}", "".join(_TEX.get(letter, letter) for letter in printable(text)))
 
 
 def table(rows: pd.DataFrame, name: str, suffix: str) -> pd.DataFrame:
@@ -115,7 +116,7 @@ def write(frame: pd.DataFrame, path: Path, caption: str = "", label: str = "", b
     suffix = check(path)
     frame = _flat(frame)
     if suffix == ".csv":
-        data = frame.to_csv(index=False, lineterminator="\n").encode()
+        data = to_csv(frame).encode()
     elif suffix == ".parquet":
         data = parquet(frame, "export to .csv instead")
     elif suffix == ".tex":

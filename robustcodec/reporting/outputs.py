@@ -21,6 +21,7 @@ import pandas as pd
 
 from robustcodec.files import stamp, write_whole
 from robustcodec.registry import KINDS
+from robustcodec.sealed import read_json
 
 DRAWN_WITH = ("av", "itables", "jinja2", "matplotlib", "numpy", "pandas", "pillow", "plotly", "pyarrow", "scipy")
 CODE = {".py", ".html", ".css", ".js", ".toml"}
@@ -68,7 +69,7 @@ class Outputs:
 
     def __enter__(self) -> Self:
         with suppress(OSError, ValueError):  # none yet, or damaged
-            known = json.loads(self.memory.read_text(encoding="utf-8"))
+            known = read_json(self.memory.read_bytes())
             self._known = known if isinstance(known, dict) else {}
         return self
 

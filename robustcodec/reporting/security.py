@@ -15,6 +15,7 @@ from robustcodec.files import write_whole
 from robustcodec.reporting.pictures import COLOURS, MARKERS, SCREEN, Look, figure_of
 from robustcodec.reporting.points import WORST, labels, security
 from robustcodec.reporting.tables import checked
+from robustcodec.reporting.text import to_csv
 
 DRAWN = 12  # contenders at most, side by side
 
@@ -100,7 +101,7 @@ def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
     """Write PNGs of :func:`points_by_figure`, and their points as CSV; none where no contender met several budgets."""
     paths: list[Path] = []
     for name, points in points_by_figure(rows):
-        table = points.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        table = to_csv(points, "%.6g")
         write_whole(folder / f"{name}.csv", table.encode())
         paths += [plot(points, folder / f"{name}.png"), folder / f"{name}.csv"]
     return paths

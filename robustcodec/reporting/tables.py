@@ -22,7 +22,7 @@ from rich.text import Text
 from robustcodec.errors import MissingDependency, StoreError
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Column
-from robustcodec.reporting.text import bounded, ends, escape, place, shown, spread, to_markdown
+from robustcodec.reporting.text import bounded, code, ends, escape, place, shown, spread, to_csv, to_markdown
 from robustcodec.running import suites
 from robustcodec.running.findings import Suspicion, masking
 from robustcodec.running.grid import Cell
@@ -209,7 +209,7 @@ def _sections(table: pd.DataFrame, always: Columns) -> Iterable[str]:
 
 
 def _meanings(columns: Iterable[Column]) -> str:
-    return "".join(f"* `{column.name}`: {column.meaning}.\n" for column in columns)
+    return "".join(f"* {code(column.name)}: {escape(column.meaning)}.\n" for column in columns)
 
 
 def _signs(suspicions: Iterable[Suspicion]) -> Iterable[str]:
@@ -277,8 +277,8 @@ def write(rows: pd.DataFrame, folder: Path, tables: Tables | None = None) -> lis
     board, attacks = tables.board, tables.attacks
     texts = {
         "leaderboard.md": markdown(board, attacks, tables.suspicions),
-        "leaderboard.csv": board.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        "attacks.csv": attacks.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+        "leaderboard.csv": to_csv(board, "%.6g"),
+        "attacks.csv": to_csv(attacks, "%.6g"),
     }
     for name, text in texts.items():
         write_whole(folder / name, text.encode())

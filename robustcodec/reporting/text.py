@@ -1,4 +1,4 @@
-"""Values as text: in print, and in a cell of a Markdown table."""
+"""Values as text: in print, in a cell of a Markdown table, and in CSV."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustcodec.reporting.printing import printable
 from robustcodec.scores.columns import column
 from robustcodec.scores.intervals import TOO_FEW
 from robustcodec.scores.strength import BOUND, BOUNDED
@@ -51,9 +52,48 @@ def bounded(table: pd.DataFrame) -> pd.DataFrame:
     return lines
 
 
+# signs that Markdown takes for its own; _, & and what begins a line where they would be read as such
+_MARKDOWN = re.compile(r"[\\|`*<\[~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)|^(?=[#+-]+\s|>)", re.MULTILINE)
+_FORMULA = re.compile(r"[=+\-@\t\r]")  # how a cell begins that spreadsheets run
+
+
 def escape(text: str) -> str:
-    """``text`` as it reads inside one cell of a GitHub Markdown table."""
-    return re.sub(r"\r\n|\r|\n", "<br>", re.sub(r"([\\|`*<\[])", r"\\\1", text))
+    """``text`` as it reads inside one cell of a GitHub Markdown table, or in a line of its own."""
+    marked = _MARKDOWN.sub(lambda match: f"\\{match[0]}", printable(text))
+    return re.sub(r"\r\n|\r|\n", "<br>", marked)
+
+
+def code(text: str) -> str:
+    """``text`` as Markdown shows code: between more backticks than it has beside each other."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{fence}{space}{' '.join(printable(text).split())}{space}{fence}"
+
+
+def to_csv(frame: pd.DataFrame, digits: str | None = None) -> str:
+    """``frame`` without its index as CSV, floats in the format ``digits``. Texts that a spreadsheet would run
+    (``=cmd``, ``@x``, but not ``-1.5``) begin with an apostrophe, which makes it show them.
+    """
+    safe = frame.copy()
+    for name, kind in frame.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(kind):
+            safe[name] = frame[name].map(_unrun)
+    safe.columns = pd.Index([_unrun(name) for name in frame])
+    return safe.to_csv(index=False, float_format=digits, lineterminator="\n")
+
+
+def _unrun(value: Any) -> Any:
+    if not isinstance(value, str) or not _FORMULA.match(value) or _is_number(value):
+        return value
+    return f"'{value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

@@ -21,6 +21,7 @@ import re
 from dataclasses import dataclass
 
 from robustcodec.errors import GridError
+from robustcodec.spec import split
 
 DRAWS = 8  # of a random defense, for each query
 
@@ -46,7 +47,7 @@ def victim(access: str, codec: str, defense: str) -> Victim:
         return Victim((codec,), defense)
     if kind == "adaptive" and (match := re.fullmatch(r"draws=([1-9]\d*)", rest)):
         return Victim((codec,), defense, draws=int(match[1]))
-    if kind == "transfer" and all(others := tuple(rest.split("|"))):
+    if kind == "transfer" and all(others := tuple(split(rest, r"\|"))):
         return Victim(others)
     if kind == "bpda" and rest:
         return Victim((codec,), defense, guide=rest)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustcodec.coding import ready
+from robustcodec.coding import ready, wrapped
 from robustcodec.interfaces import Codec
 from robustcodec.oracle import Ensemble
 from robustcodec.registry import codecs
@@ -33,10 +33,10 @@ class Codecs:
         if defense.text not in around:
             bare = around["none"]
             before = _contents(bare)
-            wrapped = ready(defense.built.wrap(bare), self.device)
+            behind = ready(wrapped(bare, defense.built, defense.text), self.device)
             if not _same(before, _contents(bare)):  # it is this defense's own from now on
                 around = self._by_name[codec] = {}
-            around[defense.text] = wrapped
+            around[defense.text] = behind
         return around[defense.text]
 
     def evaluated(self, cell: Resolved) -> Codec:

@@ -15,17 +15,18 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor
 
+from robustcodec import answers
 from robustcodec.clips import sample_seed, to_float, to_uint8
-from robustcodec.errors import AttackError
+from robustcodec.errors import AttackError, PluginError
 from robustcodec.interfaces import Codec, Draws, Precision, Sample, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.running.codecs import Codecs
-from robustcodec.running.findings import budget_used, gradient_health
+from robustcodec.running.findings import OUTSIDE, budget_used, gradient_health
 from robustcodec.running.rehearsal import Need, need
 from robustcodec.running.resolved import Resolved
 
 Queried = Callable[[Tensor], None]
-OUTSIDE = 1e-3  # an attack may miss the threat set by this share of its radius (float noise) without a warning
+EIGHT_BITS = 1e-3  # grey levels by which an 8-bit value in float32 may miss its level
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ class Crafting:
         if probe and attack.access == "white":
             with torch.random.fork_rng(devices=[]):
                 suspicions = gradient_health(ask(), x, threat, Draws(seeds))
-        x_adv, findings = _checked(name, returned, x, threat)
+        x_adv, findings = _checked(name, returned, x, _radius(cell.cell.threat, threat, x), threat.norm)
         if attack.access == "white" and victim.randomised and cell.victim.draws == 1:
             findings = [[*faults, "randomised defense attacked without expectation"] for faults in findings]
-        x_adv = threat.quantise(threat.project(x_adv, x), x)
+        x_adv = _inside(cell.cell.threat, threat, x_adv, x)
         infos = [
             {"queries": oracle.queries, "blind": blind, "budget": round(used, 4), "findings": [*faults, *notes, *signs]}
             for blind, used, faults, notes, signs in zip(
@@ -132,22 +133,44 @@ def _contained(codec: Codec, on_change: Callable[[], None]) -> Iterator[None]:
                 on_change()
 
 
-def _checked(name: str, returned: Any, x: Tensor, threat: Threat) -> tuple[Tensor, list[list[str]]]:
+def _radius(name: str, threat: Threat, x: Tensor) -> Tensor:
+    """``(N,)`` in float64; raises :class:`PluginError` if it is none."""
+    radius = answers.per_sample(f"{name}: radius", threat.radius(x), len(x)).double()
+    if not bool((radius.isfinite() & (radius >= 0)).all()):
+        raise PluginError(f"{name}: radius gave {radius.tolist()}; expected finite sizes of 0 or more")
+    return radius
+
+
+def _inside(name: str, threat: Threat, x_adv: Tensor, x: Tensor) -> Tensor:
+    """The 8-bit input of ``threat`` next to ``x_adv``; raises :class:`PluginError` for what is none."""
+    projected = answers.clips(f"{name}: project", threat.project(x_adv, x), x.shape)
+    made = answers.finite(
+        f"{name}: quantise", answers.clips(f"{name}: quantise", threat.quantise(projected, x), x.shape)
+    )
+    levels = 255 * made
+    if answers.outside(made) or float((levels - levels.round()).abs().max()) > EIGHT_BITS:
+        raise PluginError(f"{name}: quantise gave values that are not of 8 bits; expected multiples of 1/255 in [0, 1]")
+    if (most := max(budget_used(made, x, threat))) > 1 + OUTSIDE:
+        raise PluginError(
+            f"{name}: quantise gave an input of {most:.3g} times the radius; expected one inside the threat"
+        )
+    return made
+
+
+def _checked(name: str, returned: Any, x: Tensor, radius: Tensor, norm: str) -> tuple[Tensor, list[list[str]]]:
     """What an attack returned, made harmless, and per sample what was wrong with it."""
-    if not isinstance(returned, Tensor):
-        raise AttackError(f"{name} returned {type(returned).__name__}; expected a tensor like its input")
-    if returned.shape != x.shape:
-        raise AttackError(f"{name} returned shape {tuple(returned.shape)}; expected {tuple(x.shape)} like its input")
-    x_adv = returned.detach().to(x.device, x.dtype)
+    try:
+        x_adv = answers.clips(name, returned, x.shape).detach().to(x.device, x.dtype)
+    except PluginError as error:
+        raise AttackError(str(error)) from None
     findings: list[list[str]] = [[] for _ in range(len(x))]
-    radius = threat.radius(x).double()
     for i in range(len(x)):
         if not torch.isfinite(x_adv[i]).all():
             findings[i].append("returned values that are not finite: the clean clip was used")
             x_adv = torch.cat([x_adv[:i], x[i : i + 1], x_adv[i + 1 :]])
             continue
         delta = (x_adv[i] - x[i]).flatten().double()
-        size = delta.abs().max() if threat.norm == "linf" else delta.norm()
+        size = delta.abs().max() if norm == "linf" else delta.norm()
         if size > radius[i] * (1 + OUTSIDE):
             findings[i].append(f"left the threat set ({float(size / radius[i]):.3g} of the budget): projected back")
         elif x_adv[i].min() < -OUTSIDE or x_adv[i].max() > 1 + OUTSIDE:

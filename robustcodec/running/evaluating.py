@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor
 
+from robustcodec import answers
 from robustcodec.clips import as_batch, fingerprint, sample_seed
 from robustcodec.coding import EVALUATION, Coded, code, estimated_bits
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Codec, Metric, Objective, Output, Sample
+from robustcodec.oracle import damage, level, shown
 from robustcodec.running.codecs import Codecs
-from robustcodec.running.findings import Finding, sample_findings
+from robustcodec.running.findings import Finding, sample_findings, stays_inside
 from robustcodec.running.provenance import provenance
 from robustcodec.running.resolved import Resolved
 from robustcodec.running.store import Curves, Row
@@ -74,7 +77,9 @@ class Evaluation:
         self._clean: LRUCache[tuple[str, ...], Clean] = LRUCache(CLEAN, lambda clean: clean.x_hat.numel())
 
     def run(self, cell: Resolved, crafted: Sequence[Crafted]) -> Part:
-        """Raises :class:`RobustCodecError` for a codec that cannot decode a clean clip."""
+        """Raises :class:`RobustCodecError` for a codec that cannot decode a clean clip, and for a clip that the threat
+        of the cell does not allow.
+        """
         codec = self.codecs.evaluated(cell)
         objective = cell.objective.bind(codec)
         rows: list[Row] = []
@@ -84,15 +89,19 @@ class Evaluation:
         size = 0
         for attack in crafted:
             sample, original = attack.sample, attack.sample.load()
+            _check_budget(attack, original, cell)
             clean = self._clean_scores(cell, codec, sample, original)
             attacked = self._code(codec, attack.clip, sample)
             scores = self._scores(sample, original, attack.clip, clean, attacked)
-            scores |= self._harm(objective, codec, original, attack.clip, clean, attacked, scores["input_psnr"])
+            harm, own = self._harm(objective, codec, original, attack.clip, clean, attacked, scores["input_psnr"])
+            scores |= harm
+            scores |= answers.scores(f"scores of {cell.cell.objective}", own, scores)
             rows.append({"sample": sample.id, **scores, "queries": attack.info["queries"]})
             if len(original) > 1:
                 frames[sample.id] = _curves(original, clean, attacked)
             pixels = original[:, 0].numel()
             findings += sample_findings(sample.id, scores, pixels, attack.info, attacked.coded.reason)
+            findings += [Finding(sample.id, sign) for sign in self._signs(original, clean, attacked, scores)]
             shown = {"original": original, "adversarial": attack.clip, "clean": clean.x_hat}
             if attacked.coded.x_hat is not None:
                 shown["attacked"] = attacked.coded.x_hat
@@ -153,27 +162,54 @@ class Evaluation:
         clean: Clean,
         attacked: Estimated,
         input_psnr: float,
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], Any]:
         """What the attack was after, of real bytes: ``damage``, whether it reached the level at which the codec counts
-        as ``broken``, at which input PSNR (``break_db``), and the objective's own scores.
+        as ``broken``, at which input PSNR (``break_db``); and what the objective says are scores of its own.
         """
         device = self.codecs.device
 
         def output(clip: Tensor, coded: Coded) -> Output:
             bits = torch.tensor([coded.bits], device=device)
             return Output(
-                lambda: as_batch(coded.decoded(), device), lambda: bits, lambda: codec(as_batch(clip, device)).latents
+                lambda: as_batch(coded.decoded(), device),
+                lambda: bits,
+                lambda: shown(codec, as_batch(clip, device)).latents,
             )
 
         x, x_adv, failed = as_batch(original, device), as_batch(adversarial, device), attacked.coded.x_hat is None
         before = output(original, clean.estimated.coded)
-        level = float(objective.level(x, before))
-        damage = NAN if failed else float(objective(x, before, output(adversarial, attacked.coded), x_adv))
+        most = float(level(objective, x, before))
+        harm = NAN if failed else float(damage(objective, x, before, output(adversarial, attacked.coded), x_adv))
         x_adv_hat = None if failed else as_batch(attacked.coded.decoded(), device)
-        return {
-            **break_scores(damage, level, input_psnr, failed),
-            **objective.scores(x, x_adv, attacked.coded.stream, x_adv_hat),
-        }
+        own = objective.scores(x, x_adv, attacked.coded.stream, x_adv_hat)
+        return break_scores(harm, most, input_psnr, failed), own
+
+    def _signs(self, original: Tensor, clean: Clean, attacked: Estimated, scores: Mapping[str, float]) -> Iterator[str]:
+        """What is odd about what a sample's codec, metrics and objective gave."""
+        decodes = [("clean", "", clean.estimated.coded)]
+        if attacked.coded.x_hat is not None:
+            decodes.append(("attacked", "adv_", attacked.coded))
+        for when, prefix, coded in decodes:
+            if coded.outside:
+                yield f"the decoder left [0, 1] ({when}): clamped"
+            if coded.sized and not math.isfinite(scores[f"{prefix}bpp_est"]):
+                yield f"the estimated rate is not a finite number ({when})"
+            for name, metric in self.metrics.items():
+                if not math.isfinite(scores[prefix + name]) and min(original.shape[-2:]) >= metric.least:
+                    yield f"{name} is not a finite number ({when})"
+        if attacked.coded.x_hat is not None and not math.isfinite(scores["damage"]):
+            yield "the damage is not a finite number"
+
+
+def _check_budget(attack: Crafted, original: Tensor, cell: Resolved) -> None:
+    """Whoever crafted the clip, and however it came here."""
+    x, threat = as_batch(original), cell.threat
+    alike = attack.clip.shape == original.shape and attack.clip.dtype == original.dtype
+    if not alike or not stays_inside(as_batch(attack.clip), x, threat):
+        raise RobustCodecError(
+            f"the attacked clip of {attack.sample.id} is outside the budget of {cell.cell.threat}; if somebody has "
+            "changed it, remove the folder crafted of the run and run again"
+        )
 
 
 def _curves(original: Tensor, clean: Clean, attacked: Estimated) -> Curves:

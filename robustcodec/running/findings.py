@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from robustcodec.errors import UserError
+from robustcodec import answers
+from robustcodec.errors import UserError, counted
 from robustcodec.interfaces import Draws, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.running.grid import Cell
@@ -25,6 +26,8 @@ from robustcodec.scores.robustness import BOARD, CONTENDER
 if TYPE_CHECKING:
     import pandas
 
+OUTSIDE = 1e-3  # an input may miss the threat by this share of its radius (float noise) …
+MOVED = 0.1 / 255  # … and a projection may move values of one that is inside by so much
 UNUSED = 0.9  # share of the budget below which an attack counts as timid
 SHATTERED = 0.1  # cosine of neighbouring gradients below which neither says where to go
 NEIGHBOUR = 0.5 / 255  # largest distance of the neighbours, per value
@@ -46,6 +49,15 @@ def budget_used(x_adv: Tensor, x: Tensor, threat: Threat) -> list[float]:
     delta = (x_adv - x).flatten(1).double()
     size = delta.abs().amax(1) if threat.norm == "linf" else delta.norm(dim=1)
     return [float(v) for v in size / threat.radius(x).double()]
+
+
+def stays_inside(x_adv: Tensor, x: Tensor, threat: Threat) -> bool:
+    """Whether 8-bit inputs ``x_adv``, one per item of ``x``, are what the threat allows: by their norm, and by what a
+    projection moves of them.
+    """
+    if max(budget_used(x_adv, x, threat)) > 1 + OUTSIDE:
+        return False
+    return bool((threat.project(x_adv, x) - x_adv).abs().max() <= MOVED)
 
 
 def sample_findings(
@@ -77,7 +89,7 @@ def summarise(findings: list[Finding], samples: int) -> tuple[str, ...]:
     lines = []
     for what, names in sorted(where.items()):
         shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-        lines.append(f"{what}: {len(names)} of {samples} samples ({shown})")
+        lines.append(f"{what}: {len(names)} of {counted(samples, 'sample')} ({shown})")
     return tuple(lines)
 
 
@@ -87,7 +99,7 @@ def gradient_health(oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> li
     Two gradients at random inputs inside the threat; shattered if their cosine is below :data:`SHATTERED` (Athalye et
     al., 2018, https://arxiv.org/abs/1802.00420). A gradient that is zero is another finding.
     """
-    here = threat.random_start(x, rng)
+    here = answers.clips(f"random_start of {type(threat).__name__}", threat.random_start(x, rng), x.shape)
     there = here + NEIGHBOUR * (2 * rng.uniform(x.shape).to(x.device) - 1)
     one, other = (threat.confine(oracle.gradient(at, "none")[1], x).flatten(1).double() for at in (here, there))
     alive = one.ne(0).any(1) & other.ne(0).any(1)

@@ -35,8 +35,9 @@ from robustcodec.files import dump_toml
 from robustcodec.interfaces import Precision, Sample
 from robustcodec.running import suites
 from robustcodec.running.access import Victim, victim
+from robustcodec.running.naming import name_of
 from robustcodec.running.resolved import Planning, Resolved
-from robustcodec.spec import expand
+from robustcodec.spec import expand, settled
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,13 @@ class Grid:
         return [cell.planned(planning) for cell in sorted(seen, key=_place)]
 
     def check(self) -> list[Cell]:
-        """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set."""
+        """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set. What is broken in
+        a plugin is left to its cells, unless there are no others.
+        """
         cells = self.cells()
-        for cell in cells:
-            _ = cell.id
+        flaws = [cell.resolved.flaw for cell in cells]
+        if flaws[0] is not None and None not in flaws:
+            raise flaws[0]
         return cells
 
     @classmethod
@@ -171,7 +175,7 @@ class Grid:
 
     @classmethod
     def parse(cls, table: dict[str, Any], name: str, where: str) -> Grid:
-        """A grid from a parsed TOML table."""
+        """A grid from a parsed TOML table. ``name``: of a grid that says none; empty: one that its blocks make."""
         for key in table:
             if key not in ("name", "block"):
                 raise GridError(f"{where}: unknown key {key!r}; expected name and [[block]] tables")
@@ -183,7 +187,8 @@ class Grid:
         blocks = table.get("block", [])
         if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
             raise GridError(f"{where}: block must be written [[block]]")
-        return cls(called, tuple(_axes(b, where) for b in blocks))
+        axes = tuple(_axes(b, where) for b in blocks)
+        return cls(called or name_of(axes), axes)
 
     def to_toml(self) -> str:
         """The grid as a file that :meth:`read` reads back."""
@@ -235,7 +240,7 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
             raise GridError(f"{where}: {key} = {_shown(value)}; expected a list of {wanted.__name__}")
         if key == "seed" and not all(abs(v) < 2**63 for v in values):
             raise GridError(f"{where}: seed = {_shown(value)}; expected numbers of at most 63 bits")
-        out[key] = values if key == "seed" else [each for v in values for each in expand(v)]
+        out[key] = values if key == "seed" else [settled(each) for v in values for each in expand(v)]
     if "suite" in out and (given := [axis for axis in _PAIR if axis in out]):
         raise GridError(f"{where}: a suite brings its attacks and objectives; drop {' and '.join(given)} or the suite")
     for needed in ("codec",) if "suite" in out else ("codec", "attack"):
@@ -249,19 +254,22 @@ def select(grid: Grid | None, axes: dict[str, list[Any]], limit: int | None) -> 
     """What a command line asks for: ``axes`` in place of those of every block of a grid file.
 
     Without a file (``None``) it is the default grid; but naming codecs or attacks makes a grid of one's own, in
-    which all that is not named is as in :class:`Cell`, with the default grid's codecs or attacks.
+    which all that is not named is as in :class:`Cell`, with the default grid's codecs or attacks. What is asked for so
+    is named by what it is.
     """
     given = {k: v for k, v in axes.items() if v}
     base = grid or Grid.default()
     if not given and limit is None:
         return base
     blocks: Iterable[dict[str, Any]] = base.blocks
+    name = base.name
     if grid is None and not given.keys().isdisjoint({"codec", "attack", "suite"}):
-        first = base.blocks[0]
+        first, name = base.blocks[0], ""
         blocks = [{"codec": first["codec"], "attack": first["attack"]}]
     if "suite" in given:
         blocks = [{k: v for k, v in b.items() if k not in _PAIR} for b in blocks]
     elif not given.keys().isdisjoint(_PAIR):
         blocks = [{k: v for k, v in b.items() if k != "suite"} for b in blocks]
     extra = given if limit is None else {**given, "limit": limit}
-    return Grid("custom", tuple(_axes({**b, **extra}, "the command line") for b in blocks))
+    chosen = tuple(_axes({**b, **extra}, "the command line") for b in blocks)
+    return Grid(name_of(chosen, name), chosen)

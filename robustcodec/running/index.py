@@ -22,7 +22,7 @@ from robustcodec.errors import StoreError
 from robustcodec.files import Stamp, stamp, write_whole
 from robustcodec.running.summary import Numbers, Summary, Values
 
-VERSION = 1  # of the file; raise it with any change of it or of Summary
+VERSION = 2  # of the file; raise it with any change of it or of Summary
 FEW = 32  # files that are read as quickly as an index of them
 SHARE = 8  # one in so many may be missing from the file: each is read again by the next process
 _NUMBERS = ("rows", "curves")

@@ -18,8 +18,8 @@ from robustcodec.clips import centre_crop
 from robustcodec.errors import OutOfMemory
 from robustcodec.interfaces import Attack, Draws, Threat
 from robustcodec.memory import OUT, WAYS_OUT, available, shown
+from robustcodec.memory.tiling import limits, tiling
 from robustcodec.oracle import Oracle
-from robustcodec.tiling import limits, tiling
 
 LARGE = 1 << 20  # pixels of a batch from which on a rehearsal is worth its time
 SMALL, MIDDLE = 128, 256  # sides of the crops

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from robustcodec.answers import described
 from robustcodec.brought import files as brought
-from robustcodec.clips import fingerprint
-from robustcodec.errors import BadData, RobustCodecError
+from robustcodec.clips import fingerprint, of_all
+from robustcodec.errors import BadData, PluginError, RobustCodecError, UserError, blamed
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
 from robustcodec.registry import Registry, attacks, codecs, data, defenses, objectives, threats
 from robustcodec.running.access import DRAWS, Victim
@@ -23,7 +25,7 @@ from robustcodec.spec import Spec, Value
 if TYPE_CHECKING:
     from robustcodec.running.grid import Cell
 
-CELL_VERSION = 2  # raise it whenever the same cell would give other numbers than before
+CELL_VERSION = 3  # raise it whenever the same cell would give other numbers than before
 REGISTRIES: dict[str, Registry[Any]] = {
     "codec": codecs,
     "attack": attacks,
@@ -38,6 +40,8 @@ class Part:
     """A plugin as an axis of a cell names it. It belongs to one cell: a plugin may keep state, and the files behind it
     may change until the next.
     """
+
+    flaw: RobustCodecError | None = None  # what its plugin raised when it was identified
 
     def __init__(self, kind: str, text: str) -> None:
         self.kind, self.text = kind, text
@@ -67,10 +71,27 @@ class Part:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Name, all parameters, and what else can change a number: weights, libraries, clips by their checksums."""
+        """Name, all parameters, and what else can change a number: weights, libraries, clips by their checksums.
+
+        A plugin that cannot be made has a ``flaw`` and is identified by its text. Raises :class:`UserError` for a
+        mistake in that.
+        """
         if len(self.layers) > 1:
             name = "+".join(layer.spec.name for layer in self.layers)
-            return {"name": name, "layers": [layer.identity for layer in self.layers]}
+            facts = {"name": name, "layers": [layer.identity for layer in self.layers]}
+            self.flaw = next((layer.flaw for layer in self.layers if layer.flaw is not None), None)
+            return facts
+        try:
+            return self._facts()
+        except UserError:
+            raise
+        except RobustCodecError as error:
+            self.flaw = error
+        except BaseException as error:
+            self.flaw = blamed(f"{REGISTRIES[self.kind].kind} {self.text!r}", error)
+        return {"name": self.text, "broken": True}
+
+    def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"name": self.spec.name}
         if brought.is_in_file(self.spec.name):
             facts = {"name": brought.short(self.spec.name), "source": brought.source(self.spec.name)}
@@ -82,7 +103,7 @@ class Part:
             left_out |= {"weights"} if facts["fingerprint"] else set()  # it says all that a path can say
             left_out |= codecs.immaterial(self.spec.name)
         elif self.kind == "data":
-            left_out.add("path")  # samples are identified by their bytes
+            left_out |= {"path"} | data.immaterial(self.spec.name)  # samples are identified by their bytes
         else:
             plugin: Plugin = self.built
             if "source" not in facts:
@@ -106,18 +127,34 @@ class Planning:
         self._identities: dict[tuple[str, str], dict[str, Any]] = {}
         self._samples: dict[str, list[Sample]] = {}
         self._fingerprints: dict[Sample, str] = {}
+        self._flaws: dict[tuple[str, str] | Sample, RobustCodecError] = {}
+
+    def flaw(self, parts: Iterable[Part], samples: Iterable[Sample]) -> RobustCodecError | None:
+        """What the first of some parts and samples raised when it was identified, if one did."""
+        asked: list[tuple[str, str] | Sample] = [*((part.kind, part.text) for part in parts), *samples]
+        return next((self._flaws[each] for each in asked if each in self._flaws), None)
 
     def identity(self, part: Part) -> dict[str, Any]:
         """:attr:`Part.identity`, of the first part with that text."""
         key = part.kind, part.text
         if key not in self._identities:
             self._identities[key] = part.identity
+            if part.flaw is not None:
+                self._flaws[key] = part.flaw
         return self._identities[key]
 
     def samples(self, data: Part) -> list[Sample]:
-        """All samples of a data set."""
+        """All samples of a data set; of one that is broken, none."""
         if data.text not in self._samples:
-            samples = list(cast(DataSet, data.built).samples())
+            try:
+                samples = list(cast(DataSet, data.built).samples())
+                if odd := [each for each in samples if not (isinstance(each, Sample) and isinstance(each.id, str))]:
+                    raise PluginError(f"{data.text}: samples gave {described(odd[0])}; expected samples with a name")
+            except UserError:
+                raise
+            except BaseException as error:
+                broken = error if isinstance(error, RobustCodecError) else blamed(f"{data.text}: samples", error)
+                self._flaws["data", data.text], samples = broken, []
             if twice := [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]:
                 files = [str(sample.source or sample.id) for sample in samples if sample.id == twice[0]]
                 raise BadData(f"{data.text}: {' and '.join(files)} have one name, {twice[0]!r}; rename one of them")
@@ -125,9 +162,15 @@ class Planning:
         return self._samples[data.text]
 
     def fingerprint(self, sample: Sample) -> str:
-        """:func:`robustcodec.clips.fingerprint`."""
+        """:func:`robustcodec.clips.fingerprint`; empty of one that cannot be read."""
         if sample not in self._fingerprints:
-            self._fingerprints[sample] = fingerprint(sample)
+            try:
+                self._fingerprints[sample] = fingerprint(sample)
+            except UserError:
+                raise
+            except BaseException as error:
+                broken = error if isinstance(error, RobustCodecError) else blamed(f"sample {sample.id}", error)
+                self._flaws[sample], self._fingerprints[sample] = broken, ""
         return self._fingerprints[sample]
 
 
@@ -186,21 +229,28 @@ class Resolved:
         access = self.cell.access
         if borrowed:
             access = f"{kind}:{'|'.join(_canonical(self.codecs[codec]) for codec in borrowed)}"
-        samples = [[sample.id, self.planning.fingerprint(sample)] for sample in self.cell.samples()]
+        samples = of_all(self.cell.samples(), lambda sample: [sample.id, self.planning.fingerprint(sample)])
         named = {kind: self.planning.identity(part) for kind, part in self.parts.items()}
         return self._common | named | {"access": access, "samples": samples}
+
+    @property
+    def flaw(self) -> RobustCodecError | None:
+        """What a plugin of this cell raised while the cell was planned: it can be identified, and not be run."""
+        _ = self.identity, self.codecs, self.planning.identity(self.victim_defense)
+        codecs_of = [Part("codec", name) for name in self.codecs]
+        return self.planning.flaw([*self.parts.values(), self.victim_defense, *codecs_of], self.cell.samples())
 
     @cached_property
     def id(self) -> str:
         """16 hex digits of the sha256 of :attr:`identity`."""
-        return _digest(self.identity)
+        return digest_of(self.identity)
 
     def craft_id(self, sample: Sample) -> str:
         """Identity of one adversarial clip: what it was crafted with, on and from."""
         identity = self.planning.identity
         named = {kind: identity(self.parts[kind]) for kind in ("attack", "objective", "threat")}
         clip = [sample.id, self.planning.fingerprint(sample), identity(self.parts["data"])]
-        return _digest(self._common | named | {"victim": self._victim_identity, "clip": clip})
+        return digest_of(self._common | named | {"victim": self._victim_identity, "clip": clip})
 
     @cached_property
     def _victim_identity(self) -> list[dict[str, Any]]:
@@ -238,5 +288,6 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """16 hex digits of the sha256 of what identifies a cell or a clip."""
     return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]

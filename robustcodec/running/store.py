@@ -1,8 +1,9 @@
 """The run folder: one JSON file per finished cell, one file per adversarial clip, each written whole or not at all.
 
-A file's existence means "done". Nothing in a cell's file depends on when or how fast it was made, so a run that
-was killed and resumed is byte-identical to one that was not; times go to ``log.jsonl``, and to ``cache``, which holds
-nothing that is not made again where it is missing.
+A file's existence means "done", if it is as it was written: each has a checksum, and what a cell's file holds is
+compared with what the cell must hold. What is damaged counts as not there. Nothing in a cell's file depends on when or
+how fast it was made, so a run that was killed and resumed is byte-identical to one that was not; times go to
+``log.jsonl``, and to ``cache``, which holds nothing that is not made again where it is missing.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustcodec.brought import objects
-from robustcodec.errors import StoreError
-from robustcodec.files import Stamp, on_disk, remove_leftovers, stamp, write_whole
+from robustcodec.errors import DamagedFile, GridError, StoreError
+from robustcodec.files import Stamp, on_disk, readable, remove_leftovers, stamp, write_whole
+from robustcodec.running import expected
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.index import Index
 from robustcodec.running.summary import Summary, lines
+from robustcodec.sealed import is_whole, read_json, seal_json, seal_tensors, unseal_json, unseal_tensors
 
 if TYPE_CHECKING:
     import pandas
@@ -67,6 +70,7 @@ class Store:
             (root / "cells").mkdir(parents=True, exist_ok=True)
             remove_leftovers(root)
         self._index = Index(self.cache / "cells.npz")
+        self.damages: list[str] = []  # a line for each file that was found damaged, and counts as not there
 
     @classmethod
     def existing(cls, root: Path) -> Store:
@@ -76,9 +80,23 @@ class Store:
         return cls(root)
 
     def done(self, cell_id: str, scores: Iterable[str] = ()) -> bool:
-        """True if this cell has succeeded and holds these scores; failed ones run again."""
-        summary = self.summary(cell_id)
+        """True if this cell has succeeded and holds these scores; failed ones run again, and damaged ones."""
+        try:
+            summary = self.summary(cell_id)
+        except DamagedFile as error:
+            self._note(error)
+            return False
+        pictures = self._decoded_path(cell_id)
+        if pictures.is_file() and not is_whole(pictures):
+            self._note(_damaged(pictures, "it was cut short"))
+            return False
         return summary is not None and summary.status == "ok" and summary.holds(scores)
+
+    def _note(self, damage: DamagedFile) -> None:
+        """Log, once, that a file is made again."""
+        if str(damage) not in self.damages:
+            self.damages.append(str(damage))
+            self.log({"damaged": str(damage)})
 
     def put(self, result: Result) -> None:
         """Keep a result."""
@@ -86,8 +104,7 @@ class Store:
         table["cell"] = {f.name: getattr(result.cell, f.name) for f in fields(Cell)}  # of a drawn one: its cell's
         if frames := table.pop("frames"):
             table["frames"] = _plain(frames)
-        text = json.dumps(table, indent=1, allow_nan=False, ensure_ascii=False)
-        write_whole(self.root / "cells" / f"{result.id}.json", text.encode() + b"\n")
+        write_whole(self._cell_path(result.id), seal_json(result.id, table))
 
     def result(self, cell_id: str) -> Result | None:
         """The result of a cell, with what an audit has found of it, or None if there is none yet."""
@@ -98,32 +115,24 @@ class Store:
 
     def summary(self, cell_id: str) -> Summary | None:
         """What tables need of :meth:`result`, of which the file is read only if the index does not know it."""
-        summary = self._index.summary(self._cell_path(cell_id), lambda: self._summarised(cell_id))
+        summary = self._index.summary(self._cell_path(cell_id), lambda: Summary.of(self._read(cell_id)))
         if summary is None or cell_id not in self._audited:
             return summary
         return replace(summary, warnings=(*summary.warnings, *self._audited[cell_id]))
 
     def _read(self, cell_id: str) -> Result:
-        try:
-            table = json.loads(self._cell_path(cell_id).read_text(encoding="utf-8"))
-            return Result(**{**table, "cell": Cell(**table["cell"]), "warnings": tuple(table["warnings"])})
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._foreign(cell_id, error) from None
-
-    def _summarised(self, cell_id: str) -> Summary:
-        try:
-            return Summary.of(self._read(cell_id))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise self._foreign(cell_id, error) from None
-
-    def _foreign(self, cell_id: str, error: Exception) -> StoreError:
         path = self._cell_path(cell_id)
-        return StoreError(f"{path} is not a result of this release ({error}); remove it and run again")
+        try:
+            with readable(path):
+                table = unseal_json(cell_id, path.read_bytes())
+            expected.check(table, cell_id)
+            return Result(**{**table, "cell": Cell(**table["cell"]), "warnings": tuple(table["warnings"])})
+        except (ValueError, TypeError, KeyError, GridError) as error:
+            raise _damaged(path, f"it is not a result of this release: {error}") from None
 
     def put_audit(self, findings: Mapping[str, Sequence[str]]) -> None:
         """Keep what an audit has found, by cell, in the place of what another one found before."""
-        text = json.dumps(findings, indent=1, sort_keys=True, ensure_ascii=False)
-        write_whole(self.audits / "findings.json", text.encode() + b"\n")
+        write_whole(self.audits / "findings.json", seal_json("findings", dict(sorted(findings.items()))))
         self.__dict__.pop("_audited", None)
 
     @property
@@ -147,54 +156,58 @@ class Store:
         if not path.is_file():
             return {}
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            findings = unseal_json("findings", path.read_bytes())
+            if not all(isinstance(of, list) and all(isinstance(line, str) for line in of) for of in findings.values()):
+                raise ValueError("its findings are no texts")
         except ValueError as error:
             raise StoreError(f"{path} is no result of an audit ({error}); remove it and audit again") from None
+        return findings
 
     def put_clip(self, craft_id: str, clip: Tensor, info: dict[str, Any]) -> None:
         """Keep an adversarial uint8 clip ``(T, 3, H, W)`` and how it was reached."""
-        from safetensors.torch import save
-
-        data = save({"clip": clip.contiguous()}, {"info": json.dumps(info, sort_keys=True)})
-        write_whole(self._clip_path(craft_id), data)
+        write_whole(self._clip_path(craft_id), seal_tensors(craft_id, {"clip": clip}, info))
 
     def holds_clip(self, craft_id: str) -> bool:
-        """True if this adversarial clip is there."""
-        return self._clip_path(craft_id).is_file()
+        """True if this adversarial clip is there, as it was written."""
+        return self.clip(craft_id) is not None
 
     def clip(self, craft_id: str) -> tuple[Tensor, dict[str, Any]] | None:
-        """An adversarial clip and its info, or None if it is not there."""
-        from safetensors import safe_open
-
+        """An adversarial clip and its info; None if it is not there as it was written, which is logged."""
         path = self._clip_path(craft_id)
         if not path.is_file():
             return None
-        with safe_open(path, "pt") as file:
-            return file.get_tensor("clip"), json.loads(file.metadata()["info"])
+        try:
+            with readable(path):
+                tensors, info = unseal_tensors(craft_id, path)
+        except ValueError as error:
+            self._note(_damaged(path, str(error)))
+            return None
+        return tensors["clip"], info
 
     def put_decoded(self, cell_id: str, samples: dict[str, dict[str, Tensor]]) -> None:
         """Keep the clips that pictures show: by sample, and by what they are (``original``, ``attacked`` …)."""
-        from safetensors.torch import save
-
         named = {f"{what}/{sample}": clip for sample, clips in samples.items() for what, clip in clips.items()}
-        order = json.dumps(list(samples))
-        write_whole(
-            self._decoded_path(cell_id),
-            save({name: clip.contiguous() for name, clip in named.items()}, {"samples": order}),
-        )
+        write_whole(self._decoded_path(cell_id), seal_tensors(cell_id, named, list(samples)))
 
     def decoded(self, cell_id: str) -> dict[str, dict[str, Tensor]]:
-        """The clips of :meth:`put_decoded`, in that order; none if there are none."""
-        from safetensors import safe_open
+        """The clips of :meth:`put_decoded`, in that order; none if there are none.
 
+        Raises :class:`DamagedFile`, once it has emptied the file: :meth:`done` then sees that at a glance.
+        """
         path = self._decoded_path(cell_id)
         if not path.is_file():
             return {}
-        with safe_open(path, "pt") as file:
-            clips: dict[str, dict[str, Tensor]] = {name: {} for name in json.loads(file.metadata()["samples"])}
-            for name in file.keys():
-                what, _, sample = name.partition("/")
-                clips[sample][what] = file.get_tensor(name)
+        try:
+            with readable(path):
+                tensors, samples = unseal_tensors(cell_id, path, before="samples")
+        except ValueError as error:
+            with suppress(OSError):  # somebody else's folder
+                path.write_bytes(b"")
+            raise _damaged(path, str(error)) from None
+        clips: dict[str, dict[str, Tensor]] = {name: {} for name in samples}
+        for name, tensor in tensors.items():
+            what, _, sample = name.partition("/")
+            clips.setdefault(sample, {})[what] = tensor
         return clips
 
     def decoded_stamp(self, cell_id: str) -> Stamp | None:
@@ -210,7 +223,10 @@ class Store:
         if not (self.root / "grid.toml").is_file():
             raise StoreError(f"{self.root} is not a run folder (no grid.toml); give the --out of a robustcodec run")
         objects.take_up(self.root)
-        return Grid.read(self.root / "grid.toml")
+        try:
+            return Grid.read(self.root / "grid.toml")
+        except GridError as error:
+            raise _damaged(self.root / "grid.toml", str(error)) from None
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append to the log, the one file with times in it."""
@@ -220,9 +236,10 @@ class Store:
     def logged(self) -> Iterator[dict[str, Any]]:
         """What the log holds; a line that was not written to its end is left out."""
         path = self.root / "log.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
             with suppress(ValueError):
-                yield json.loads(line)
+                if isinstance(entry := read_json(line), dict):
+                    yield entry
 
     def frame(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """One row per finished cell and sample: the axes, ``sample``, the scores, ``warnings``."""
@@ -267,6 +284,10 @@ class Store:
 
     def _clip_path(self, craft_id: str) -> Path:
         return self.root / "crafted" / craft_id[:2] / f"{craft_id}.safetensors"
+
+
+def _damaged(path: Path, why: str) -> DamagedFile:
+    return DamagedFile(f"{path} is damaged ({why}); it is made again when the same robustcodec run is started again")
 
 
 def with_precision(rows: pandas.DataFrame) -> pandas.DataFrame:

@@ -10,21 +10,19 @@ so compare values of equally large sets only.
 from __future__ import annotations
 
 import contextlib
-import pickle
-import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robustcodec.errors import BadData, MissingDependency
+from robustcodec.errors import BadData, MissingDependency, WeightsError, counted
+from robustcodec.weights.statedict import Published
 
-WEIGHTS_URL = (
+INCEPTION = Published(
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
 BATCH = 16  # frames that the network sees at once
@@ -60,7 +58,9 @@ def fid(
                 metric.update(frames.to(device), real=real)
                 count += len(frames)
             if count < 2:
-                raise BadData(f"FID was given {count} frames in the {name} set; expected at least 2, better thousands")
+                raise BadData(
+                    f"FID was given {counted(count, 'frame')} in the {name} set; expected at least 2, better thousands"
+                )
         return float(metric.compute())
 
 
@@ -85,7 +85,7 @@ def inception_score(
             metric.update(batch.to(device))
             count += len(batch)
         if count < splits:
-            raise BadData(f"the Inception Score was given {count} frames; expected at least splits={splits}")
+            raise BadData(f"the Inception Score was given {counted(count, 'frame')}; expected at least splits={splits}")
         torch.manual_seed(seed)
         mean, std = metric.compute()
         return InceptionScore(float(mean), float(std))
@@ -115,14 +115,13 @@ def _torchmetrics(name: str, feature: object) -> Iterator[Any]:
     def build(**options: Any) -> Any:
         if isinstance(feature, nn.Module):
             return getattr(image, name)(**options)
-        # torch.hub announces a download on stdout, which belongs to the results
-        with contextlib.redirect_stdout(sys.stderr):
-            try:
-                return getattr(image, name)(**options)
-            except ImportError as error:
-                raise MissingDependency(f"{error} pip install torch-fidelity. {_where()}") from error
-            except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                raise MissingDependency(f"the Inception weights cannot be loaded ({error}). {_where()}") from error
+        if find_spec("torch_fidelity") is None:
+            raise MissingDependency(f"Inception needs torch-fidelity: pip install torch-fidelity. {_where()}")
+        try:
+            INCEPTION.load()  # torch-fidelity loads the same file, and would run what is in it
+        except WeightsError as error:
+            raise MissingDependency(f"the Inception weights cannot be loaded ({error}). {_where()}") from error
+        return getattr(image, name)(**options)
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", "Metric `InceptionScore` will save all extracted features", UserWarning)
@@ -131,5 +130,4 @@ def _torchmetrics(name: str, feature: object) -> Iterator[Any]:
 
 
 def _where() -> str:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(WEIGHTS_URL).name
-    return f"The Inception weights are {WEIGHTS_URL}; without a network put them at {path}"
+    return f"The Inception weights are {INCEPTION.url}; without a network put them at {INCEPTION.cached}"

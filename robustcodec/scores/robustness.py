@@ -37,7 +37,7 @@ def clean_scores(
         "bpp": bpp(bits, x.shape),
         "bpp_est": bpp(bits_est, x.shape),
         "kbps": NAN if fps is None else kbps(bits, x.shape, fps),
-        **{name: metric.fn(x, x_hat).item() for name, metric in metrics.items()},
+        **{name: metric.score(x, x_hat) for name, metric in metrics.items()},
         "flicker": temporal.flicker(x, x_hat).item(),
     }
 
@@ -100,7 +100,7 @@ def sample_scores(
         "decode_failed": float(x_adv_hat is None),
     }
     for name, metric in metrics.items():
-        out[f"adv_{name}"] = NAN if x_adv_hat is None else metric.fn(x, x_adv_hat).item()
+        out[f"adv_{name}"] = NAN if x_adv_hat is None else metric.score(x, x_adv_hat)
     if x_adv_hat is None:
         return out
     psnr_clean = decibels(mse_clean)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from robustcodec.errors import counted
 from robustcodec.interfaces import Metric, StreamPart
 from robustcodec.scores import metrics
 
@@ -87,6 +88,6 @@ def bits_per_frame(parts: Iterable[StreamPart], frames: int) -> Tensor:
     bits = torch.zeros(frames, dtype=torch.float64)
     for part in placed:
         if part.first < 0 or part.first + part.frames > frames:
-            raise ValueError(f"{part} reaches beyond a clip of {frames} frames")
+            raise ValueError(f"{part} reaches beyond a clip of {counted(frames, 'frame')}")
         bits[part.first : part.first + part.frames] += part.bits / part.frames
     return bits

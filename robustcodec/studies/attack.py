@@ -98,15 +98,16 @@ def attack(
             path = Path(source)
             if path.is_file() and folder.resolve() == path.resolve().parent:
                 raise StoreError(f"{path} is in {folder}, where files are replaced; give another out")
-            options = {"frames": frames, "crop": crop}
-            data = ",".join([f"file:path={path}", *(f"{key}={value}" for key, value in options.items() if value)])
+            options = [(key, str(value)) for key, value in (("frames", frames), ("crop", crop)) if value]
+            data = str(Spec("file", None, (("path", str(path)), *options)))
         cell = Cell(*names, access=access, data=data, seed=seed)
+        if (flaw := cell.resolved.flaw) is not None:  # says now what is wrong with any name
+            raise flaw
         samples = cell.samples()
-        samples[0].load()  # says now what is wrong with the file
-        _ = cell.id  # and with any name
+        samples[0].load()  # and with the file
         store = _claim(folder, cell)
         objects.put_down(store.root)
-        runner = Runner(store, device, metrics=metrics)
+        runner = Runner(store, device, metrics=metrics, with_clips=True)
         if watcher is not None and not runner.done(cell):
             first = runner.worker.crafting.need(cell.resolved, samples[:1])
             if first is not None:

@@ -68,7 +68,7 @@ class Outcome:
             for name in (*clips, "decoded_attacked"):  # of an earlier attack, on a clip of another length
                 for length in (1, 2):
                     lossless_path(folder / name, length).unlink(missing_ok=True)
-            paths = [write_lossless(clip, folder / name, self.fps or 30) for name, clip in clips.items()]
+            paths = [write_lossless(clip, folder / name, self.fps) for name, clip in clips.items()]
         text = json.dumps(self.table(), indent=1, ensure_ascii=False, allow_nan=False)
         panel = BytesIO()
         self.panel().save(panel, "PNG")

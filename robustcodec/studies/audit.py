@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from robustcodec.errors import BadParameter, UserError
+from robustcodec.errors import BadParameter, StoreError, UserError
 from robustcodec.execution.runner import Runner, Tally
 from robustcodec.execution.watching import Watcher
 from robustcodec.running.evaluating import Crafted
@@ -70,13 +70,16 @@ def plan(store: Store, share: float, longer: int, seed: int) -> Plan:
     """How to audit the cells that a run has finished. ``share``: of the samples of each cell, at least one, drawn by
     ``seed``; ``longer``: times the schedule.
 
-    Raises :class:`BadParameter` for a share or factor that cannot be, :class:`UserError` for a run without results.
+    Raises :class:`BadParameter` for a share or factor that cannot be, :class:`UserError` for a run without results,
+    :class:`StoreError` for one that holds a damaged one.
     """
     if not 0 < share <= 1 or longer < 2:
         raise BadParameter(
             f"share={share}, longer={longer}; expected a share above 0 and at most 1, and a factor of 2 or more"
         )
     cells = [cell for cell in store.grid().cells() if store.done(cell.id)]
+    if store.damages:
+        raise StoreError(store.damages[0])
     if not cells:
         raise UserError(f"no cell of {store.root} has finished; let robustcodec run finish one before it is audited")
     samples = {cell: drawn(cell, share, seed) for cell in cells}

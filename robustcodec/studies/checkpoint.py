@@ -8,7 +8,7 @@ from typing import Any
 
 from robustcodec import weights
 from robustcodec.registry import KINDS, codecs
-from robustcodec.statedict import Fit, Held, read
+from robustcodec.weights.statedict import Fit, Held, read
 
 CLASS = "compressai:class=pkg.mod:Cls,weights={}"
 SHOWN = 6  # tensors with values that are not finite, and what else is in the file

@@ -24,6 +24,7 @@ from robustcodec.interfaces import Codec, Metric, Sample
 from robustcodec.memory import out_of_memory, short_of_memory
 from robustcodec.registry import codecs
 from robustcodec.scores import rate
+from robustcodec.sealed import seal_json, unseal_json
 from robustcodec.spec import Spec
 from robustcodec.studies.ladders import Ladder
 
@@ -38,6 +39,16 @@ class Failure:
     codec: str
     clip: str
     reason: str
+    mistake: bool = False  # by what was given, not by what ran
+
+    @classmethod
+    def of(cls, codec: str, clip: str, error: BaseException) -> Failure:
+        """Because of ``error``."""
+        if short_of_memory(error):
+            return cls(codec, clip, str(out_of_memory(error)))
+        line = (str(error).strip().splitlines() or ["no message"])[-1]
+        given = isinstance(error, UserError)
+        return cls(codec, clip, line if given else f"{type(error).__name__}: {line}", given)
 
 
 def compare(
@@ -64,8 +75,8 @@ def compare(
     for sample in samples:
         try:
             clips[sample.id] = checksum(sample.load())
-        except Exception as error:  # one bad file must not cost the others
-            failures.append(Failure("all", sample.id, reason_of(error)))
+        except (Exception, SystemExit) as error:  # one bad file must not cost the others
+            failures.append(Failure.of("all", sample.id, error))
     points: dict[str, list[dict[str, Any]]] = {codec: [] for codec in specs}
     names = [metric.name for metric in metrics]
     for codec in specs:
@@ -80,12 +91,12 @@ def compare(
                 try:
                     built = built or judged(codec, device=device)
                     point |= _point(built, sample.load(), metrics, device)
-                except Exception as error:  # codecs are anyone's code
-                    failures.append(Failure(codec, sample.id if built else "all", reason_of(error)))
+                except (Exception, SystemExit) as error:  # codecs are anyone's code
+                    failures.append(Failure.of(codec, sample.id if built else "all", error))
                     if built is None:
                         break
                     continue
-                write_whole(path, json.dumps(point, indent=1, allow_nan=False).encode() + b"\n")
+                write_whole(path, seal_json(path.stem, point))
             points[codec].append({"clip": sample.id, **point})
     rows = [
         {"ladder": ladder.name, "codec": codec, **point}
@@ -128,13 +139,6 @@ def read_point(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return unseal_json(path.stem, path.read_bytes())
+    except ValueError as error:
         raise StoreError(f"{path} is not a measured point ({error}); remove it and run again") from None
-
-
-def reason_of(error: Exception) -> str:
-    if short_of_memory(error):
-        return str(out_of_memory(error))
-    lines = str(error).strip().splitlines() or ["no message"]
-    return lines[-1] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[-1]}"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec.errors import BadData
+from robustcodec.errors import BadData, counted
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures
-from robustcodec.reporting.text import escape, shown
+from robustcodec.reporting.text import escape, shown, to_csv
 from robustcodec.scores import rate
 from robustcodec.studies.compare import SECONDS, Failure
 
@@ -73,10 +73,8 @@ def write(
     points = means(rows)
     data = without_folders(data)
     tables = {
-        "rd.csv": rows.drop(columns=SECONDS).to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        "times.csv": rows[["codec", "clip", *SECONDS]]
-        .drop_duplicates()
-        .to_csv(index=False, float_format="%.4f", lineterminator="\n"),
+        "rd.csv": to_csv(rows.drop(columns=SECONDS), "%.6g"),
+        "times.csv": to_csv(rows[["codec", "clip", *SECONDS]].drop_duplicates(), "%.4f"),
         "rd.md": markdown(points, failures, metrics, data),
     }
     for file, text in tables.items():
@@ -101,8 +99,8 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
     clips = int(points["clips"].max()) if len(points) else 0
     parts = [
         f"# Rate and distortion: {escape(data)}",
-        f"Each line is the mean over {clips} clips, which weigh the same. Rates are real bytes; scores are of what "
-        "those bytes decode to, rounded to 8 bits, against the source.",
+        f"Each line is the mean over {counted(clips, 'clip')}, which weigh the same. Rates are real bytes; "
+        "scores are of what those bytes decode to, rounded to 8 bits, against the source.",
     ]
     for ladder, group in points.groupby("ladder", sort=False):
         lines = [

@@ -21,7 +21,7 @@ from robustcodec.errors import BadData, StoreError
 from robustcodec.files import write_whole
 from robustcodec.reporting.pictures import COLOURS, MARKERS, figure_of
 from robustcodec.reporting.tables import RUN, checked
-from robustcodec.reporting.text import ends, escape, to_markdown
+from robustcodec.reporting.text import code, ends, escape, to_csv, to_markdown
 from robustcodec.scores import rate
 from robustcodec.scores.columns import DEFENDED, GAINS, select
 from robustcodec.scores.intervals import NAN, TOO_FEW, Interval, interval
@@ -273,7 +273,7 @@ def markdown(lines: pd.DataFrame, absolute: pd.DataFrame, notes: Sequence[str]) 
         parts.append("".join(f"* {escape(note)}.\n" for note in notes))
     meanings = {name: DEFENSES[name].meaning for name in shown.columns}
     meanings |= {f"{name} (second table)": column.meaning for name, column in CONTENDERS.items()}
-    parts.append("".join(f"* `{name}`: {meaning}.\n" for name, meaning in meanings.items()))
+    parts.append("".join(f"* {code(name)}: {escape(meaning)}.\n" for name, meaning in meanings.items()))
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
@@ -295,5 +295,5 @@ def write(rows: pd.DataFrame, folder: Path) -> list[Path]:
         return []
     text, values = folder / "defenses.md", folder / "defenses.csv"
     write_whole(text, markdown(lines, contenders(rows), notes).encode())
-    write_whole(values, lines.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+    write_whole(values, to_csv(lines, "%.6g").encode())
     return [text, values, plot(lines, folder / "pictures" / "defenses.png")]

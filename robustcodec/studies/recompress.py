@@ -9,7 +9,6 @@ where the edges meet it makes one that the codec has to pay for.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +32,8 @@ from robustcodec.running.resolved import Part, identity_of
 from robustcodec.scores import rate
 from robustcodec.scores.metrics import decibels, of_every_run, squared_error
 from robustcodec.scores.robustness import NAN
-from robustcodec.studies.compare import Failure, digest, read_point, reason_of
+from robustcodec.sealed import seal_json
+from robustcodec.studies.compare import Failure, digest, read_point
 
 VERSION = 1  # raise it whenever the same chain would give other numbers than before
 GENERATIONS = 10
@@ -208,8 +208,8 @@ def study(
             codec = runner.worker.codecs.get(line.codec, Part("defense", line.defense))
         except StoreError:  # the disk, not the line
             raise
-        except Exception as error:  # attacks and codecs are anyone's code
-            failures.append(Failure(str(line), "all", reason_of(error)))
+        except (Exception, SystemExit) as error:  # attacks and codecs are anyone's code
+            failures.append(Failure.of(str(line), "all", error))
             continue
         for sample, text in itertools.product(samples, between):
             called = f"{sample.id}, {text}" if text != "none" else sample.id
@@ -225,11 +225,11 @@ def study(
                     wanted = max(generations, len(known.get("generations", ())))
                     chain = recompress(codec, first, wanted, steps[text], source, metrics, seed, device)
                     known = _joined(known, chain, _psnr(source, first))
-                    write_whole(path, json.dumps(known, indent=1, allow_nan=False).encode() + b"\n")
+                    write_whole(path, seal_json(path.stem, known))
             except StoreError:
                 raise
-            except Exception as error:  # one bad file or codec must not cost the others
-                failures.append(Failure(str(line), called, reason_of(error)))
+            except (Exception, SystemExit) as error:  # one bad file or codec must not cost the others
+                failures.append(Failure.of(str(line), called, error))
                 continue
             shared = {"codec": line.codec, "defense": line.defense, "first": line.first, "between": text}
             rows += [
@@ -247,7 +247,7 @@ def study(
 def _craft(line: Line, samples: Sequence[Sample], runner: Runner, watcher: Watcher | None) -> None:
     """Have the attacked inputs of ``line`` in the runner's store; raises what the cell failed of."""
     cell = line.cell
-    if cell is None or all(runner.store.clip(cell.craft_id(sample)) for sample in samples):
+    if cell is None or all(runner.store.holds_clip(cell.craft_id(sample)) for sample in samples):
         return
     if errors := runner.run([cell], watcher).errors:
         raise UserError(errors[str(cell)])

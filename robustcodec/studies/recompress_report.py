@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from robustcodec.errors import counted
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures, text
-from robustcodec.reporting.text import escape
+from robustcodec.reporting.text import escape, to_csv
 from robustcodec.scores.columns import column
 from robustcodec.studies.compare import Failure
 from robustcodec.studies.compare_report import markdown_rows, without_folders
@@ -48,9 +49,9 @@ def markdown(rows: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[
     samples, last = rows["sample"].nunique(), int(rows["generation"].max()) if len(rows) else 0
     parts = [
         f"# Recompression: {escape(data)}",
-        f"Each number is the mean over {samples} samples. Every generation is coded to real bytes, decoded from them "
-        "and rounded to 8 bits; the next one codes what came of it. Scores are against the clean source, also where "
-        "the first input was attacked; shifts are undone exactly before scoring.",
+        f"Each number is the mean over {counted(samples, 'sample')}. Every generation is coded to real bytes, "
+        "decoded from them and rounded to 8 bits; the next one codes what came of it. Scores are against the clean "
+        "source, also where the first input was attacked; shifts are undone exactly before scoring.",
     ]
     for between, group in points.groupby("between", sort=False):
         parts.append(f"## Between generations: {escape(str(between))}")
@@ -141,7 +142,7 @@ def write(
     """
     data = without_folders(data)
     table, summary = folder / "recompression.csv", folder / "recompression.md"
-    write_whole(table, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+    write_whole(table, to_csv(rows, "%.6g").encode())
     write_whole(summary, markdown(rows, failures, metrics, data).encode())
     points = means(rows)
     return [table, summary, *([plot(points, metrics, data, folder / "recompression.png")] if len(points) else [])]

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from robustcodec.errors import BadParameter
+from robustcodec.errors import BadParameter, counted
 from robustcodec.interfaces import Threat
 from robustcodec.threats._filling import Bounds
 
@@ -52,7 +52,7 @@ class OnFrames(Threat):
             chosen = range(indices % count, indices % count + (-count <= indices < count))
         if not chosen:
             raise BadParameter(
-                f"frames={self.frames} is beyond a clip of {count} frames (0 to {count - 1}); "
+                f"frames={self.frames} is beyond a clip of {counted(count, 'frame')} (0 to {count - 1}); "
                 "choose others or use longer clips"
             )
         return chosen

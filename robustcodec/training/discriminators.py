@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from robustcodec.errors import UserError, WeightsError
-from robustcodec.training.features import IMAGENET, Published, Standardise
+from robustcodec.training.features import IMAGENET, Standardise
 from robustcodec.training.gan import Form, gradient_penalty
 from robustcodec.weights import sha256
+from robustcodec.weights.statedict import Published
 
 Size = Literal["tiny", "paper"]
 Scores = tuple[Tensor, Tensor]  # of frames (N·T·patches,), of clips (N·patches,); raw

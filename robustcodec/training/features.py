@@ -7,12 +7,7 @@ https://arxiv.org/abs/2004.09508; the layer before its activation and the L1 dis
 
 from __future__ import annotations
 
-import pickle
-import sys
 import warnings
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
@@ -22,48 +17,12 @@ from torch import Tensor, nn
 from robustcodec.errors import WeightsError
 from robustcodec.scores.metrics import Net, lpips_model
 from robustcodec.weights import sha256
+from robustcodec.weights.statedict import Published
 
 Layer = Literal["conv5_4", "relu5_4"]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, standard deviation of RGB in [0, 1]
 WIDTHS = (64, 128, 256, 512, 512)  # of VGG-19's five stages
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # in each stage
-
-
-@dataclass(frozen=True)
-class Published:
-    """A file of weights named ``NAME-DIGEST.pth``: DIGEST is how the sha256 of its content starts."""
-
-    url: str
-
-    @property
-    def digest(self) -> str:
-        return Path(self.url).stem.rpartition("-")[2]
-
-    @property
-    def cached(self) -> Path:
-        """Where ``torch.hub`` keeps the file."""
-        return Path(torch.hub.get_dir()) / "checkpoints" / Path(self.url).name
-
-    def load(self, path: Path | None = None) -> dict[str, Tensor]:
-        """The state dict at ``path``, or else in torch's cache, downloaded into it if it is not there.
-
-        Raises :class:`WeightsError` without a file, if its sha256 starts otherwise, or if torch cannot read it.
-        """
-        file = path or self.cached
-        if path and not file.is_file():
-            raise WeightsError(f"no weights at {file}; expected {self.cached.name}, from {self.url}")
-        if file.is_file() and not (actual := sha256(file)).startswith(self.digest):
-            raise WeightsError(
-                f"{file} is damaged or another file: its sha256 starts with {actual[:16]}, expected {self.digest}; "
-                f"get it again from {self.url}"
-            )
-        try:
-            with redirect_stdout(sys.stderr):  # torch.hub announces a download on stdout, which belongs to the results
-                return torch.hub.load_state_dict_from_url(
-                    self.url, str(file.parent), "cpu", check_hash=True, file_name=file.name, weights_only=True
-                )
-        except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"no weights from {file} ({error}); get {self.url} and put it there") from error
 
 
 VGG19 = Published("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth")

@@ -6,7 +6,7 @@ an attack on a frozen copy of the current weights in eval mode, then one update 
 * targets, budgets and inner attacks are those of the rest of the package; a budget is per sample;
 * every ``validate_every`` steps the averaged weights, rounded as a checkpoint stores them, code validation clips to
   real bytes, clean and attacked at a fixed budget; the best weights are kept, by λ·D + β·R of both kinds of clips;
-* where weights or scores diverge, training goes back to the last checkpoint and on with a lower learning rate;
+* where weights or scores diverge, training goes back to the last validation and on with a lower learning rate;
 * tables are refreshed, so that the result writes streams; with ``freeze="decoder"`` nothing of the decoder changes.
 
 ``free`` is free adversarial training (Shafahi et al., 2019, https://arxiv.org/abs/1904.12843): a batch is replayed, and
@@ -73,7 +73,6 @@ class Finetuner(Trainer):
     recipe: FinetuneRecipe
     max_skipped = 5
     shown_every = 10
-    saved_anywhere = False  # a checkpoint is also where a rollback goes to
 
     def __init__(self, recipe: FinetuneRecipe, out: Path, device: str = "cpu") -> None:
         self.attack: Attack = attacks.build(recipe.attack)
@@ -86,6 +85,7 @@ class Finetuner(Trainer):
         self.best_step, self.stale = 0, 0
         self.rollbacks: list[str] = []
         self.delta: Tensor | None = None  # of a batch that is replayed
+        self._judged: dict[str, Any] | None = None  # the state that was validated last, to which a rollback goes
         super().__init__(recipe, out, device)
 
     def _build(self) -> Codec:
@@ -106,18 +106,25 @@ class Finetuner(Trainer):
     def _begin(self) -> None:
         if not self.before:
             self.validation = self.before = self.validate()
-            self._save()
+            self._remember()
 
     def _milestone(self) -> None:
         codec, scores = self._validated()
         self._keep(codec, scores)
+        self.unjudged = False
+        self._remember()
+
+    def _remember(self) -> None:
+        """Keep this state, which has been validated, as one to go back to."""
+        self._judged = copy.deepcopy(self._own_state())
         self._save()
 
     def _recover(self, error: Diverged) -> str:
-        """Return to the last checkpoint with a lower learning rate."""
+        """Return to the weights that were validated last, with a lower learning rate."""
         step, rollbacks = self.step, self.rollbacks
-        self._restore(torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True))
-        self.skipping.forget()
+        assert self._judged is not None, "those that it began with were"
+        self._restore(copy.deepcopy(self._judged))
+        self.skipping.start()
         reason, factor = str(error).split(";")[0], LOWER ** (len(rollbacks) + 1)
         note = f"{reason}; rolled back from step {step} to {self.step}, learning rate × {factor:g}"
         self.rollbacks = [*rollbacks, note]
@@ -278,6 +285,9 @@ class Finetuner(Trainer):
         return facts
 
     def _state(self) -> dict[str, Any]:
+        return {**self._own_state(), "judged": self._judged}
+
+    def _own_state(self) -> dict[str, Any]:
         own = ("before", "validation", "best", "best_scores", "best_step", "stale", "rollbacks", "delta")
         return {**super()._state(), "finetune": {key: getattr(self, key) for key in own}}
 
@@ -285,3 +295,7 @@ class Finetuner(Trainer):
         super()._restore(state)
         for key, value in state["finetune"].items():
             setattr(self, key, value)
+        if "judged" in state:
+            self._judged = state["judged"]
+        elif self._judged is None:  # from before checkpoints were written between validations
+            self._judged = copy.deepcopy(state)

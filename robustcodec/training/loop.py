@@ -7,7 +7,8 @@ Choices that differ from the usual script:
 * learning rate: linear warm-up over 2 % of the steps, then a cosine down to 2 % of its peak, if not told else;
 * a step whose loss or gradient is not finite changes no weights; fifty in a row stop the run with the last checkpoint
   kept, on a GPU when its numbers are next shown;
-* Ctrl-C waits for the end of a step and writes a checkpoint; others are written as time passes.
+* Ctrl-C waits for the end of a step and writes a checkpoint; others follow the first step, as time passes and
+  before a validation. No number depends on when: a checkpoint knows whether its step is still to be validated.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -29,9 +30,9 @@ from torch import Tensor, nn
 from robustcodec import weights
 from robustcodec.clips import to_float
 from robustcodec.errors import RobustCodecError, UserError
-from robustcodec.files import whole
 from robustcodec.interfaces import Card
 from robustcodec.registry import data
+from robustcodec.training import checkpoints
 from robustcodec.training.crops import Crops
 from robustcodec.training.interruption import uninterrupted
 from robustcodec.training.progress import Log, TrainingStatus
@@ -40,7 +41,7 @@ from robustcodec.training.recipe_file import command
 from robustcodec.training.schedule import share_of_peak
 from robustcodec.training.skipping import Skipping
 
-EARLY_STEPS, EARLY_SECONDS, SECONDS = 20, 30.0, 120.0  # before the first checkpoint of a run, and between later ones
+SECONDS = 120.0  # from one checkpoint to the next; the first of a run is that of its first step
 MAX_SKIPPED = 50
 M = TypeVar("M", bound=nn.Module)
 Seen = dict[str, float | Tensor]  # what is logged of a step; a tensor is a scalar, on the device until it is shown
@@ -55,7 +56,6 @@ class Loop(ABC, Generic[M]):
 
     max_skipped = MAX_SKIPPED
     shown_every: ClassVar[int] = 20  # steps
-    saved_anywhere: ClassVar[bool] = True  # checkpoints as time passes and at Ctrl-C; False: after validations alone
 
     def __init__(self, recipe: Recipe, out: Path, device: str = "cpu") -> None:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
@@ -68,6 +68,7 @@ class Loop(ABC, Generic[M]):
         self.step, self.skipping = 0, Skipping(self.device)
         self.checkpoint = 0  # the step of the last one
         self.validation: dict[str, float] = {}
+        self.unjudged = False  # the weights of this step are still to be validated
         self._prepare()
         self._resume()
 
@@ -115,6 +116,10 @@ class Loop(ABC, Generic[M]):
     stopped = False  # before the last step
 
     @property
+    def checkpoint_path(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    @property
     def weights_path(self) -> Path:
         return self.out / f"{self.card.family}.{self.recipe.name}.safetensors"
 
@@ -137,16 +142,19 @@ class Loop(ABC, Generic[M]):
         start = r.late_start // self.replays
         crops = Crops(samples, shape, r.seed, r.sampling, (start, late) if r.late_start < r.steps else None)
         self._begin()
-        self._next_save: tuple[float, float] = (self.step + EARLY_STEPS, perf_counter() + EARLY_SECONDS)
+        self._next_save = -math.inf
         with Log(self.out / "logs", self.step, r.steps, on_progress) as log:
             try:
-                while self.step < r.steps and not self.stopped:
+                while (self.step < r.steps or self.unjudged) and not self.stopped:
                     try:
-                        self._stretch(crops, log, every or self.shown_every, workers)
+                        if self.unjudged:
+                            self._judge(log)
+                        else:
+                            self._stretch(crops, log, every or self.shown_every, workers)
                     except Diverged as error:
                         on_note(self._recover(error))
             except KeyboardInterrupt:
-                if self.saved_anywhere and self.step != self.checkpoint:
+                if self.step != self.checkpoint:
                     self._save()
                 raise
         self._end(on_note)
@@ -161,14 +169,15 @@ class Loop(ABC, Generic[M]):
             for _ in range(self.step, min(r.steps, (index + 1) * self.replays)):
                 shown = (self.step + 1) % every == 0
                 milestone = (self.step + 1) % r.validate_every == 0 or self.step + 1 == r.steps
-                with uninterrupted() if self.saved_anywhere else nullcontext():
+                with uninterrupted():
                     seen = self._update(x, detailed=shown)
                     if shown or milestone or self.device.type == "cpu":  # there nobody waits
                         self._check()
                     self.step += 1
                 if milestone:
-                    self._milestone()
-                    log.write("validation", self.step, self.validation)
+                    self.unjudged = True
+                    self._save()
+                    self._judge(log)
                 elif saving := self._save_is_due():
                     self._save()
                 if milestone or saving or shown:
@@ -180,10 +189,14 @@ class Loop(ABC, Generic[M]):
     def _begin(self) -> None:
         """Called before the first step of a run."""
 
+    def _judge(self, log: Log) -> None:
+        """Validate the weights of this step."""
+        self._milestone()
+        log.write("validation", self.step, self.validation)
+
     def _milestone(self) -> None:
-        """Validate the weights of this step, and save them."""
-        self._save()
         self.validation = self.validate()
+        self.unjudged = False
 
     def _recover(self, error: Diverged) -> str:
         """Go back to where training can go on; returns what happened."""
@@ -291,20 +304,19 @@ class Loop(ABC, Generic[M]):
 
     def _save(self) -> None:
         """Write a checkpoint."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        with whole(self.out / "checkpoint.pt") as partial:
-            torch.save(self._state(), partial)
-        self.checkpoint, self._next_save = self.step, (math.inf, perf_counter() + SECONDS)
+        checkpoints.write(self.checkpoint_path, self._state())
+        self.checkpoint, self._next_save = self.step, perf_counter() + SECONDS
 
     def _save_is_due(self) -> bool:
-        step, time = self._next_save
-        return self.saved_anywhere and (self.step >= step or perf_counter() >= time) and not self._check()
+        return perf_counter() >= self._next_save and not self._check()
 
     def _state(self) -> dict[str, Any]:
         """Everything that resuming needs."""
         return {
             "recipe": _as_json(self.recipe),
             "step": self.step,
+            "unjudged": self.unjudged,
+            "skipped": self.skipping.look(),
             "codec": self._network_state(),  # whatever the model is: checkpoints of codecs had it first
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
@@ -312,9 +324,10 @@ class Loop(ABC, Generic[M]):
         }
 
     def _resume(self) -> None:
-        path = self.out / "checkpoint.pt"
-        if path.is_file():
-            self._restore(torch.load(path, map_location=self.device, weights_only=True))
+        if self.checkpoint_path.is_file():
+            state = checkpoints.read(self.checkpoint_path, self.device)
+            with checkpoints.believed(self.checkpoint_path):
+                self._restore(state)
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`_state` gave; raises :class:`UserError` if that was another run."""
@@ -333,6 +346,8 @@ class Loop(ABC, Generic[M]):
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"].cpu())
         self.step = self.checkpoint = int(state["step"])
+        self.unjudged = bool(state.get("unjudged"))  # checkpoints from before it was do not say
+        self.skipping.start(int(state.get("skipped", 0)))
 
 
 def _as_json(recipe: Recipe) -> str:

@@ -16,6 +16,7 @@ class Skipping:
     """How many of the last steps in a row were skipped on ``device``."""
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._in_a_row = torch.zeros((), device=device)
 
     def judge(self, values: Iterable[Tensor], optimiser: torch.optim.Optimizer) -> None:
@@ -28,6 +29,6 @@ class Skipping:
         """The count. Waits for the device."""
         return int(self._in_a_row)
 
-    def forget(self) -> None:
-        """Start anew."""
-        self._in_a_row.zero_()
+    def start(self, count: int = 0) -> None:
+        """Count on from ``count``."""
+        self._in_a_row = torch.full((), float(count), device=self._device)

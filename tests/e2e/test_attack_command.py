@@ -227,3 +227,13 @@ def test_mistakes_are_one_line(robust: Type, image: Path, tmp_path: Path, monkey
         and "black-box" in done.err
     )
     assert done.err.startswith("error: ") and done.err.count("\n") == 1
+
+
+def test_a_file_whose_path_has_the_signs_of_specs(image: Path, tmp_path: Path, robust: Type) -> None:
+    """It is attacked, and the run that is kept reads back."""
+    odd = tmp_path / "lr=0.1,batch=8" / "a{b}.png"
+    odd.parent.mkdir()
+    image.rename(odd)
+    done = robust("attack", odd, "--codec", "jpeg", "--attack", "noise", "--crop", "32", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert robust("report", tmp_path / "out" / "run").code == 0

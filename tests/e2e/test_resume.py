@@ -65,7 +65,7 @@ def test_kill_dash_nine_at_three_moments(tmp_path: Path, robust: Type) -> None:
     kill_when(lambda: cells() >= 1, grid, killed)  # between cells
     kill_when(lambda: cells() >= 3, grid, killed)  # later, in evaluation or crafting
     text = finish(grid, killed)
-    assert "1 cells ran, 3 were done before, 0 failed" in text
+    assert "1 cell ran, 3 were done before, 0 failed" in text
     assert robust("run", grid, "--out", whole, "--device", "cpu").code == 0
     left, right = contents(killed), contents(whole)
     assert left.keys() == right.keys() and len([k for k in right if k.startswith("cells/")]) == 4

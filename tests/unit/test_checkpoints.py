@@ -16,10 +16,11 @@ from lively import clip
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustcodec import statedict, weights
+from robustcodec import weights
 from robustcodec.errors import WeightsError
 from robustcodec.registry import codecs
 from robustcodec.studies import checkpoint
+from robustcodec.weights import statedict
 
 ODD = {"N": 12, "M": 20}
 FAMILIES = [name for name in codecs.names() if hasattr(codecs.get(name), "widths_from")]

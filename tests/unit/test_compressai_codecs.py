@@ -5,6 +5,7 @@ own code is the independent reference.
 from __future__ import annotations
 
 import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,7 @@ def test_official_weights_name_file_address_and_place_when_offline(
         raise urllib.error.URLError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(WeightsError) as caught:
         codecs.build(spec)
     for fact in (file, "https://", str(tmp_path)):

@@ -138,7 +138,7 @@ def test_an_adaptive_attack_on_a_choice_asks_only_where_a_clip_is_really_coded()
 def test_what_is_remarked_is_read_when_it_is_asked_for() -> None:
     with Rehearsal("oracle.py") as rehearsal:
         oracle = craft(judged(SMALL, device="cuda"), "pgd:steps=1")
-        assert (rehearsal.fetches, oracle.remarks, rehearsal.fetches) == (0, [[], []], 2)
+        assert (rehearsal.fetches, oracle.remarks, rehearsal.fetches) == (0, [[], []], 1)
 
 
 def test_a_display_reads_a_damage_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,8 @@ def _broken(kind: str, path: Path, photo: Tensor) -> Path:
         case "greyscale":
             image.convert("L").save(path)
         case "transparency":
-            image.convert("RGBA").save(path)
+            image.putalpha(254)
+            image.save(path)
         case "16-bit":
             Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(path)
         case "16-bit RGB":
@@ -101,7 +102,7 @@ def _png16(pixels: NDArray[np.uint8]) -> bytes:
         ("truncated", "is damaged or cut short"),
         ("CMYK", "is a CMYK image; expected 8-bit RGB"),
         ("greyscale", "is a greyscale image; expected 8-bit RGB"),
-        ("transparency", "is a RGB with transparency image; expected 8-bit RGB"),
+        ("transparency", "is an image with transparency; expected 8-bit RGB"),
         ("16-bit", "is a 16-bit image; expected 8-bit RGB"),
         ("16-bit RGB", "is a 16-bit image; expected 8-bit RGB"),
     ],

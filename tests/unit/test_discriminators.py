@@ -24,8 +24,9 @@ from robustcodec.training.discriminators import (
     discriminator_loss,
     penalty,
 )
-from robustcodec.training.features import IMAGENET, Published
+from robustcodec.training.features import IMAGENET
 from robustcodec.training.gan import FORMS, clip_weights, frozen
+from robustcodec.weights.statedict import Published
 
 
 @pytest.fixture(autouse=True)
@@ -270,7 +271,7 @@ def test_resnet34_weights_by_path_cache_and_download(cache: Path, tmp_path: Path
         pair, origin = build("paper", None, source)
     assert same(pair) and digest in origin
     source.cached.unlink()
-    with pytest.raises(WeightsError, match=f"get {source.url} and put it there"):
+    with pytest.raises(WeightsError, match=f"get it from {source.url} and put it at"):
         build("paper", "download", source)
 
 

@@ -16,7 +16,7 @@ from robustcodec.execution.tasks import Failure
 from robustcodec.interfaces import Draws
 from robustcodec.oracle import Oracle
 from robustcodec.running import rehearsal
-from robustcodec.studies.compare import reason_of
+from robustcodec.studies import compare
 
 TOO_MUCH = 1 << 60  # bytes that no machine has
 
@@ -62,7 +62,7 @@ def test_want_of_memory_is_one_line_with_the_ways_out(by: Callable[[], None]) ->
     assert failure.error.startswith("out of memory: ") and "\n" not in failure.error, failure.error
     assert "crop=" in failure.error and "--batch-size" in failure.error and "--device" in failure.error
     assert not failure.mistake
-    assert reason_of(error) == failure.error, "compare and recompress say the same"
+    assert compare.Failure.of("codec", "clip", error).reason == failure.error, "compare and recompress say the same"
 
 
 def test_it_says_what_was_asked_for() -> None:

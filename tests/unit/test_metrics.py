@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+import toys
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
@@ -20,7 +23,7 @@ from torch import Tensor
 from robustcodec.errors import BadParameter, MissingDependency
 from robustcodec.registry import metrics
 from robustcodec.scores import metrics as scores
-from robustcodec.scores.metrics.perceptual import LPIPS_SIDE
+from robustcodec.scores.metrics.perceptual import BACKBONES, LPIPS_SIDE
 
 
 def score(name: str, reference: Tensor, test: Tensor) -> Tensor:
@@ -127,7 +130,7 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    monkeypatch.setattr(torch.hub, "urlopen", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     scores.lpips_model.cache_clear()
     yield tmp_path
     scores.lpips_model.cache_clear()
@@ -162,15 +165,13 @@ def test_a_damaged_backbone_is_reported_like_a_missing_one(torch_home: Path) -> 
 
 
 def test_lpips_averages_frames_of_the_package_on_its_own_range(
-    torch_home: Path, capsys: pytest.CaptureFixture[str]
+    torch_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lpips import LPIPS
-    from torchvision.models import squeezenet1_1
 
-    torch.manual_seed(0)
-    file = torch_home / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
-    file.parent.mkdir(parents=True)
-    torch.save(squeezenet1_1(weights=None).state_dict(), file)  # random weights in the place of the trained ones
+    published = toys.random_backbone(torch_home)
+    monkeypatch.setitem(BACKBONES, "squeeze", published)
+    shutil.copy(published.cached, published.cached.with_name("squeezenet1_1-b8a52dc0.pth"))  # where the package looks
     x, y = pair(2, 3, 3, 40, 48, noise=0.2)
     values = score("lpips:net=squeeze", x, y)
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import robustcodec
-from robustcodec.errors import UserError
+from robustcodec.errors import PluginError, UserError
 from robustcodec.execution.luggage import mentioned
 from robustcodec.registry import KINDS, attacks, codecs, metrics, threats
 from robustcodec.running.grid import Cell, Grid
@@ -137,7 +137,7 @@ def test_a_neighbour_is_read_anew_and_is_that_of_the_file_s_own_folder(folder: P
     ],
 )
 def test_what_is_no_plugin_is_refused_with_what_is_missing(folder: Path, kind: str, name: str, words: str) -> None:
-    with pytest.raises(UserError, match=words):
+    with pytest.raises((UserError, PluginError), match=words):
         KINDS[kind].build(name)
     assert attacks.build("noise") and codecs.build("jpeg") and threats.build("psnr:40") and metrics.build("psnr")
 

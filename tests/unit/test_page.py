@@ -76,7 +76,7 @@ def store(tmp_path: Path) -> tuple[Store, list[Cell]]:
     made = {"device": "cpu x86_64", "commit": "abc", "robustcodec": "0.1.0", "torch": "2.0"}
     for i, cell in enumerate(cells):
         first, second, failed = found[cell.attack]
-        rows = (scores("one", 30.0, first), scores("two", 31.0, second, failed))
+        rows = (scores("astronaut", 30.0, first), scores("chelsea", 31.0, second, failed))
         result = Result(cell.id, cell, "ok", rows, ("budget not used: 1 of 2",), made, None, cell.resolved.identity)
         store.put(result)
         pictures = {
@@ -86,20 +86,20 @@ def store(tmp_path: Path) -> tuple[Store, list[Cell]]:
             "attacked": grey(200 + 20 * i),
         }
         second_pictures = {k: v.clone() for k, v in pictures.items() if not (failed and k == "attacked")}
-        store.put_decoded(cell.id, {"one": pictures, "two": second_pictures})
+        store.put_decoded(cell.id, {"astronaut": pictures, "chelsea": second_pictures})
     return store, cells
 
 
 def test_the_worst_cell_of_each_sample_is_shown(store: tuple[Store, list[Cell]]) -> None:
     view = of_run(*store)
     assert [(s.sample, s.attack, s.damage) for s in view.shots] == [
-        ("two", "pgd:steps=1", 31.0),
-        ("one", "noise", 10.0),
+        ("chelsea", "pgd:steps=1", 31.0),
+        ("astronaut", "noise", 10.0),
     ]
     failed, one = view.shots
     assert failed.attacked == () and len(failed.clean) == len(failed.adversarial) == 1
     assert abs(int(shown(one.attacked[0]).mean()) - 200) <= 2 and abs(int(shown(one.clean[0]).mean()) - 120) <= 2
-    assert abs(int(shown(view.originals["photos:size=64", "one"][0]).mean()) - 10) <= 2
+    assert abs(int(shown(view.originals["photos:size=64", "astronaut"][0]).mean()) - 10) <= 2
     (line,) = view.ranking.to_dict("records")
     assert line["entry"] == "jpeg:quality=20" and line["robust_psnr"] == (20 + 0) / 2
 

@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
 from robustcodec.errors import BadData, MissingDependency
-from robustcodec.scores.perception import WEIGHTS_URL, fid, inception_score
+from robustcodec.scores.perception import INCEPTION, fid, inception_score
 
 
 class Corners(nn.Module):
@@ -88,7 +88,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for score in (lambda: fid(clips(0, 1), clips(1, 1)), lambda: inception_score(clips(0, 1))):
         with pytest.raises(MissingDependency, match="pip install torchmetrics torch-fidelity") as raised:
             score()
-        assert WEIGHTS_URL in str(raised.value) and "checkpoints" in str(raised.value)
+        assert INCEPTION.url in str(raised.value) and "checkpoints" in str(raised.value)
 
 
 def test_without_torch_fidelity_or_weights_inception_says_what_to_do(
@@ -98,9 +98,9 @@ def test_without_torch_fidelity_or_weights_inception_says_what_to_do(
     pytest.importorskip("torchmetrics")
     home = tmp_path_factory.mktemp("torch")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(home))
-    weights = home / "checkpoints" / WEIGHTS_URL.rsplit("/", 1)[1]
+    weights = home / "checkpoints" / INCEPTION.name
     weights.parent.mkdir()
     weights.write_bytes(b"not weights")
     with pytest.raises(MissingDependency) as raised:
         fid(clips(0, 1), clips(1, 1))
-    assert WEIGHTS_URL in str(raised.value) and str(weights) in str(raised.value)
+    assert INCEPTION.url in str(raised.value) and str(weights) in str(raised.value)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from robustcodec.errors import BadParameter, StreamError
 from robustcodec.registry import codecs
+from robustcodec.zoo import _sealing
 
 FORMATS = {"jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF", "jpeg2000": "JPEG2000"}
 EVERY = pytest.mark.parametrize("name", FORMATS)
@@ -53,8 +56,20 @@ def test_jpeg_writes_what_pillow_writes() -> None:
     x = clip(1, 1, 64, 96)
     out = io.BytesIO()
     image = Image.fromarray(x[0, 0].mul(255).round().byte().permute(1, 2, 0).numpy())
-    image.save(out, "JPEG", quality=30, subsampling="4:4:4", optimize=True)
-    assert codecs.build("jpeg:quality=30,subsampling=4:4:4").compress(x) == [out.getvalue()]
+    image.save(out, "JPEG", quality=30, subsampling="4:4:4", optimize=True, comment="crc32 00000000")
+    (data,) = codecs.build("jpeg:quality=30,subsampling=4:4:4").compress(x)
+    assert data.replace(b"crc32 %08x" % zlib.crc32(out.getvalue()), b"crc32 00000000") == out.getvalue()
+
+
+@EVERY
+def test_a_single_image_is_a_file_with_a_checksum_that_viewers_see(name: str) -> None:
+    (data,) = codecs.build(name).compress(clip(1, 1, 40, 48))
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format or "").lower() == name and image.size == (48, 40)
+        comment = image.info.get("comment")
+        text = comment.decode() if isinstance(comment, bytes) else comment or image.getexif()[0x010E]
+    label, digits = text.rstrip("\0").split()
+    assert label == "crc32" and zlib.crc32(data.replace(digits.encode(), b"0" * 8)) == int(digits, 16)
 
 
 @EVERY
@@ -77,7 +92,7 @@ def test_the_parameter_trades_rate_for_distortion(low: str, high: str) -> None:
 def test_jpeg2000_keeps_the_asked_rate() -> None:
     x = torch.rand(1, 1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     bits = codecs.build("jpeg2000:ratio=12")(x).bits.item()
-    assert bits == pytest.approx(24 / 12 * 128 * 128, rel=0.05)
+    assert bits == pytest.approx(24 / 12 * 128 * 128, rel=0.06)
 
 
 @EVERY
@@ -91,20 +106,18 @@ def test_truncated_streams_raise(name: str, frames: int) -> None:
 
 
 @EVERY
-def test_damage_raises_or_decodes_and_never_anything_else(name: str) -> None:
+def test_damage_raises(name: str) -> None:
     codec, rng = codecs.build(name), np.random.default_rng(0)
     (image,), (video,) = codec.compress(clip(1, 1, 24, 24)), codec.compress(clip(1, 2, 24, 24))
     for _ in range(200):
         damaged = bytearray(image)
         for at in rng.integers(0, len(image), rng.integers(1, 5)):
             damaged[at] ^= int(rng.integers(1, 256))
-        try:
-            codec.decompress([bytes(damaged)])  # a file has no checksum: see the module
-        except StreamError:
-            pass
+        with pytest.raises(StreamError):
+            codec.decompress([bytes(damaged)])
         damaged = bytearray(video)
         damaged[int(rng.integers(0, len(video)))] ^= int(rng.integers(1, 256))
-        with pytest.raises(StreamError):  # a container has one
+        with pytest.raises(StreamError):
             codec.decompress([bytes(damaged)])
 
 
@@ -126,15 +139,20 @@ def test_a_header_that_asks_for_too_many_pixels_raises() -> None:
     data = bytearray(codec.compress(clip(1, 1, 16, 16))[0])
     at = data.index(b"\xff\xc0") + 5  # baseline frame header: height, width
     data[at : at + 4] = struct.pack(">HH", 12000, 12000)
-    with pytest.raises(StreamError, match="(?i)bomb"):
+    with pytest.raises(StreamError, match="checksum is wrong"):
         codec.decompress([bytes(data)])
+    blank = re.sub(rb"crc32 \w{8}", _sealing.BLANK, bytes(data))
+    with pytest.raises(StreamError, match="(?i)bomb"):
+        codec.decompress([_sealing.seal(blank)])
 
 
 def test_grey_files_and_mixed_sizes_raise() -> None:
     codec = codecs.build("jpeg")
     out = io.BytesIO()
-    Image.new("L", (8, 8)).save(out, "JPEG")
+    Image.new("L", (8, 8)).save(out, "JPEG", comment=_sealing.BLANK)
     with pytest.raises(StreamError, match="mode L"):
+        codec.decompress([_sealing.seal(out.getvalue())])
+    with pytest.raises(StreamError, match="saved again by another program"):
         codec.decompress([out.getvalue()])
     with pytest.raises(StreamError, match="different sizes"):
         codec.decompress([*codec.compress(clip(1, 1, 8, 8)), *codec.compress(clip(1, 1, 8, 16))])

@@ -317,7 +317,7 @@ def test_files_of_the_command_are_its_identity_and_time_limits_are_not(tmp_path:
     assert other["fingerprint"] != one["fingerprint"] and other["params"] == one["params"]
     (stream,) = codecs.build(spec).compress(toys.clips(1, 1, 8, 8))
     path.write_text(path.read_text() + "# and another\n")
-    with pytest.raises(StreamError, match="written by model"):
+    with pytest.raises(StreamError, match="was not written by"):
         codecs.build(spec).decompress([stream])
 
 

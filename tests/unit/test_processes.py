@@ -15,6 +15,7 @@ import pytest
 
 from robustcodec.execution import scheduler
 from robustcodec.execution.children import READY, Child, Say, listen
+from robustcodec.execution.executors import Workforce
 from robustcodec.execution.here import Here
 from robustcodec.execution.processes import Processes
 from robustcodec.execution.runner import Runner
@@ -66,6 +67,12 @@ def two() -> Iterator[Processes]:
     processes = Processes(Setting(threads=1), ("cpu", "cpu"))
     yield processes
     processes.close()
+
+
+@pytest.mark.parametrize(("workers", "kind"), [(0, Here), (1, Processes), (2, Processes)])
+def test_what_a_plugin_may_crash_is_another_process_unless_none_is_wanted(workers: int, kind: type) -> None:
+    with Workforce(("cpu",), workers).hired(Setting(threads=1)) as executor:
+        assert isinstance(executor, kind) and executor.slots == max(1, workers)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import subprocess
 import sys
 import zlib
@@ -235,7 +234,7 @@ def test_gops_are_closed() -> None:
 
 
 def test_another_gop_is_another_model(codec: Rdae, clip: Tensor) -> None:
-    with pytest.raises(StreamError, match="was written by model"):
+    with pytest.raises(StreamError, match="was not written by"):
         codecs.build(f"{SPEC},gop=4").decompress(codec.compress(clip))
 
 
@@ -311,12 +310,12 @@ def test_two_thousand_damaged_streams(codec: Rdae) -> None:
         symbols = codec._symbols([packet])[0]
         crc = 0
         for gop in symbols:
-            crc = binascii.crc_hqx(gop.to(torch.uint8).numpy().tobytes(), crc)
+            crc = zlib.crc32(gop.to(torch.uint8).numpy().tobytes(), crc)
         assert crc == packet.symbol_crc
     assert decoded_after < 200
 
 
-@pytest.mark.parametrize(("frames", "height", "width"), [(1, 1 << 14, 1 << 14), (1 << 20, 8, 8), (1 << 34, 1, 1)])
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 1 << 13, 1 << 13), (1 << 20, 8, 8), (1 << 26, 1, 1)])
 def test_a_forged_header_allocates_nothing(codec: Rdae, frames: int, height: int, width: int) -> None:
     parts = tuple(b"\0" * 8 for _ in range(min(-(-frames // 8), 1 << 10)))
     forged = stream.pack(stream.Packet(frames, height, width, parts, 0), codec.model_id)

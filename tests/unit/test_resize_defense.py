@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robustcodec.defenses.resize import HEAD, ResizeCodec, scaled
+from robustcodec.defenses.resize import SIZE, ResizeCodec, scaled
 from robustcodec.errors import AttackError, BadParameter, StreamError
 from robustcodec.interfaces import Codec
 from robustcodec.objectives.damage import SourceDistortion
@@ -61,7 +61,9 @@ def test_the_same_seed_gives_the_same_clip_from_bytes(size: tuple[int, int]) -> 
 def test_factors_are_drawn_anew_for_every_sample_and_call() -> None:
     x, codec = clips(1).expand(8, -1, -1, -1, -1), wrapped()
     torch.manual_seed(0)
-    sizes = [tuple(inner().decompress([s[HEAD:]]).shape[-2:]) for s in codec.compress(x) + codec.compress(x)]
+    sizes = [
+        tuple(inner().decompress([codec.taken_apart(s)[1]]).shape[-2:]) for s in codec.compress(x) + codec.compress(x)
+    ]
     assert len(set(sizes)) > 6
     assert all(0.6 * 33 - 0.5 <= h <= 0.9 * 33 + 0.5 and 0.6 * 47 - 0.5 <= w <= 0.9 * 47 + 0.5 for h, w in sizes)
 
@@ -70,11 +72,11 @@ def test_what_is_coded_is_the_small_clip_and_the_size_is_counted() -> None:
     x, codec = clips(2), wrapped(0.5, 0.5)
     small = scaled(x, 16, 24).clamp(0, 1)  # round(33 / 2) and round(47 / 2), to the even number
     streams = codec.compress(x)
-    assert [s[HEAD:] for s in streams] == inner().compress(small)
-    torch.testing.assert_close(codec(x).bits, inner()(small).bits + 8 * HEAD)
+    assert [codec.taken_apart(s)[1] for s in streams] == inner().compress(small)
+    torch.testing.assert_close(codec(x).bits, inner()(small).bits + 8 * SIZE.size)
     torch.testing.assert_close(codec.decompress(streams), scaled(inner()(small).x_hat, 33, 47).clamp(0, 1))
     parts = codec.anatomy(streams[0])
-    assert parts[0].bits == 8 * HEAD and sum(p.bits for p in parts) == 8 * len(streams[0])
+    assert parts[0].bits == 8 * SIZE.size and sum(p.bits for p in parts) == 8 * len(streams[0])
 
 
 @pytest.mark.parametrize("size", [(20, 29), (70, 101)])
@@ -88,7 +90,7 @@ def test_scaling_is_pillows_antialiased_bicubic(size: tuple[int, int]) -> None:
 
 def test_a_factor_of_one_changes_nothing_but_the_header() -> None:
     x, codec = clips(2), wrapped(1, 1)
-    assert [s[HEAD:] for s in codec.compress(x)] == inner().compress(x)
+    assert [codec.taken_apart(s)[1] for s in codec.compress(x)] == inner().compress(x)
     torch.testing.assert_close(codec(x).x_hat, inner()(x).x_hat)
 
 
@@ -131,19 +133,19 @@ def test_only_a_fixed_size_shows_latents() -> None:
 def test_damaged_streams_are_refused() -> None:
     codec = wrapped(0.7, 0.7)
     stream = codec.compress(clips(1))[0]
-    for bit in range(8 * HEAD):
+    for bit in range(8 * SIZE.size):
         wrong = bytearray(stream)
         wrong[bit // 8] ^= 1 << bit % 8
         with pytest.raises(StreamError, match="checksum"):
             codec.decompress([bytes(wrong)])
-    for length in (0, 3, HEAD, len(stream) - 1):
+    for length in (0, 3, SIZE.size, len(stream) - 1):
         with pytest.raises(StreamError):
             codec.decompress([stream[:length]])
     with pytest.raises(StreamError, match="other parameters"):
         wrapped(0.4, 0.5).decompress([stream])
     other = codec.compress(clips(1, 2, 16, 16))[0]
-    with pytest.raises(StreamError, match="other parameters"):
-        codec.decompress([other[:HEAD] + stream[HEAD:]])
+    with pytest.raises(StreamError, match="checksum"):
+        codec.decompress([other[: SIZE.size] + stream[SIZE.size :]])
     with pytest.raises(StreamError, match="different sizes"):
         codec.decompress([stream, other])
 
@@ -157,7 +159,7 @@ def test_it_keeps_a_codecs_promises() -> None:
 def test_files_stay_files_inside() -> None:
     codec = wrapped(0.5, 0.5, codecs.build("jpeg"))
     assert not codec.differentiable and codec.card.name == "jpeg:quality=75+resize"
-    with Image.open(io.BytesIO(codec.compress(clips(1, 1))[0][HEAD:])) as image:
+    with Image.open(io.BytesIO(codec.taken_apart(codec.compress(clips(1, 1))[0])[1])) as image:
         assert image.size == (24, 16)
 
 

@@ -191,8 +191,8 @@ def cheat(how: str) -> Cell:
     [
         ("nan", "returned values that are not finite: the clean clip was used: 2 of 2 samples"),
         ("ball", "left the threat set"),
-        ("shape", "returned shape (1, 1, 3, 24, 23); expected (1, 1, 3, 24, 24)"),
-        ("list", "returned list; expected a tensor"),
+        ("shape", "gave float32 (1, 1, 3, 24, 23); expected float32 (1, 1, 3, 24, 24)"),
+        ("list", "gave a list of 1; expected float32 (1, 1, 3, 24, 24)"),
         ("weights", "changed the codec's weights"),
         ("weights by data", "changed the codec's weights"),
         ("weights and crash", "changed the codec's weights"),

@@ -155,8 +155,8 @@ def test_a_picture_that_cannot_be_read_fails_its_cell_alone(tmp_path: Path) -> N
     odd = Cell("jpeg:quality=50", "noise", data=f"folder:{folder}")
     store, errors = run(Script(2), [odd, cell()], tmp_path / "run")
     assert list(errors) == [str(odd)] and "odd.png" in errors[str(odd)] and store.done(cell().id)
-    (job,), _ = plan([odd], store, batch_size=2)  # what cannot be read keeps nobody company
-    assert [len(batch) for batch in job.pending] == [1]
+    jobs, (evaluation,) = plan([odd], store, batch_size=2)
+    assert not jobs and evaluation.failure is not None
 
 
 def test_a_limit_needs_somebody_who_can_be_ended(tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ def test_a_run_serves_itself_until_it_ends(tmp_path: Path, end: signal.Signals) 
     """Also when it is killed: nobody is left to listen."""
     with started(*RUN, "--attack", "pgd:steps=1000000", "--out", tmp_path) as process:
         at = address(process)
-        assert status_at(at).startswith("0 of 1 cells done, 0 failed")
+        assert status_at(at).startswith("0 of 1 cell done, 0 failed")
         out = ended(process, end)
         assert process.returncode == (130 if end is signal.SIGINT else -end), out
         assert "Traceback" not in out

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,10 +78,28 @@ def test_merged_shards_are_the_bytes_of_one_run(tmp_path: Path) -> None:
     assert again.copied == 0 and again.there > 0
     half = merge(parts[:1], tmp_path / "half")
     assert half.missing == len(Shard(2, 2).of(cells))
-    changed = next((parts[0] / "cells").glob("*.json"))
-    changed.write_bytes(changed.read_bytes().replace(b'"psnr": ', b'"psnr": 1'))
+    other = Store(parts[0])
+    known = other.result(next((parts[0] / "cells").glob("*.json")).stem)
+    assert known is not None
+    other.put(replace(known, rows=tuple({**row, "psnr": 1.0} for row in known.rows)))
     with pytest.raises(StoreError, match="hold different results of one thing"):
         merge(parts[:1], tmp_path / "merged")
+
+
+@pytest.mark.parametrize("kind", ["cells/*.json", "crafted/*/*.safetensors", "decoded/*.safetensors"])
+def test_what_is_damaged_is_not_merged_and_what_is_whole_replaces_it(kind: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "whole")
+    store.put_grid(GRID)
+    Runner(store).run(GRID.cells()[:1])
+    damaged = Path(shutil.copytree(store.root, tmp_path / "damaged"))
+    (file,) = list(damaged.glob(kind))[:1]
+    file.write_bytes(file.read_bytes()[:-9])
+    for order in (["damaged", "whole"], ["whole", "damaged"]):
+        merged = merge([tmp_path / name for name in order], tmp_path / "-".join(order))
+        assert results(tmp_path / "-".join(order)) == results(store.root)
+        assert merged.damaged == (file,) and (merged.missing, merged.failed) == (len(GRID.cells()) - 1, 0)
+    merge([store.root], damaged)
+    assert results(damaged) == results(store.root)
 
 
 def test_a_success_replaces_a_failure_and_other_grids_are_refused(tmp_path: Path) -> None:
@@ -90,8 +110,7 @@ def test_a_success_replaces_a_failure_and_other_grids_are_refused(tmp_path: Path
         store.put_grid(grid)
     Runner(stores[0]).run([cell])
     good = (stores[0].root / "cells" / f"{cell.id}.json").read_bytes()
-    bad = json.loads(good) | {"status": "error", "error": "out of memory", "rows": []}
-    write_whole(stores[1].root / "cells" / f"{cell.id}.json", json.dumps(bad).encode())
+    stores[1].put(Result(cell.id, cell, "error", error="out of memory"))
     for order in ("ab", "ba"):
         assert merge([tmp_path / name for name in order], tmp_path / order).failed == 0
         assert (tmp_path / order / "cells" / f"{cell.id}.json").read_bytes() == good
@@ -160,14 +179,20 @@ def test_a_run_leaves_to_another_what_that_has_begun_and_takes_over_when_it_is_g
     assert not store.claims.exists()
 
 
-def test_temporary_files_of_other_machines_are_left_alone(tmp_path: Path) -> None:
+def test_temporary_files_of_other_machines_are_left_alone_until_they_are_old(tmp_path: Path) -> None:
+    """Whatever lives here under the number of their process says nothing of them."""
     with subprocess.Popen(["true"]) as ended:
         pass
-    mine, theirs = (tmp_path / f".a.json.{host}.{ended.pid}.part" for host in (HOST, "elsewhere"))
-    for path in (mine, theirs):
+    mine, theirs, old = (
+        tmp_path / f".{name}.json.{host}.{pid}.part"
+        for name, host, pid in (("a", HOST, ended.pid), ("a", "elsewhere", ended.pid), ("b", "elsewhere", os.getpid()))
+    )
+    for path in (mine, theirs, old):
         path.touch()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (two_days_ago, two_days_ago))
     remove_leftovers(tmp_path)
-    assert theirs.exists() and not mine.exists()
+    assert theirs.exists() and not mine.exists() and not old.exists()
 
 
 def test_files_that_names_mention_travel_with_their_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

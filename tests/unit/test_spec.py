@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from robustcodec.errors import BadParameter, RobustCodecError, UnknownName
-from robustcodec.registry import Registry
-from robustcodec.spec import Spec, resolve
+from robustcodec.registry import Registry, defenses
+from robustcodec.spec import Spec, expand, resolve, settled, split
 
 
 def build(*, tag: str | None = None, eps: float = 0.1, steps: int = 3, mode: Literal["a", "b"] = "a") -> None: ...
@@ -53,6 +54,63 @@ def test_mistakes_say_what_was_given_and_expected(text: str, message: str) -> No
     with pytest.raises(BadParameter) as error:
         resolve(Spec.parse(text), build, "thing")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jpeg", "a.b-1:3", "x:a=1,b=2", "x:X/a,b.png", "x:X/a,b.png,c=1", "x:", "x:8/255", 'x:"X/a,crop=16",crop=32',
+        'x:"lr=0.1/p.png"', 'x:weights="a,b=c.pth",seed=3', 'x:"""a"", b"', 'x:"{a}"', "f.py:C:k=v", 'x:"a+b",c="+d"',
+    ],
+)  # fmt: skip
+def test_what_was_written_reads_back(text: str) -> None:
+    spec = Spec.parse(text)
+    assert str(spec) == text.rstrip(":") and Spec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "params"),
+    [
+        ('x:"X/a,crop=16",crop=32', [("", "X/a,crop=16"), ("crop", "32")]),
+        ('x:weights="a,b=c ""d"".pth",seed=3', [("weights", 'a,b=c "d".pth'), ("seed", "3")]),
+        ('x:path=""', [("path", "")]),
+        ('x:a="b"c', [("a", '"b"c')]),
+    ],
+)
+def test_what_is_in_quotes_is_one_value(text: str, params: list[tuple[str, str]]) -> None:
+    if text.endswith("c"):
+        with pytest.raises(BadParameter, match="expected one at its end"):
+            Spec.parse(text)
+    else:
+        assert list(Spec.parse(text).params) == params
+
+
+def test_what_is_there_is_one_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a shorter name is there too; in quotes and on other machines it is the same."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "a,crop=16", "lr=0.1,batch=8"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lr=0.1,batch=8" / "w.pth").touch()
+    for text, params in {
+        "folder:a,crop=16": [("", "a,crop=16")],
+        "folder:a,crop=16,crop=32": [("", "a,crop=16"), ("crop", "32")],
+        "folder:a,crop=32": [("", "a"), ("crop", "32")],
+        'folder:"a",crop=16': [("", "a"), ("crop", "16")],
+        "x:lr=0.1,batch=8/w.pth": [("", "lr=0.1,batch=8/w.pth")],
+        "x:seed=1,weights=lr=0.1,batch=8/w.pth,N=3": [("seed", "1"), ("weights", "lr=0.1,batch=8/w.pth"), ("N", "3")],
+        "x:seed=1,batch=8": [("seed", "1"), ("batch", "8")],
+    }.items():
+        spec, written = Spec.parse(text), settled(text)
+        assert list(spec.params) == params, text
+        assert Spec.parse(written, here=False) == spec, written
+        assert written == text or '"' in written
+
+
+def test_signs_in_quotes_neither_sweep_nor_join() -> None:
+    assert expand('x:"{a},{b}",c={1,2}') == ['x:"{a},{b}",c=1', 'x:"{a},{b}",c=2']
+    assert split('x:a="b+c"+y', r"\+") == ['x:a="b+c"', "y"]
+    layers = [(spec.name, spec.params) for spec in defenses.layers('noise:sigma="0+c"+flip')]
+    assert layers == [("noise", (("sigma", "0+c"),)), ("flip", ())]
 
 
 def test_unknown_names_suggest_the_nearest() -> None:

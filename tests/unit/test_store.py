@@ -50,6 +50,13 @@ def test_curves_round_trip_and_images_have_none(tmp_path: Path) -> None:
     assert store.curves([CELL]).empty
 
 
+def test_an_error_is_kept_whatever_is_in_it(tmp_path: Path) -> None:
+    store, error = Store(tmp_path), "cannot read b\udce4r.png: \x1b[31m ü\0"
+    store.put(Result(CELL.id, CELL, "error", error=error))
+    loaded = store.result(CELL.id)
+    assert loaded is not None and loaded.error == error
+
+
 def test_failed_cells_are_not_done(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert not store.done(CELL.id)

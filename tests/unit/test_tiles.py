@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robustcodec import load
 from robustcodec.interfaces import Codec
+from robustcodec.memory.tiling import limits, tiling
 from robustcodec.scores.metrics import structure
-from robustcodec.tiling import limits, tiling
 from robustcodec.zoo import _entropy, _tiles
 
 FAMILIES = ("bmshj2018-hyperprior.tiny-q2", "mbt2018-mean.tiny-q2", "bmshj2018-factorized.tiny-q1")

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import typer
+from rich.console import Console
 from torch import Tensor
 
 import robustcodec
 from robustcodec import weights
+from robustcodec.cli._training_display import train
 from robustcodec.data._images import read_image
 from robustcodec.errors import BadData, RobustCodecError, UserError, WeightsError
 from robustcodec.interfaces import Sample
@@ -102,7 +105,63 @@ def test_checkpoints_come_early_and_then_as_time_passes(tmp_path: Path, monkeypa
             monkeypatch.setattr(loop, "perf_counter", lambda: math.inf)  # two minutes and more
 
     trainer.run(note, every=1)
-    assert saved == [0] * 19 + [20] * 3 + [23, 24]
+    assert saved == [1] * 22 + [23, 24]
+
+
+def test_a_validation_that_was_interrupted_is_made_when_training_goes_on(trained: Path, tmp_path: Path) -> None:
+    recipe, made = replace(RECIPE, validate="photos:size=64"), list[int]()
+
+    class Pressed(Trainer):
+        def validate(self) -> dict[str, float]:
+            made.append(self.step)
+            if made == [6]:
+                raise KeyboardInterrupt
+            return super().validate()
+
+    with pytest.raises(KeyboardInterrupt):
+        Pressed(recipe, tmp_path).run()
+    resumed = Pressed(recipe, tmp_path)
+    assert resumed.step == 6
+    path = resumed.run()
+    assert made == [6, 6, 12] and path.read_bytes() == trained.read_bytes()
+
+
+def damaged(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "one bit":
+        data[len(data) // 2] ^= 1
+    path.write_bytes({"empty": b"", "cut": bytes(data[:-1000]), "no archive": b"hello", "one bit": bytes(data)}[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "no archive", "one bit"])
+def test_a_damaged_checkpoint_is_named(how: str, tmp_path: Path) -> None:
+    Trainer(RECIPE, tmp_path)._save()
+    damaged(tmp_path / "checkpoint.pt", how)
+    with pytest.raises(UserError, match=r"checkpoint.pt is damaged .*remove it") as refused:
+        Trainer(RECIPE, tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_of_something_else_is_named(tmp_path: Path) -> None:
+    Trainer(RECIPE, tmp_path)._save()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for other in ({"step": 3}, [1], {**state, "codec": {"x": torch.zeros(3)}}, {**state, "recipe": 100_000 * "["}):
+        torch.save(other, tmp_path / "checkpoint.pt")
+        with pytest.raises(UserError, match=r"checkpoint.pt is damaged .*remove it"):
+            Trainer(RECIPE, tmp_path)
+
+
+def test_ctrl_c_before_the_first_checkpoint_says_that_nothing_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Pressed(Trainer):
+        def _begin(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as ended:
+        train(Pressed(RECIPE, tmp_path), Console(width=200), 0)
+    said = capsys.readouterr().out
+    assert ended.value.exit_code == 130 and "nothing is kept yet" in said and "goes on" not in said
 
 
 def test_a_checkpoint_from_before_a_setting_existed_resumes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustcodec.defenses._moves import ColourOrder, Move, Shift, View
 from robustcodec.defenses.two_way import TwoWayCodec
-from robustcodec.defenses.wrapping import StepwiseCodec
+from robustcodec.defenses.wrapping import StepwiseCodec, laid_over
 from robustcodec.errors import AttackError, BadParameter, StreamError
 from robustcodec.interfaces import Codec
 from robustcodec.registry import codecs, defenses
@@ -18,8 +18,8 @@ from robustcodec.rounding import rounding
 from robustcodec.studies.check import check
 
 ALL = "view;roll;colour-order"
-LENGTHS = {0: 1, 36: 2, 72: 7, 108: 2}  # of the head, by its first byte: as it is, view, shift, order of colours
-READERS: dict[int, type[Move]] = {36: View, 72: Shift, 108: ColourOrder}
+LENGTHS = {0: 1, 1: 2, 2: 5, 3: 2}  # of the head, by its first byte: as it is, view, shift, order of colours
+READERS: dict[int, type[Move]] = {1: View, 2: Shift, 3: ColourOrder}
 
 
 @cache
@@ -71,7 +71,7 @@ def test_the_cheaper_way_is_sent(lmbda: float) -> None:
         clip, length = x[i : i + 1], LENGTHS[stream[0]]
         plain = cost(clip, 1, lmbda)
         moved = cost(move.apply(clip), 2 if not isinstance(move, Shift) else 7, lmbda)
-        assert stream[length:] == inner().compress(clip if length == 1 else move.apply(clip))[0]
+        assert codec.taken_apart(stream)[1] == inner().compress(clip if length == 1 else move.apply(clip))[0]
         slack = (0.01 * 8 * len(stream) + 64) / (33 * 47)  # the choice is by estimated bits
         assert (plain if length == 1 else moved) <= min(plain, moved) + slack
         if length > 1:
@@ -110,7 +110,7 @@ def test_it_never_costs_more_than_a_byte() -> None:
 
 def test_only_named_transforms_are_drawn() -> None:
     x = torch.rand(16, 1, 3, 24, 40, generator=torch.Generator().manual_seed(0))  # as good moved as not
-    for name, byte in (("view", 36), ("roll", 72), ("colour-order", 108)):
+    for name, byte in (("view", 1), ("roll", 2), ("colour-order", 3)):
         torch.manual_seed(1)
         assert {s[0] for s in wrapped(name, lmbda=1.0).compress(x)} == {0, byte}
 
@@ -124,7 +124,7 @@ def test_gradient_goes_through_the_chosen_way() -> None:
     torch.manual_seed(3)
     (grad,) = torch.autograd.grad((codec(leaf).x_hat - target).square().sum(), leaf)
     for i, stream in enumerate(streams):
-        move = View(stream[1] // 36) if stream[0] else View(0)
+        move = View(stream[1]) if stream[0] else View(0)
         alone = x[i : i + 1].clone().requires_grad_()
         x_hat = move.undo(inner()(move.apply(alone)).x_hat)
         (expected,) = torch.autograd.grad((x_hat - target[i : i + 1]).square().sum(), alone)
@@ -162,13 +162,16 @@ def test_damaged_streams_are_refused() -> None:
         assert parts[0].name == "transform" and parts[0].bits == 8 * LENGTHS[first]
         assert sum(p.bits for p in parts) == 8 * len(stream)
     coded = inner().compress(x[:1].roll((3, 4), (-2, -1)))[0]
-    shifted = bytes([72]) + Shift(3, 4).pack() + coded
+    head = bytes([2]) + Shift(3, 4).pack()
+    shifted = head + laid_over(coded, head)
     assert torch.equal(codec.decompress([shifted]), inner().decompress([coded]).roll((-3, -4), (-2, -1)))
-    with pytest.raises(StreamError, match="names no transform; expected one of 0, 36"):
+    with pytest.raises(StreamError, match="names no transform; expected one of 0, 1"):
         wrapped("view").decompress([shifted])
-    far = bytes([72]) + Shift(40, 0).pack() + inner().compress(x[:1])[0]
+    head = bytes([2]) + Shift(40, 0).pack()
     with pytest.raises(StreamError, match="do not belong together"):
-        codec.decompress([far])
+        codec.decompress([head + laid_over(inner().compress(x[:1])[0], head)])
+    with pytest.raises(StreamError, match="checksum"):
+        codec.decompress([head + inner().compress(x[:1])[0]])
 
 
 def test_it_keeps_a_codecs_promises() -> None:

@@ -150,10 +150,9 @@ def test_raw_yuv_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="size='40' cannot be read; expected width x height"):
         video.read_video(tmp_path / "x.yuv", size="40")
     (tmp_path / "x_40x24_10bit.yuv").write_bytes(content)
-    with pytest.raises(BadData, match="more than 8 bits"):
+    with pytest.raises(BadData, match="holds 10bit by its name; expected planes of 8 bits, called 420"):
         video.read_video(tmp_path / "x_40x24_10bit.yuv")
-    with pytest.raises(BadData, match="states no frame rate"):
-        video.frame_rate(tmp_path / "x.yuv")
+    assert video.frame_rate(tmp_path / "x.yuv") is None
 
 
 @pytest.mark.parametrize("crop", [32, 31])
@@ -223,7 +222,7 @@ def broken(kind: str, path: Path, clip: Tensor) -> Path:
         ("missing", "no video at"),
         ("empty", r"is empty \(0 bytes\)"),
         ("unreadable", "is not a video that FFmpeg can read"),
-        ("cut short", "has 29 frames; expected 30 frames from number 0 on"),
+        ("cut short", r"is cut short: it has \d+ bytes of \d+ or more"),
         ("damaged", "is damaged"),
         ("sound", "has no pictures in it"),
     ],

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import torch
 
+from robustcodec.errors import RobustCodecError, blamed
 from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
 from robustcodec.scores.metrics.perceptual import LPIPS_SIDE, Net, lpips, lpips_model
@@ -34,5 +35,10 @@ def of_every_run(names: Iterable[str] = (), device: str | torch.device = "cpu") 
     built = [metrics.build(name) for name in dict.fromkeys((*EVERY_RUN, *names))]
     probe = torch.full((1, 1, 3, 64, 64), 0.5, device=device)
     for metric in built:
-        metric.fn(probe, probe)
+        try:
+            metric.score(probe, probe)
+        except RobustCodecError:
+            raise
+        except BaseException as error:  # it may be anyone's code
+            raise blamed(f"metric {metric.name}", error) from error
     return list({metric.name: metric for metric in built}.values())

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import pickle
-import sys
 import warnings
 from functools import cache, partial
-from http.client import HTTPException
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from robustcodec.errors import MissingDependency
+from robustcodec.errors import MissingDependency, WeightsError
 from robustcodec.interfaces import Metric
 from robustcodec.registry import metrics
 from robustcodec.scores.metrics._frames import frame_mean
+from robustcodec.weights.statedict import Published
 
 Net = Literal["alex", "vgg", "squeeze"]
 
+BACKBONES: dict[Net, Published] = {  # of torchvision, as the package takes them
+    "alex": Published("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),
+    "vgg": Published("https://download.pytorch.org/models/vgg16-397923af.pth"),
+    "squeeze": Published("https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"),
+}
 LPIPS_SIDE: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # below, a pooling layer has no output
 
 
@@ -35,7 +36,7 @@ def lpips(net: Net = "alex") -> Metric:
     if net not in LPIPS_SIDE:
         raise ValueError(f"net={net!r} is no LPIPS backbone; expected one of {', '.join(LPIPS_SIDE)}")
     name, label = ("lpips", "LPIPS") if net == "alex" else (f"lpips_{net}", f"LPIPS ({net})")
-    return Metric(name, "", False, partial(frame_mean, partial(_lpips_frame, net)), label)
+    return Metric(name, "", False, partial(frame_mean, partial(_lpips_frame, net)), label, least=LPIPS_SIDE[net])
 
 
 def _lpips_frame(net: Net, reference: Tensor, test: Tensor) -> Tensor:
@@ -49,22 +50,21 @@ def _lpips_frame(net: Net, reference: Tensor, test: Tensor) -> Tensor:
 def lpips_model(net: Net, device: torch.device) -> Any:
     """The frozen network; takes frames in [-1, 1]. Raises :class:`MissingDependency` without its weights."""
     from lpips import LPIPS
-    from torchvision import models
 
-    weights = {
-        "alex": models.AlexNet_Weights.IMAGENET1K_V1,
-        "vgg": models.VGG16_Weights.IMAGENET1K_V1,
-        "squeeze": models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
-    }[net]
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    # torch.hub announces a download on stdout, which belongs to the results
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+    published = BACKBONES[net]
+    try:
+        features = published.load()
+    except WeightsError as error:
+        raise MissingDependency(
+            f"the backbone of lpips:net={net} cannot be loaded ({error}); "
+            f"download {published.url} and put it at {published.cached}"
+        ) from error
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The parameter 'pretrained'|Arguments other than a weight enum", UserWarning)
-        try:
-            weights.get_state_dict(map_location="cpu", check_hash=True)
-        except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise MissingDependency(
-                f"the backbone of lpips:net={net} cannot be loaded ({error}); "
-                f"download {weights.url} and put it at {folder / Path(weights.url).name}"
-            ) from error
-        return LPIPS(net=net, verbose=False).requires_grad_(False).eval().to(device)
+        model = LPIPS(net=net, verbose=False, pnet_rand=True)  # which loads no backbone by itself
+    layers = {name: f"features.{name.partition('.')[2]}" for name in model.net.state_dict()}  # slice2.3.bias: layer 3
+    try:
+        model.net.load_state_dict({name: features[layer] for name, layer in layers.items()})
+    except (KeyError, RuntimeError) as error:
+        raise MissingDependency(f"{published.cached} holds no {net} ({error}); get {published.url}") from error
+    return model.requires_grad_(False).eval().to(device)

@@ -32,7 +32,7 @@ def ms_ssim() -> Metric:
     still fits the fifth scale (9 above 128, 7 above 96, 5 above 64, 3 above 32), so scores of small frames
     compare with each other at one size only. Sides up to 32 score NaN.
     """
-    return Metric("ms_ssim", "", True, partial(frame_mean, _ms_ssim_frame), "MS-SSIM")
+    return Metric("ms_ssim", "", True, partial(frame_mean, _ms_ssim_frame), "MS-SSIM", least=MS_SSIM_SIDE)
 
 
 def _ms_ssim_frame(reference: Tensor, test: Tensor) -> Tensor:

@@ -87,6 +87,42 @@ def finite(path: Path) -> dict[str, Tensor]:
     return held.tensors
 
 
+@dataclass(frozen=True)
+class Published:
+    """A file of weights named ``NAME-DIGEST.pth``, or ``.pth.tar``: DIGEST is how the sha256 of its content starts.
+
+    Libraries that load such files by themselves run what is in them: they are given the tensors, or load a file that
+    has been read here before.
+    """
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def digest(self) -> str:
+        return self.name.partition(".pth")[0].rpartition("-")[2]
+
+    @property
+    def cached(self) -> Path:
+        """Where ``torch.hub`` keeps the file, and all who load by it."""
+        from torch import hub
+
+        return Path(hub.get_dir()) / "checkpoints" / self.name
+
+    def load(self, path: Path | None = None) -> dict[str, Tensor]:
+        """The state dict at ``path``, or else in torch's cache, downloaded into it if it is not there.
+
+        Raises :class:`WeightsError` without a file, if its sha256 starts otherwise, or as :func:`finite` does.
+        """
+        if path is not None and not path.is_file():
+            raise WeightsError(f"no weights at {path}; expected {self.name}, from {self.url}")
+        return finite(weights.fetch(self.url, self.digest, path or self.cached))
+
+
 def unwrapped(loaded: object, where: str) -> Held:
     """The state dict in what a pickle held; raises :class:`WeightsError` with what is there if there is none.
 

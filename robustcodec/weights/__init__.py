@@ -75,18 +75,24 @@ def fetch(url: str, digest: str, path: Path) -> Path:
             with urllib.request.urlopen(url, timeout=30) as response, whole(path) as partial:
                 with partial.open("wb") as out:
                     shutil.copyfileobj(response, out)
+                _check(partial, digest, path, url)
         except OSError as error:  # URLError is one
             raise WeightsError(
                 f"{path.name} is not on this machine and cannot be downloaded ({error}); "
                 f"get it from {url} and put it at {path}"
             ) from None
-    actual = sha256(path)
+    _check(path, digest, path, url)
+    return path
+
+
+def _check(file: Path, digest: str, path: Path, url: str) -> None:
+    """Raises :class:`WeightsError` about ``path``, of which ``file`` is the content."""
+    actual = sha256(file)
     if not actual.startswith(digest):
         raise WeightsError(
             f"{path} is damaged or another file: its sha256 starts with {actual[:16]}, expected {digest[:16]}; "
             f"delete it and get it again from {url}"
         )
-    return path
 
 
 def bundled_tags(family: str) -> list[str]:
