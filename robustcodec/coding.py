@@ -16,6 +16,7 @@ from robustcodec import answers
 from robustcodec.clips import as_batch, to_uint8
 from robustcodec.errors import PluginError, blamed
 from robustcodec.interfaces import Card, Codec, Defense
+from robustcodec.memory import short_of_memory
 from robustcodec.oracle import shown
 from robustcodec.registry import codecs, defenses
 
@@ -84,7 +85,8 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     """Write a uint8 clip ``(T, 3, H, W)`` and read it back from its bytes.
 
     ``seed``: of what a random codec draws while it writes; None: it goes on with torch's random state as it is. Raises
-    what the encoder raises; a decoder that fails on an attacked input is a finding, whatever it raises.
+    what the encoder raises; a decoder that fails on an attacked input is a finding, whatever it raises but for want of
+    memory.
     """
     x, name = as_batch(clip, device), codec.card.name
     start = perf_counter()
@@ -103,6 +105,8 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if short_of_memory(error):  # says nothing about the codec
+            raise
         return Coded(stream, None, written - start, perf_counter() - written, error, codec.coded)
     return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded, outside=outside)
 

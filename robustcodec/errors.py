@@ -12,7 +12,9 @@ RobustCodecError
 │   ├── StoreError        the run folder cannot be read or written
 │   │   └── DamagedFile   a file of a run folder is not as it was written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
+├── OutOfMemory           it does not fit, or did not, into the memory that there is
 ├── PluginError           a plugin raised where it should not, or gave back something else than it promises
+│   └── BrokenPlugin      one that was named cannot be had: its package, file or constructor raised
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
 """
@@ -71,8 +73,16 @@ class BoardError(UserError):
     """A leaderboard or an entry that cannot be read, or an entry that does not fit its board."""
 
 
+class OutOfMemory(RobustCodecError):
+    """It does not fit, or did not, into the memory that there is; the message holds the ways out."""
+
+
 class PluginError(RobustCodecError):
     """A plugin raised where it should not, or gave back something else than :mod:`robustcodec.interfaces` promises."""
+
+
+class BrokenPlugin(PluginError):
+    """A plugin that was named cannot be had: its package, file or constructor raised."""
 
 
 class MissingDependency(RobustCodecError):
@@ -83,11 +93,11 @@ class AttackError(RobustCodecError):
     """An attack broke a rule that the runner cannot repair."""
 
 
-def blamed(who: str, error: BaseException) -> PluginError:
+def blamed(who: str, error: BaseException, kind: type[PluginError] = PluginError) -> PluginError:
     """What a plugin raised, in one line; raises Ctrl-C again, which is nobody's fault."""
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return PluginError(f"{who}{place_of(error)}: {type(error).__name__}: {error}")
+    return kind(f"{who}{place_of(error)}: {type(error).__name__}: {error}")
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from robustcodec.brought import files as brought
 from robustcodec.brought.kinds import base_of
-from robustcodec.errors import BadParameter, PluginError, RobustCodecError, UnknownName, blamed
+from robustcodec.errors import BadParameter, BrokenPlugin, RobustCodecError, UnknownName, blamed
 from robustcodec.spec import Spec, Value, resolve, split
 
 if TYPE_CHECKING:  # they need torch; names do not
@@ -68,7 +68,7 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> Callable[..., T]:
         """The class or function registered as ``name``; raises :class:`UnknownName` with the nearest names, and
-        :class:`PluginError` if another package brings it and is broken.
+        :class:`BrokenPlugin` if another package brings it and is broken.
         """
         if brought.is_in_file(name):
             return brought.builder(self.kind, name)
@@ -78,7 +78,7 @@ class Registry(Generic[T]):
             else:
                 self._enter()
         if name in self._broken:
-            raise PluginError(f"{self.kind} {name!r}: {self._broken[name]}")
+            raise BrokenPlugin(f"{self.kind} {name!r}: {self._broken[name]}")
         try:
             return self._builders[name]
         except KeyError:
@@ -105,7 +105,7 @@ class Registry(Generic[T]):
         return resolve(spec, self.get(spec.name), self.kind)
 
     def build(self, spec: Spec | str) -> T:
-        """Build the plugin a spec names; raises :class:`PluginError` for what it raises that is no message to users."""
+        """Build the plugin a spec names; raises :class:`BrokenPlugin` for what it raises that says nothing to users."""
         spec = Spec.parse(spec) if isinstance(spec, str) else spec
         builder = self.get(spec.name)
         params = resolve(spec, builder, self.kind)
@@ -116,9 +116,9 @@ class Registry(Generic[T]):
         except RobustCodecError:
             raise
         except BaseException as error:  # it may be anyone's code
-            raise blamed(f"{self.kind} {str(spec)!r} cannot be made", error) from error
+            raise blamed(f"{self.kind} {str(spec)!r} cannot be made", error, BrokenPlugin) from error
         if not isinstance(built, base_of(self.kind)):
-            refusal = BadParameter if brought.is_in_file(spec.name) else PluginError  # who named a file can mend it
+            refusal = BadParameter if brought.is_in_file(spec.name) else BrokenPlugin  # who named a file can mend it
             raise refusal(f"{self.kind} {str(spec)!r} made a {type(built).__name__}, which is none")
         return built
 

@@ -148,6 +148,9 @@ class _OnlyBottleneck(_Bottleneck):
 
 
 class _Gaussian(_Rounding, GaussianConditional):  # type: ignore[misc]
+    def build_indexes(self, scales: Tensor) -> Tensor:
+        return _entropy.table_indexes(self, scales)
+
     def forward(
         self, inputs: Tensor, scales: Tensor, means: Tensor | None = None, training: bool | None = None
     ) -> tuple[Tensor, Tensor]:

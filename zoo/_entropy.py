@@ -132,9 +132,17 @@ def decode_bottleneck(model: EntropyBottleneck, data: bytes, height: int, width:
     return z_hat, _crc(z_hat, medians(model, z_hat))
 
 
+def table_indexes(model: GaussianConditional, scales: Tensor) -> Tensor:
+    """Which of the coder's tables each of ``scales`` uses, int32: what ``model.build_indexes`` finds by going through
+    all tables, over all latents each time.
+    """
+    bounded = model.lower_bound_scale(scales).contiguous()
+    return torch.bucketize(bounded, model.scale_table[:-1].to(bounded), out_int32=True)
+
+
 def encode_gaussian(model: GaussianConditional, y: Tensor, scales: Tensor, means: Tensor | None) -> tuple[bytes, int]:
     """Bytes and checksum of one latent ``y`` (1, C, H, W)."""
-    data = model.compress(_codable(y), model.build_indexes(scales), means)[0]
+    data = model.compress(_codable(y), table_indexes(model, scales), means)[0]
     return data, _crc((y if means is None else y - means).round(), None)
 
 
@@ -142,7 +150,7 @@ def decode_gaussian(
     model: GaussianConditional, data: bytes, scales: Tensor, means: Tensor | None
 ) -> tuple[Tensor, int]:
     """The latent and its checksum."""
-    y_hat = model.decompress([data], model.build_indexes(scales), means=means)
+    y_hat = model.decompress([data], table_indexes(model, scales), means=means)
     return y_hat, _crc(y_hat, means)
 
 
@@ -157,7 +165,7 @@ class GaussianWriter:
     def put(self, symbols: Tensor, scales: Tensor) -> None:
         """Append integers ``symbols`` with standard deviations ``scales``, of equal shape."""
         self._symbols.append(_codable(symbols).to(torch.int32).flatten())
-        self._indexes.append(self._model.build_indexes(scales).flatten())
+        self._indexes.append(table_indexes(self._model, scales).flatten())
 
     def finish(self) -> tuple[bytes, int]:
         """Bytes and checksum of all symbols."""
@@ -177,7 +185,7 @@ class GaussianReader:
 
     def get(self, scales: Tensor) -> Tensor:
         """The next symbols, as floats, with standard deviations ``scales``, of equal shape."""
-        indexes = self._model.build_indexes(scales).flatten().tolist()
+        indexes = table_indexes(self._model, scales).flatten().tolist()
         symbols = torch.tensor(self._decoder.decode_stream(indexes, *self._tables), dtype=torch.int32)
         self.crc = symbol_crc(symbols.numpy().tobytes(), self.crc)
         return symbols.to(scales).view_as(scales)

@@ -29,7 +29,18 @@ class SteadyGDN(GDN):  # type: ignore[misc]
             # cache could tell that it is out of date
             beta = self.beta_reparam(self.beta).to(x.dtype)
             gamma = self.gamma_reparam(self.gamma).to(x.dtype)
-            return _Normalise.apply(x, gamma, beta, self.inverse)  # type: ignore[no-any-return]
+            if torch.is_grad_enabled() and any(t.requires_grad for t in (x, gamma, beta)):
+                return _Normalise.apply(x, gamma, beta, self.inverse)  # type: ignore[no-any-return]
+            return _normalised(x, gamma, beta, self.inverse)
+
+
+def _normalised(x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool) -> Tensor:
+    """What :class:`_Normalise` gives, to the bit, of ``x`` and one tensor like it alone."""
+    y = torch.empty_like(x, memory_format=torch.channels_last)
+    for x_, y_ in _blocks(x, y, pixels=PIXELS * torch.get_num_threads()):
+        torch.addmm(beta, x_.square(), gamma.t(), out=y_)
+        (y_.sqrt_() if inverse else y_.pow_(-0.5)).mul_(x_)
+    return y
 
 
 def _plain(x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool) -> Tensor:
@@ -80,14 +91,14 @@ class _Normalise(torch.autograd.Function):
             return out, of_gamma, of_beta, None
 
 
-def _blocks(*clips: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _blocks(*clips: Tensor, pixels: int = PIXELS) -> Iterator[tuple[Tensor, ...]]:
     """The same pixels of each clip, ``(pixels, C)``, few enough to stay in a CPU's cache; views if channels-last.
 
     All of them at once elsewhere, and in bfloat16, where starting a product costs more than memory does.
     """
     rows = [clip.permute(0, 2, 3, 1).reshape(-1, clip.shape[1]) for clip in clips]
     cached = rows[0].device.type == "cpu" and rows[0].dtype != torch.bfloat16
-    return zip(*(torch.split(r, PIXELS if cached else max(len(r), 1)) for r in rows), strict=True)
+    return zip(*(torch.split(r, pixels if cached else max(len(r), 1)) for r in rows), strict=True)
 
 
 def steady(net: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ from robustcodec.zoo._gdn import steady
 from robustcodec.zoo._latent import CODER_BITS
 from robustcodec.zoo._packing import Form
 from robustcodec.zoo._pixels import next_to_pixels
+from robustcodec.zoo._tiles import in_tiles
 from robustcodec.zoo.frames import FrameCodec, Latents
 
 STRIDES = (8, 16, 32, 64, 128, 256)  # what sides may have to be multiples of, tried in this order
@@ -57,7 +58,7 @@ class Wrapped(FrameCodec):
         net = copy.deepcopy(model).float().eval()
         _update(net)
         self._rounding = straight_through(net)
-        self.net: Any = exact(attackable(next_to_pixels(steady(net))))
+        self.net: Any = exact(attackable(in_tiles(next_to_pixels(steady(net)))))
         self._fit(stride)
         architecture = {**card.architecture, "multiples of": self.stride}
         if left := inexact(net):

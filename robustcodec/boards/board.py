@@ -38,8 +38,9 @@ import numpy as np
 import pandas as pd
 
 from robustcodec.boards import untrusted
+from robustcodec.boards.score import Anchor
 from robustcodec.coding import defended
-from robustcodec.errors import BoardError
+from robustcodec.errors import BadData, BoardError
 from robustcodec.files import dump_toml
 from robustcodec.running.grid import Cell, Grid
 
@@ -157,8 +158,9 @@ class Board:
                 raise ValueError("a point has no name, no finite PSNR or no positive rate")
             if points.duplicated(["codec", "sample"]).any():
                 raise ValueError("a sample of a codec is there twice")
+            Anchor.on(points, list(self.samples))
             return points
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadData) as error:
             raise BoardError(
                 f"{path} does not hold the anchor's points ({error}); make it again: "
                 f"robustcodec leaderboard init {self.folder}"

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from robustcodec.brought.kinds import as_codec, base_of, lacking
-from robustcodec.errors import BadParameter, UserError, blamed
+from robustcodec.errors import BadParameter, BrokenPlugin, UserError, blamed
 from robustcodec.weights import sha256
 
 NAME = re.compile(r"(?P<file>.+\.py):(?P<attribute>[A-Za-z_]\w*)")
@@ -30,7 +30,7 @@ def builder(kind: str, name: str) -> Callable[..., Any]:
     """The class or function ``name`` of a ``kind`` of plugin; of a network that is no codec yet, one that makes one.
 
     Raises :class:`UserError` for a file that is not there, and for what is not of this kind: it says which file and
-    line, and what is missing. Raises :class:`PluginError` for a file that cannot be run.
+    line, and what is missing. Raises :class:`BrokenPlugin` for a file that cannot be run.
     """
     path, attribute = _split(name)
     module = _loaded(path, source(name))
@@ -110,7 +110,7 @@ def _loaded(path: Path, contents: str) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[spec.name]
-        raise blamed(f"{path} cannot be run", error) from error
+        raise blamed(f"{path} cannot be run", error, BrokenPlugin) from error
     finally:
         sys.path.remove(folder)
         if folder not in sys.path:

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from robustcodec import __version__
 from robustcodec.cli import leaderboard
 from robustcodec.cli._document import apart
-from robustcodec.errors import PluginError, RobustCodecError, UserError, place_of
+from robustcodec.errors import BrokenPlugin, RobustCodecError, UserError, place_of
 from robustcodec.reporting.printing import printable
 
 COMMANDS = (
@@ -80,8 +80,8 @@ for _name in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line. Exit code 2, with one line on stderr, for what was typed or given, plugins that a command
-    named and that fail among it; 1 for what failed while it ran; 130 for Ctrl-C.
+    """Run the command line. Exit code 2, with one line on stderr, for what was typed or given, plugins that cannot be
+    had among it; 1 for what failed while it ran; 130 for Ctrl-C.
     """
     warnings.showwarning = _show
     for stream in (sys.stdout, sys.stderr):
@@ -89,11 +89,18 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no sign for × shows another one
     try:
         app()
-    except (UserError, PluginError) as error:
+    except (UserError, BrokenPlugin) as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except RobustCodecError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        from robustcodec.memory import out_of_memory, short_of_memory
+
+        if not short_of_memory(error):
+            raise
+        typer.echo(f"error: {out_of_memory(error)}", err=True)
         sys.exit(1)
 
 

@@ -68,9 +68,6 @@ class RunDisplay(Watcher):
     ) -> None:
         self.progress.stop()
 
-    def damaged(self, note: str) -> None:
-        self.console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
     def planned(self, cells: int, done: int) -> None:
         self.total, self.done = cells, done
         self.progress.update(self.cells, total=cells, completed=done)
@@ -92,6 +89,9 @@ class RunDisplay(Watcher):
     def paced(self, pace: Pace) -> None:
         self.pace = str(pace)
         self._show()
+
+    def noted(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Say what is going on now that is no cell."""
@@ -126,6 +126,16 @@ def say_failures(console: rich.console.Console, errors: Mapping[str, str]) -> No
     """A line for every cell that failed."""
     for cell, error in errors.items():
         console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+class Noting(Watcher):
+    """Says only what is noted, where no bar can be shown."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def noted(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class CraftingNote(Watcher):

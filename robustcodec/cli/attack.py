@@ -63,7 +63,7 @@ def command(
         from contextlib import nullcontext
 
         from robustcodec import registry
-        from robustcodec.cli._display import OneAttack, choose_device
+        from robustcodec.cli._display import Noting, OneAttack, choose_device
         from robustcodec.spec import Spec
         from robustcodec.studies.attack import attack as run
 
@@ -71,7 +71,7 @@ def command(
         folder = out or Path("attacked") / file.stem
         where = choose_device(device)
     try:
-        with OneAttack(console) if console.is_terminal else nullcontext() as display:
+        with OneAttack(console) if console.is_terminal else nullcontext(Noting(console)) as display:
             outcome = run(
                 file,
                 codec,

@@ -63,12 +63,14 @@ class Child:
         return said
 
     def how_it_ended(self) -> str:
-        """``ended with exit code 3`` or ``was ended by SIGKILL``."""
+        """``ended with exit code 3`` or ``was ended by SIGTERM``."""
         try:
             code = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             self.end()
             return "stopped listening"
+        if code == -signal.SIGKILL:
+            return "was ended by SIGKILL, as systems end the largest process when memory runs out"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def end(self) -> None:

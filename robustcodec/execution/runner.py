@@ -80,7 +80,7 @@ class Runner:
         costs = Costs.last(self.store.logged())
         crafts, evaluations = plan(todo, self.store, self._batch_size)
         for damage in self.store.damages[self._told :]:
-            watcher.damaged(damage)
+            watcher.noted(damage)
         self._told = len(self.store.damages)
 
         def finish(job: Evaluations) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.interfaces import Sample
+from robustcodec.memory import out_of_memory, short_of_memory
 from robustcodec.running.crafting import Made
 from robustcodec.running.evaluating import Part
 from robustcodec.running.grid import Cell
@@ -54,6 +55,8 @@ class Failure:
         """What was raised: with its traceback, unless it was raised on purpose. Raises Ctrl-C again."""
         if isinstance(error, KeyboardInterrupt):
             raise error
+        if short_of_memory(error):
+            return cls(str(out_of_memory(error)))
         if isinstance(error, RobustCodecError):
             return cls(str(error), isinstance(error, UserError))
         return cls("".join(traceback.format_exception(error)))

@@ -10,8 +10,8 @@ from robustcodec.running.store import Result
 class Watcher:
     """Is told of a run, and shows nothing; a display overrides what it shows. ``slot`` counts the workers from 0."""
 
-    def damaged(self, note: str) -> None:
-        """A file is not as it was written, and is made again."""
+    def noted(self, text: str) -> None:
+        """Something that is no failure: what an attack will need, a file that is damaged and is made again."""
 
     def planned(self, cells: int, done: int) -> None: ...
     def started(self, slot: int, task: Task) -> None: ...

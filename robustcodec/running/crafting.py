@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from robustcodec import answers
@@ -21,6 +22,7 @@ from robustcodec.interfaces import Codec, Draws, Precision, Sample, Threat
 from robustcodec.oracle import Oracle
 from robustcodec.running.codecs import Codecs
 from robustcodec.running.findings import OUTSIDE, budget_used, gradient_health
+from robustcodec.running.rehearsal import Need, need
 from robustcodec.running.resolved import Resolved
 
 Queried = Callable[[Tensor], None]
@@ -39,6 +41,21 @@ class Crafting:
 
     def __init__(self, codecs: Codecs) -> None:
         self.codecs = codecs
+        self._needs: LRUCache[tuple[Any, torch.Size], Need | None] = LRUCache(64)
+
+    def need(self, cell: Resolved, batch: Sequence[Sample]) -> Need | None:
+        """What memory it takes to craft a batch; None if that is little, or cannot be known."""
+        x = to_float(torch.stack([s.load() for s in batch])).to(self.codecs.device)
+        if (key := (cell.cell, x.shape)) not in self._needs:
+            victim, precision = self.codecs.victim(cell), cast(Precision, cell.cell.precision)
+
+            def ask(clips: Tensor) -> Oracle:
+                return Oracle(
+                    victim, cell.objective, clips, cell.attack.access, draws=cell.victim.draws, precision=precision
+                )
+
+            self._needs[key] = need(cell.attack, cell.threat, ask, x)
+        return self._needs[key]
 
     def run(self, cell: Resolved, batches: Iterable[Sequence[Sample]], probed: str, queried: Queried) -> Made:
         """A clip for each sample; ``queried`` learns the damages ``(N,)`` of every query. ``probed``: the sample on
@@ -66,6 +83,8 @@ class Crafting:
                 "or a black-box attack"
             )
         x = to_float(torch.stack([s.load() for s in batch])).to(self.codecs.device)
+        if (memory_needed := self.need(cell, batch)) is not None:
+            memory_needed.check(self.codecs.device)
         seeds = [sample_seed(s, cell.cell.seed) for s in batch]
         precision = cast(Precision, cell.cell.precision)
         ask = partial(Oracle, victim, cell.objective, x, attack.access, draws=cell.victim.draws, precision=precision)

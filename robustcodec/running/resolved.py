@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from robustcodec.answers import described
 from robustcodec.brought import files as brought
 from robustcodec.clips import fingerprint, of_all
-from robustcodec.errors import BadData, PluginError, RobustCodecError, UserError, blamed
+from robustcodec.errors import BadData, BrokenPlugin, RobustCodecError, UserError, blamed
 from robustcodec.interfaces import Attack, DataSet, Objective, Plugin, Sample, Threat
 from robustcodec.registry import Registry, attacks, codecs, data, defenses, objectives, threats
 from robustcodec.running.access import DRAWS, Victim
@@ -88,7 +88,7 @@ class Part:
         except RobustCodecError as error:
             self.flaw = error
         except BaseException as error:
-            self.flaw = blamed(f"{REGISTRIES[self.kind].kind} {self.text!r}", error)
+            self.flaw = blamed(f"{REGISTRIES[self.kind].kind} {self.text!r}", error, BrokenPlugin)
         return {"name": self.text, "broken": True}
 
     def _facts(self) -> dict[str, Any]:
@@ -149,11 +149,11 @@ class Planning:
             try:
                 samples = list(cast(DataSet, data.built).samples())
                 if odd := [each for each in samples if not (isinstance(each, Sample) and isinstance(each.id, str))]:
-                    raise PluginError(f"{data.text}: samples gave {described(odd[0])}; expected samples with a name")
+                    raise BrokenPlugin(f"{data.text}: samples gave {described(odd[0])}; expected samples with a name")
             except UserError:
                 raise
             except BaseException as error:
-                broken = error if isinstance(error, RobustCodecError) else blamed(f"{data.text}: samples", error)
+                broken = _flaw(f"{data.text}: samples", error)
                 self._flaws["data", data.text], samples = broken, []
             if twice := [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]:
                 files = [str(sample.source or sample.id) for sample in samples if sample.id == twice[0]]
@@ -169,9 +169,13 @@ class Planning:
             except UserError:
                 raise
             except BaseException as error:
-                broken = error if isinstance(error, RobustCodecError) else blamed(f"sample {sample.id}", error)
+                broken = _flaw(f"sample {sample.id}", error)
                 self._flaws[sample], self._fingerprints[sample] = broken, ""
         return self._fingerprints[sample]
+
+
+def _flaw(who: str, error: BaseException) -> RobustCodecError:
+    return error if isinstance(error, RobustCodecError) else blamed(who, error, BrokenPlugin)
 
 
 class Resolved:

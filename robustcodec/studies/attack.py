@@ -18,11 +18,12 @@ from robustcodec.brought.arguments import names as names_of
 from robustcodec.brought.pictures import Pictures
 from robustcodec.clips import sample_seed
 from robustcodec.coding import EVALUATION, code
-from robustcodec.errors import BadParameter, RobustCodecError, StoreError, UserError
+from robustcodec.errors import BadParameter, OutOfMemory, RobustCodecError, StoreError, UserError
 from robustcodec.execution.isolation import isolated
 from robustcodec.execution.runner import Runner
 from robustcodec.execution.watching import Watcher
 from robustcodec.interfaces import Attack, Defense, Objective, Sample, Threat
+from robustcodec.memory import OUT
 from robustcodec.running.grid import AXES, Cell, Grid
 from robustcodec.running.store import Result, Store
 from robustcodec.spec import Spec
@@ -107,6 +108,10 @@ def attack(
         store = _claim(folder, cell)
         objects.put_down(store.root)
         runner = Runner(store, device, metrics=metrics, with_clips=True)
+        if watcher is not None and not runner.done(cell):
+            first = runner.worker.crafting.need(cell.resolved, samples[:1])
+            if first is not None:
+                watcher.noted(first.line(runner.device))
         runner.run([cell], watcher)
         alone = not isinstance(source, Tensor) or source.ndim == 3 or clip
         outcomes = Outcomes(tuple(_outcome(runner, cell, sample) for sample in samples))
@@ -185,6 +190,8 @@ def _outcome(runner: Runner, cell: Cell, sample: Sample) -> Outcome:
 def _failure(cell: Cell, result: Result | None) -> RobustCodecError:
     """A message for people as it is; of a crash the last line, with its traceback as a note."""
     text = (result.error if result else None) or "no result was kept"
+    if text.startswith(OUT):
+        return OutOfMemory(text)
     if not text.startswith("Traceback"):
         return UserError(text)
     error = RobustCodecError(f"{cell}: {text.strip().splitlines()[-1]}")

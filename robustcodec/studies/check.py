@@ -20,6 +20,7 @@ from robustcodec import registry
 from robustcodec.clips import centre_crop, to_float
 from robustcodec.errors import BadData, StreamError
 from robustcodec.interfaces import Codec, Output
+from robustcodec.memory import out_of_memory, short_of_memory
 from robustcodec.rounding import rounding
 
 PIXEL = 1e-4  # allowed difference of two decodes, in units of the [0, 1] range: 1/40 of an 8-bit level
@@ -259,6 +260,8 @@ def guarded(name: str, expected: str, run: Callable[[], tuple[bool, str]]) -> Ch
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a third-party codec raises is its result
+        if short_of_memory(error):  # not the codec's
+            raise out_of_memory(error) from error
         passed, measured = False, f"{type(error).__name__}: {error}"
     return Check(name, passed, measured, expected)
 

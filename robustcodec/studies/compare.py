@@ -21,6 +21,7 @@ from robustcodec.coding import code, judged
 from robustcodec.errors import StoreError, UserError
 from robustcodec.files import remove_leftovers, write_whole
 from robustcodec.interfaces import Codec, Metric, Sample
+from robustcodec.memory import out_of_memory, short_of_memory
 from robustcodec.registry import codecs
 from robustcodec.scores import rate
 from robustcodec.sealed import seal_json, unseal_json
@@ -43,6 +44,8 @@ class Failure:
     @classmethod
     def of(cls, codec: str, clip: str, error: BaseException) -> Failure:
         """Because of ``error``."""
+        if short_of_memory(error):
+            return cls(codec, clip, str(out_of_memory(error)))
         line = (str(error).strip().splitlines() or ["no message"])[-1]
         given = isinstance(error, UserError)
         return cls(codec, clip, line if given else f"{type(error).__name__}: {line}", given)

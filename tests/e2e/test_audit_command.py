@@ -115,7 +115,7 @@ def test_a_neighbours_clip_is_tried(tmp_path: Path, file: str) -> None:
     found, _ = audit(store, Runner(Store(store.audits)), plan(store, 1.0, 2, 0), Watcher())
     noise = next(cell for cell in store.grid().cells() if cell.attack == "noise")
     (line,) = found[noise.id]
-    assert line.startswith(f"audit: the clip of pgd:steps=5 on {CODEC} does up to") and "1 of 1 samples" in line
+    assert line.startswith(f"audit: the clip of pgd:steps=5 on {CODEC} does up to") and "1 of 1 sample" in line
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ TABLE = {
     "title": "Small",
     "about": "For tests.",
     "data": {"name": "photos:size=48", "limit": 2, "pictures": True},
-    "ranking": {"threat": "psnr:36", "worst": "psnr", "anchor": ["webp:quality={0,60}"]},
+    "ranking": {"threat": "psnr:36", "anchor": ["webp:quality={0,60}"]},
     "protocol": [{"of": "bare", "attack": ["noise", "pgd:steps=3"], "threat": ["psnr:36"]}],
 }
 

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from robustcodec.boards.founding import found
 from robustcodec.errors import BoardError
 from robustcodec.execution.runner import Runner
 from robustcodec.running.store import Store
+from robustcodec.sealed import seal_json, unseal_json
 
 LEARNED, CLASSICAL = "bmshj2018-factorized.tiny-q1", "jpeg:quality=20"
 BOTH = ["oblivious", "adaptive"]
@@ -189,16 +191,21 @@ def test_a_careful_cheat_is_noticed_where_numbers_contradict_each_other(
     assert any(said in fault for fault in faults), faults
 
 
+def write(run: Path, table: dict[str, Any]) -> None:
+    """A cell of a run folder, with a checksum that is right."""
+    (run / "cells" / f"{table['id']}.json").write_bytes(seal_json(table["id"], table))
+
+
 def test_what_does_not_match_the_board_is_refused_with_all_reasons(copy: Path, robust: Type) -> None:
     board, run = copy / "boards" / "small", copy / "run"
-    cells = [json.loads(p.read_text()) for p in (run / "cells").glob("*.json")]
+    cells = [unseal_json(p.stem, p.read_bytes()) for p in (run / "cells").glob("*.json")]
     gone = next(c for c in cells if c["cell"]["codec"] == CLASSICAL)
     (run / "cells" / f"{gone['id']}.json").unlink()
     failed = next(c for c in cells if c["cell"]["defense"] == "flip")
-    (run / "cells" / f"{failed['id']}.json").write_text(json.dumps(failed | {"status": "error", "error": "it broke"}))
+    write(run, failed | {"status": "error", "error": "it broke"})
     guessed = next(c for c in cells if c["cell"]["codec"] == LEARNED and c["cell"]["defense"] == "none")
     guessed["rows"][0]["adv_bpp"] += 0.5 / 48**2
-    (run / "cells" / f"{guessed['id']}.json").write_text(json.dumps(guessed))
+    write(run, guessed)
     done = robust("leaderboard", "add", run, board, "--by", "A. Person")
     assert done.code == 1 and done.out.count("refused") == 3
     for reason in ("1 of 4 cells of the board are missing", "it broke", "not whole", "a board takes real bytes"):

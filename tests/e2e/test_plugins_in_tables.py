@@ -59,7 +59,7 @@ def test_tables_have_them(run: tuple[Path, str]) -> None:
     text = (folder / "leaderboard.md").read_text()
     assert f"| {scores[OWN]:.1f} |" in text and text.count("| adv_mean_difference |") == 2
     assert f"* `{OWN}`: share of black values in the attacked reconstruction." in text
-    assert "* `mean_difference`: clean mean |Δ|, of the decoded bytes against the source." in text
+    assert "* `mean_difference`: clean mean \\|Δ\\|, of the decoded bytes against the source." in text
 
 
 def test_the_page_has_them(run: tuple[Path, str]) -> None:

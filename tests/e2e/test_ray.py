@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from robustcodec.cli import app
-from robustcodec.errors import MissingDependency
+from robustcodec.errors import BoardError, MissingDependency
 from robustcodec.execution import executors
 from robustcodec.execution.cluster import Cluster
 from robustcodec.execution.here import Here
@@ -77,8 +76,8 @@ def test_without_an_address_ray_is_started_here(
 
     def workforce(*given: object) -> None:
         asked.append(given)
-        sys.exit(7)
+        raise BoardError("seven")
 
     monkeypatch.setattr(executors, "Workforce", workforce)
     done = CliRunner().invoke(app, ["run", "--codec", "jpeg", "--attack", "noise", "--out", str(tmp_path), *words])
-    assert done.exit_code == 7 and asked[0][3] == address
+    assert str(done.exception) == "seven" and asked[0][3] == address

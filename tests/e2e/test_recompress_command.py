@@ -33,7 +33,7 @@ def test_clean_and_attacked(robust: Type, words: list[str], tmp_path: Path) -> N
     means = pd.DataFrame(json.loads(done.out))
     assert len(means) == 3 * 2 * 2 * 2
     attacked = robust(*words, "--attack", "pgd:steps=2", "--access", "adaptive", "--threat", "psnr:36")
-    assert attacked.code == 1 and "gives no gradient" in attacked.out  # of jpeg; all else is there
+    assert attacked.code == 2 and "gives no gradient" in attacked.out  # of jpeg; all else is there
     rows = pd.read_csv(tmp_path / "out" / "recompression.csv")
     assert set(rows["first"]) == {
         "clean", *(f"pgd:steps=2, distortion @ psnr:36, {access}" for access in ("oblivious", "adaptive")),

@@ -171,10 +171,10 @@ CODECS: dict[str, tuple[str, Break, str]] = {
     "no output": ("forward", lambda out: out.x_hat, "toy: forward gave float32 (1, 1, 3, 16, 16); expected a robustc"),
     "flat": ("x_hat", lambda x: x[:, 0], "toy: x_hat of forward gave float32 (1, 3, 16, 16); expected " + DECODED),
     "whole": ("x_hat", lambda x: x.long(), "toy: x_hat of forward gave int64 (1, 1, 3, 16, 16); expected " + DECODED),
-    "undefined": ("x_hat", lambda x: x * NAN, "the damage of toy was not finite: 1 of 1 samples"),
+    "undefined": ("x_hat", lambda x: x * NAN, "the damage of toy was not finite: 1 of 1 sample"),
     "total": ("bits", lambda b: b.sum(), "toy: bits of forward gave float32 (); expected float32 (1,)"),
     "number": ("bits", lambda b: 7.0, "toy: bits of forward gave a float; expected float32 (1,)"),
-    "no bits": ("bits", lambda b: b * NAN, "the estimated rate is not a finite number (clean): 1 of 1 samples"),
+    "no bits": ("bits", lambda b: b * NAN, "the estimated rate is not a finite number (clean): 1 of 1 sample"),
 }
 
 
@@ -214,7 +214,7 @@ OBJECTIVES: dict[str, tuple[Any, str]] = {
     "mean": ({"broken": lambda d: d.mean()}, "Brightness gave float32 (); expected float32 (1,)"),
     "number": ({"broken": lambda d: d.detach().item()}, "Brightness gave a float; expected float32 (1,)"),
     "whole": ({"broken": lambda d: d.long()}, "Brightness gave int64 (1,); expected float32 (1,)"),
-    "nan": ({"broken": lambda d: d * NAN}, "the damage is not a finite number: 1 of 1 samples"),
+    "nan": ({"broken": lambda d: d * NAN}, "the damage is not a finite number: 1 of 1 sample"),
     "list": ({"scored": [1.0]}, "scores of toy gave a list of 1; expected a dictionary of numbers"),
     "tensor": ({"scored": {"own": torch.ones(1)}}, "scores of toy gave 'own': float32 (1,); expected a finite number"),
     "infinite": ({"scored": {"own": INF}}, "scores of toy gave 'own': inf; expected a finite number"),
@@ -257,8 +257,8 @@ def test_a_data_set(said: Callable[..., str], broken: dict[str, Any], expected: 
 
 
 METRICS: dict[str, tuple[Break, str]] = {
-    "nan": (lambda d: d * NAN, "toy is not a finite number (clean): 1 of 1 samples"),
-    "infinite": (lambda d: d + INF, "toy is not a finite number (attacked): 1 of 1 samples"),
+    "nan": (lambda d: d * NAN, "toy is not a finite number (clean): 1 of 1 sample"),
+    "infinite": (lambda d: d + INF, "toy is not a finite number (attacked): 1 of 1 sample"),
 }
 
 

@@ -63,8 +63,8 @@ class Told(Watcher):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def damaged(self, note: str) -> None:
-        self.lines.append(note)
+    def noted(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def run_again(run: Path) -> list[str]:

@@ -21,7 +21,7 @@ ROOMS = {p.parent.name for p in CORE.glob("*/__init__.py")} - {*PLUGINS}
 # lowest first: a room, or a module of the root, imports its own row and what is below it. ``robustcodec`` itself, what
 # users import, is the last but one
 LAYERS = [
-    {"answers", "errors", "files", "sealed", "spec", "rounding", "probing", "stream"},
+    {"answers", "errors", "files", "memory", "sealed", "spec", "rounding", "probing", "stream"},
     {"brought", "interfaces", "oracle", "registry", "stack", "weights", "threats", "clips", "coding"},
     {"data", "scores"},
     {"objectives"},
@@ -39,6 +39,7 @@ PLUGIN_MAY = {
     "stream",
     "rounding",
     "probing",
+    "memory",
     "interfaces",
     "oracle",
     "registry",

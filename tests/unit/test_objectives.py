@@ -233,7 +233,7 @@ def test_frames_too_small_are_a_mistake_and_not_nan(name: str, size: int, backbo
 def test_clips_too_short_say_how_long_they_are(name: str, frames: int) -> None:
     (x,) = clips(1, 1, frames, 3, 4, 4)
     out = Output(lambda: x, forbidden)
-    with pytest.raises(BadParameter, match=f"{frames} frames"):
+    with pytest.raises(BadParameter, match=f"{frames} frame"):
         objectives.build(name)(x, out, out, x)
 
 

@@ -20,6 +20,7 @@ from robustcodec.data._images import write_image
 from robustcodec.errors import UserError
 from robustcodec.registry import data
 from robustcodec.running.grid import Cell
+from robustcodec.zoo.pyav import scheduled_as_before
 
 SIDE = 16
 PIXELS: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE + 8, 3), dtype=np.uint8)
@@ -53,7 +54,7 @@ def tiff(values: NDArray[np.generic], bits: int, kind: int) -> bytes:
 
 def avif10() -> bytes:
     file = io.BytesIO()
-    with av.open(file, "w", format="avif") as container:
+    with scheduled_as_before(), av.open(file, "w", format="avif") as container:
         stream = container.add_stream("libsvtav1", rate=1, options={"preset": "12", "svtav1-params": "lp=1"})
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p10le"

@@ -17,6 +17,7 @@ from robustcodec.data import _lossless as lossless
 from robustcodec.data import _video as video
 from robustcodec.errors import BadData, UserError
 from robustcodec.registry import data
+from robustcodec.zoo.pyav import scheduled_as_before
 
 FRAMES, HEIGHT, WIDTH = 12, 48, 64
 SEEN: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (HEIGHT + 16, WIDTH + 16, 3), dtype=np.uint8)
@@ -32,7 +33,7 @@ def written(path: Path, frames: int = FRAMES, rate: int = 30, pix_fmt: str = "yu
     codec = codec or MADE_BY[path.suffix]
     options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
     format = {".ogv": "ogg", ".wmv": "asf"}.get(path.suffix)
-    with av.open(str(path), "w", format=format, options=options) as container:
+    with scheduled_as_before(), av.open(str(path), "w", format=format, options=options) as container:
         stream = container.add_stream(codec, rate=rate, options=QUIET.get(codec, {}))
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt

@@ -75,7 +75,7 @@ def test_scores_leave_the_random_state_alone() -> None:
 
 def test_sets_that_are_too_small() -> None:
     pytest.importorskip("torchmetrics")
-    with pytest.raises(BadData, match="1 frames in the test set"):
+    with pytest.raises(BadData, match="1 frame in the test set"):
         fid(clips(0, 2), [clips(1, 1)[0][:, :1]], Corners())
     with pytest.raises(BadData, match="expected at least splits=10"):
         inception_score(clips(0, 2), Corners())

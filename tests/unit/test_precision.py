@@ -18,6 +18,7 @@ from robustcodec.running import suites
 from robustcodec.running.findings import masking
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result, Store
+from robustcodec.sealed import SEAL
 
 Finished = tuple[Cell, float]  # with the damage that it did
 Rows = Callable[[Sequence[Finished]], pd.DataFrame]
@@ -123,7 +124,7 @@ def test_results_from_before_there_was_a_choice_are_read(store: Store, rows: Row
     rows([(one, 1.0)])
     path = store.root / "cells" / f"{one.id}.json"
     table = json.loads(path.read_text())
-    del table["cell"]["precision"]
+    del table["cell"]["precision"], table[SEAL]
     path.write_text(json.dumps(table))
     result = store.result(one.id)
     assert result is not None and result.cell == one
