@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
@@ -27,9 +27,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from robustcodec.errors import MissingDependency
+from robustcodec.weights.described import count, width
 
 Sampler = Literal["ddpm", "ddim"]
 PAPER = "https://arxiv.org/abs/2205.07460"
+
+
+MOST_LEVELS = 10_000  # of noise: models of the library know 1000
 
 
 @contextmanager
@@ -57,6 +61,10 @@ class Architecture:
     low: float = 0.002
     high: float = 0.15
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= MOST_LEVELS:
+            raise ValueError(f"levels={self.levels}; expected 1 to {MOST_LEVELS}")
+
     @property
     def alphas(self) -> Tensor:
         """ᾱ of every level, ``(levels,)`` in float64."""
@@ -79,6 +87,16 @@ class Architecture:
                 add_attention=False,
             )
         return cast(nn.Module, unet)
+
+
+def stored(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """What the tensors of a checkpoint say of its :class:`Architecture`."""
+    blocks = range(count(state, "down_blocks."))
+    return {
+        "widths": tuple(width(state, f"down_blocks.{i}.resnets.0.conv1.weight") for i in blocks),
+        "layers": count(state, "down_blocks.0.resnets."),
+        "patch": math.isqrt(width(state, "conv_in.weight", 1) // 3),
+    }
 
 
 class Purifier(nn.Module):

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from robustcodec import weights as checkpoints
-from robustcodec.defenses._purifier import Architecture, Purifier, diffusers
+from robustcodec.defenses._purifier import Architecture, Purifier, diffusers, stored
 from robustcodec.errors import WeightsError
+from robustcodec.weights.described import described
 
 BUNDLED = "tiny"
 RANDOM = "random"
@@ -59,8 +60,7 @@ def _ours(path: Path) -> Purifier:
     state, card = checkpoints.load(path)
     if card["family"] != "diffpure":
         raise WeightsError(f"{path} holds weights of {card['family']}, not of diffpure")
-    architecture = Architecture(**{**card["architecture"], "widths": tuple(card["architecture"]["widths"])})
-    made = Purifier.of(architecture)
+    made = Purifier.of(described(path, card, Architecture, stored(state)))
     made.facts = card
     try:
         made.unet.load_state_dict(state)

@@ -7,6 +7,7 @@ Habibian et al., "Video Compression With Rate-Distortion Autoencoders", ICCV 201
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcodec.rounding import choose_level
+from robustcodec.weights.described import count, width
 
 Norm = Literal["none", "batch"]
 Temporal = Literal["none", "prev", "gru"]
@@ -38,6 +40,8 @@ class Architecture:
     norm: Norm = "none"
 
     def __post_init__(self) -> None:
+        if len(self.time_strides) != 3 or min(self.time_strides) < 1:
+            raise ValueError(f"time_strides={self.time_strides}; expected three positive numbers")
         if self.gop < 1 or self.gop % prod(self.time_strides):
             raise ValueError(f"gop={self.gop}; expected a positive multiple of {prod(self.time_strides)} frames")
         if self.levels < 2 or min(self.width, self.channels, self.prior_width, self.prior_layers) < 1:
@@ -50,6 +54,18 @@ CONFIGS = {
     # sizes after the papers; depth of the prior, temporal strides and levels are not published
     "paper": Architecture(128, 5, 32, (1, 2, 2), prior_width=64, prior_layers=5, temporal="gru", gop=16, norm="batch"),
 }
+
+
+def stored(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """What the tensors of a checkpoint say of its :class:`Architecture`."""
+    return {
+        "width": width(state, "encoder.3.weight"),
+        "groups": count(state, "encoder.6.") - 1,
+        "channels": width(state, "encoder.7.weight"),
+        "prior_width": width(state, "prior.hidden.weight"),
+        "prior_layers": count(state, "prior.layers."),
+        "levels": width(state, "codebook.centres"),
+    }
 
 
 def _initialise(network: nn.Module, spread: float = 1.0) -> nn.Module:

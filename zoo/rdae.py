@@ -25,10 +25,20 @@ from robustcodec.interfaces import Card, Output
 from robustcodec.probing import LATENTS, probe
 from robustcodec.registry import codecs
 from robustcodec.rounding import Surrogate
+from robustcodec.weights.described import described
 from robustcodec.zoo import _wavefront
 from robustcodec.zoo._causal_prior import Prior
 from robustcodec.zoo._integer_prior import IntegerPrior
-from robustcodec.zoo._rdae_networks import CONFIGS, SPATIAL_STRIDE, Architecture, Codebook, Temporal, decoder, encoder
+from robustcodec.zoo._rdae_networks import (
+    CONFIGS,
+    SPATIAL_STRIDE,
+    Architecture,
+    Codebook,
+    Temporal,
+    decoder,
+    encoder,
+    stored,
+)
 from robustcodec.zoo.container import ContainerCodec, Part
 
 RANGE_CODER_BITS = 32.0  # what a string costs beyond its information: 16 to 48, for it is written in words of 32
@@ -78,8 +88,7 @@ class Rdae(ContainerCodec):
                 raise BadParameter(
                     f"temporal={temporal} goes with weights=random; {path.name} says what its prior sees"
                 )
-            strides = tuple(facts["architecture"]["time_strides"])
-            architecture = Architecture(**{**facts["architecture"], "time_strides": strides})
+            architecture = described(path, facts, Architecture, stored(state))
         architecture = replace(architecture, gop=gop) if gop else architecture
         texts = {k: facts[k] for k in ("licence", "sha256", "training", "measured") if k in facts}
         self.architecture = architecture

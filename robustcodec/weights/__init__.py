@@ -143,7 +143,9 @@ def has_card(weights: Path) -> bool:
 
 
 def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State dict (float16 widened to float32) and card of a checkpoint; checks the card's sha256."""
+    """State dict (float16 widened to float32) and card of a checkpoint; raises :class:`WeightsError` if the card says
+    another sha256, or if a value is NaN or infinite.
+    """
     if not weights.is_file():
         raise WeightsError(f"no weights at {weights}; expected a .safetensors file written by robustcodec train")
     card = read_card(weights)
@@ -152,7 +154,25 @@ def load(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(
             f"{weights} does not match its card: sha256 {actual[:16]}…, the card says {card['sha256'][:16]}…"
         )
-    return widened(tensors(weights)), card
+    state = widened(tensors(weights))
+    require_finite(weights, state)
+    return state, card
+
+
+def not_finite(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many values of each tensor are NaN or infinite, where any are."""
+    counts = {name: int((~v.isfinite()).sum()) for name, v in state.items() if v.is_floating_point()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def require_finite(weights: Path, state: Mapping[str, Tensor]) -> None:
+    """Raises :class:`WeightsError` if a value of these tensors of a file is NaN or infinite."""
+    if wrong := not_finite(state):
+        name, count = next(iter(wrong.items()))
+        raise WeightsError(
+            f"{weights} holds values that are not finite: {count} of {name}, {len(wrong)} of {len(state)} tensors in "
+            "all; take a checkpoint from before the training diverged"
+        )
 
 
 def tensors(weights: Path) -> dict[str, Tensor]:

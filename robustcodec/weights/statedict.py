@@ -40,8 +40,7 @@ class Held:
 
     def not_finite(self) -> dict[str, int]:
         """How many values of each tensor are NaN or infinite, where any are."""
-        counts = {k: int((~v.isfinite()).sum()) for k, v in self.tensors.items() if v.is_floating_point()}
-        return {name: count for name, count in counts.items() if count}
+        return weights.not_finite(self.tensors)
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,9 @@ def read(path: Path) -> Held:
 
 def finite(path: Path) -> dict[str, Tensor]:
     """The tensors of :func:`read`; raises :class:`WeightsError` also if a value is NaN or infinite."""
-    held = read(path)
-    if wrong := held.not_finite():
-        name, count = next(iter(wrong.items()))
-        raise WeightsError(
-            f"{path} holds values that are not finite: {count} of {name}, {len(wrong)} of {len(held.tensors)} tensors "
-            "in all; take a checkpoint from before the training diverged"
-        )
-    return held.tensors
+    tensors = read(path).tensors
+    weights.require_finite(path, tensors)
+    return tensors
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,14 @@ def test_values_that_are_not_finite_are_refused_and_shown(tmp_path: Path) -> Non
     assert checkpoint.facts(path)["not finite"] == [f"g_a.0.weight: 2 of {net.g_a[0].weight.numel()}"]
 
 
+def test_values_of_ours_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    state, path = network("bmshj2018-factorized").state_dict(), tmp_path / "mine.safetensors"
+    state["g_s.0.weight"][0, 0, 0, 0] = torch.nan
+    weights.save(path, state, {"name": "mine", "family": "bmshj2018-factorized", "architecture": ODD})
+    with pytest.raises(WeightsError, match=r"not finite: 1 of g_s\.0\.weight, 1 of"):
+        codecs.build(f"bmshj2018-factorized:weights={path}")
+
+
 def test_a_published_file_is_held_to_the_sha256_in_its_name(tmp_path: Path) -> None:
     path = tmp_path / "bmshj2018-factorized-prior-1-446d5c7f.pth.tar"
     torch.save(network("bmshj2018-factorized").state_dict(), path)
@@ -224,6 +232,25 @@ def test_a_card_that_cannot_be(wrong: dict[str, Any], said: str, tmp_path: Path)
     path.with_suffix(".toml").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(WeightsError, match=said):
         codecs.build(f"mbt2018-mean:weights={path}")
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"channels": 99999999}, r"the card says {'channels': 99999999}, the tensors {'channels': 16}"),
+        ({"prior_layers": 10**9}, "'prior_layers': 1000000000"),
+        ({"levels": "a"}, "'levels': 'a'"),
+        ({"time_strides": [2, 2]}, r"time_strides=\(2, 2\); expected three positive numbers"),
+        ({"time_strides": 3}, "describes no network"),
+        ({"depth": 3}, "describes no network: .*'depth'"),
+    ],
+)
+def test_a_card_of_a_network_of_ours_that_cannot_be(wrong: dict[str, Any], said: str, tmp_path: Path) -> None:
+    state, card = weights.load(weights.find("rdae", "tiny-q1"))
+    path = tmp_path / "mine.safetensors"
+    weights.save(path, state, {**card, "architecture": {**card["architecture"], **wrong}})
+    with pytest.raises(WeightsError, match=said):
+        codecs.build(f"rdae:weights={path}")
 
 
 def test_what_fits_no_family_is_told_from_the_nearest(tmp_path: Path) -> None:

@@ -48,11 +48,24 @@ def test_missing_and_foreign_weights_are_refused(stored: Path, tmp_path: Path) -
     path = weights.find("bmshj2018-factorized", "tiny-q1")
     with pytest.raises(WeightsError, match="weights of bmshj2018-factorized, not of diffpure"):
         purified(f"diffpure:weights={path}")
-    wrong = tmp_path / "diffpure.wrong.safetensors"
-    facts = {**small().facts, "architecture": {**small().facts["architecture"], "widths": [4, 8]}}
-    weights.save(wrong, small().state(), {"name": "wrong", **facts})
-    with pytest.raises(WeightsError, match="not hold the network that its card describes"):
-        purified(f"diffpure:weights={wrong}")
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"widths": [4, 8]}, "not hold the network that its card describes"),
+        ({"widths": [99999999, 8]}, "not hold the network that its card describes"),
+        ({"layers": 10**9}, "'layers': 1000000000"),
+        ({"patch": 10**5}, "'patch': 100000"),
+        ({"levels": 10**9}, "describes no network: levels=1000000000; expected 1 to"),
+        ({"depth": 3}, "describes no network: .*'depth'"),
+    ],
+)
+def test_a_card_of_another_network_is_refused(wrong: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path, facts = tmp_path / "diffpure.wrong.safetensors", small().facts
+    weights.save(path, small().state(), {"name": "a", **facts, "architecture": {**facts["architecture"], **wrong}})
+    with pytest.raises(WeightsError, match=said):
+        purified(f"diffpure:weights={path}")
 
 
 def test_a_card_may_have_any_key() -> None:
