@@ -123,7 +123,7 @@ def test_a_forged_size_with_right_checksums_raises(name: str) -> None:
     codec: Any = codecs.build(name)
     (data,) = codec.compress(torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     packet = codec.packet(data)
-    for height, width in ((8192, 32), (2048, 2048), (32, 4096)):
+    for height, width in ((1024, 32), (512, 512), (32, 1024)):
         forged = type(packet)(1, height, width, packet.parts, packet.symbol_crc)
         with pytest.raises(StreamError):
             codec.decompress([pack(forged, codec.model_id)])
