@@ -10,6 +10,7 @@ RobustCodecError
 │   ├── ProcessError      a codec's own process ended, hung or answered what it should not
 │   ├── GridError         a grid file or command line that names no runnable cell
 │   ├── StoreError        the run folder cannot be read or written
+│   │   ├── DiskFull      there is no room for what was to be written
 │   │   └── DamagedFile   a file of a run folder is not as it was written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
 ├── OutOfMemory           it does not fit, or did not, into the memory that there is
@@ -63,6 +64,10 @@ class GridError(UserError):
 
 class StoreError(UserError):
     """The run folder cannot be read or written."""
+
+
+class DiskFull(StoreError):
+    """There is no room for what was to be written."""
 
 
 class DamagedFile(StoreError):

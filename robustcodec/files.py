@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from robustcodec.errors import StoreError
+from robustcodec.errors import DiskFull, StoreError
 
 ABANDONED = 24 * 3600.0  # seconds after which nobody writes to a file any more, wherever that may be
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "localhost"  # as names of temporary files say it
@@ -79,8 +79,9 @@ def on_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
-        raise StoreError(
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else str(error.strerror or error)
+        raise (DiskFull if full else StoreError)(
             f"cannot write {path}: {reason}. Finished cells are kept; make room (or give another --out) "
             "and run the same command again"
         ) from None

@@ -21,7 +21,7 @@ from typing import IO
 
 import torch
 
-from robustcodec.errors import BadParameter, ProcessError
+from robustcodec.errors import BadParameter
 from robustcodec.zoo._wire import Incoming
 
 OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # of this environment, wrong in another
@@ -53,7 +53,9 @@ class Child:
                 start_new_session=True,  # Ctrl-C is not its; and it is ended with all that it started
             )
         except OSError as error:
-            raise ProcessError(f"cannot be started: {error}; check the path and that it may be executed") from None
+            raise BadParameter(
+                f"the command {command!r} cannot be started: {error}; check the path and that it may be executed"
+            ) from None
         self.pid, self._owner = self._popen.pid, os.getpid()
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         assert self._popen.stdin and self._popen.stdout and self._popen.stderr

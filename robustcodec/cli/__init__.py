@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from robustcodec import __version__
 from robustcodec.cli import leaderboard
 from robustcodec.cli._document import apart
-from robustcodec.errors import BrokenPlugin, RobustCodecError, UserError, place_of
+from robustcodec.errors import BrokenPlugin, DiskFull, ProcessError, RobustCodecError, UserError, place_of
 from robustcodec.reporting.printing import printable
 
 COMMANDS = (
@@ -89,12 +89,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no sign for × shows another one
     try:
         app()
-    except (UserError, BrokenPlugin) as error:
-        typer.echo(f"error: {printable(str(error))}", err=True)
-        sys.exit(2)
     except RobustCodecError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
-        sys.exit(1)
+        given = isinstance(error, UserError | BrokenPlugin) and not isinstance(error, ProcessError | DiskFull)
+        sys.exit(2 if given else 1)
     except Exception as error:
         from robustcodec.memory import out_of_memory, short_of_memory
 

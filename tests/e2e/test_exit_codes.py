@@ -12,6 +12,7 @@ from terminal import Type
 
 from robustcodec.cli import COMMANDS
 from robustcodec.cli.leaderboard import app as leaderboard
+from robustcodec.errors import BrokenPlugin, DiskFull, ProcessError, StoreError
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 GIVEN = {  # command → what is wrong in what is typed or given
@@ -109,6 +110,21 @@ def test_what_was_given_is_2(command: str, robust: Type) -> None:
 def test_what_failed_while_it_ran_is_1(words: str, robust: Type) -> None:
     done = robust(*words.split())
     assert done.code == 1, done
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ProcessError("it ended"), 1), (DiskFull("no room"), 1), (StoreError("no folder"), 2), (BrokenPlugin("it"), 2)],
+)
+def test_what_is_raised_says_whose_fault_it_is(
+    error: Exception, code: int, robust: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("robustcodec.coding.judged", failing)
+    done = robust(*"compress good.png --codec jpeg -o out.rc".split())
+    assert (done.code, done.err) == (code, f"error: {error}\n")
 
 
 @pytest.mark.parametrize("words", ["list", "compress good.png --codec jpeg -o out.rc", "show jpeg --kind codecs"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcodec.errors import StoreError
+from robustcodec.errors import DiskFull
 from robustcodec.execution.runner import Runner
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Store
@@ -43,7 +43,7 @@ def test_a_full_disk_is_said_and_costs_no_byte(disk: Path, tmp_path: Path) -> No
         subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", disk], check=True)
         try:
             tally = Runner(Store(disk / "run")).run(CELLS)
-        except StoreError as error:
+        except DiskFull as error:
             assert "the disk is full" in str(error) and "run the same command again" in str(error)
             full += 1
         else:

@@ -272,7 +272,7 @@ def test_a_process_that_hangs_is_ended_twice_and_named(store: Callable[..., Code
 
 
 def test_a_command_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ProcessError, match="cannot be started.*check the path"):
+    with pytest.raises(BadParameter, match="cannot be started.*check the path"):
         codecs.build("process:command=/no/such/python serve.py")
     with pytest.raises(BadParameter, match="close each quote"):
         codecs.build("process:command=python 'serve.py")
