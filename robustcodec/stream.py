@@ -107,12 +107,13 @@ def _stream_id(model_id: bytes, sizes: bytes) -> bytes:
     return hashlib.sha256(model_id + sizes).digest()[:ID]
 
 
-def _within_limit(frames: int, height: int, width: int, kind: type[RobustCodecError]) -> None:
+def within_limit(frames: int, height: int, width: int, kind: type[RobustCodecError] = StreamError) -> None:
+    """Raise ``kind`` for a clip without pixels, or of more than :func:`max_pixels`."""
     limit = max_pixels()
     if not 0 < frames * height * width <= limit:
         raise kind(
             f"{frames} x {width}x{height} (frames, width, height); expected 1 to {limit} pixels in all: set {LIMIT} to "
-            "allow more"
+            "allow more, or give --max-pixels"
         )
 
 
@@ -134,7 +135,7 @@ def pack(packet: Packet, model_id: bytes) -> bytes:
     """``packet`` as bytes; ``model_id`` has 4 bytes. Raises :class:`BadData` for a clip of more than
     :func:`max_pixels`.
     """
-    _within_limit(packet.frames, packet.height, packet.width, BadData)
+    within_limit(packet.frames, packet.height, packet.width, BadData)
     body = b"".join(
         (
             MAGIC,
@@ -177,7 +178,7 @@ def unpack(stream: bytes, model_id: bytes, model_name: str, parts: Callable[[int
                 return value
 
     frames, height, width = number(), number(), number()
-    _within_limit(frames, height, width, StreamError)
+    within_limit(frames, height, width)
     if body[3 : 3 + ID] != _stream_id(model_id, body[3 + ID : at]):
         raise StreamError(
             f"the stream was not written by {model_name} for a clip of {frames} x {width}x{height}: decode it with the "

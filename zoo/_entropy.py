@@ -13,11 +13,13 @@ from compressai.ans import BufferedRansEncoder, RansDecoder
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
-from robustcodec.errors import BadData
+from robustcodec.errors import BadData, StreamError
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
 
 SHARP = 1.5  # of the bend between the two ways to spend bits: at most half a bit is cut off
+PRECISION, STATE = 16, 64  # bits: of the tables' frequencies, and of the coder's final state
+SLACK = 2.0**-14  # bits by which a symbol may be cheaper than its frequency says: a state has at least 31 digits
 LARGEST = 2.0**24  # of latents: whole numbers in float32
 LEAST = 1e-30  # likelihood; keeps its logarithm finite where escape_bits is less anyway
 
@@ -126,8 +128,20 @@ def encode_bottleneck(model: EntropyBottleneck, z: Tensor) -> tuple[bytes, Tenso
     return data, z_hat, _crc(z_hat, centres)
 
 
+def least_bits(model: EntropyBottleneck, positions: int) -> float:
+    """What the most likely symbols of all channels take at so many positions, less what the coder may gain."""
+    cdf = model.quantized_cdf.double()
+    each = PRECISION - cdf.diff(dim=1).amax(1).log2()
+    return positions * float((each - SLACK).clamp(min=0).sum())
+
+
 def decode_bottleneck(model: EntropyBottleneck, data: bytes, height: int, width: int) -> tuple[Tensor, int]:
     """The latent (1, C, height, width) and its checksum."""
+    if 8 * len(data) + STATE < (least := least_bits(model, height * width)):
+        raise StreamError(
+            f"{len(data)} bytes cannot hold the {height}x{width} latents that the header asks for, which take at least "
+            f"{least:.0f} bits"
+        )
     z_hat = model.decompress([data], (height, width))
     return z_hat, _crc(z_hat, medians(model, z_hat))
 

@@ -6,14 +6,13 @@ several frames is a :mod:`robustcodec.stream` container of files. Every file hol
 from __future__ import annotations
 
 import io
-import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from robustcodec import stream
@@ -88,11 +87,15 @@ class PillowCodec(ClassicalCodec):
     def _read(self, data: bytes) -> np.ndarray[Any, Any]:
         _sealing.verify(data, self.format)
         try:
-            with warnings.catch_warnings(), patch.object(Image, "MAX_IMAGE_PIXELS", stream.max_pixels()):
-                warnings.simplefilter("error")  # a header that asks for too many pixels only warns
+            with patch.object(Image, "MAX_IMAGE_PIXELS", None):  # the limit is ours
                 with Image.open(io.BytesIO(data), formats=(self.format,)) as image:
+                    stream.within_limit(1, image.height, image.width)
                     image.load()
                     mode, pixels = image.mode, np.asarray(image)
+        except (StreamError, MemoryError):
+            raise
+        except UnidentifiedImageError:
+            raise StreamError(f"{len(data)} bytes that are not a {self.format} file, but of another format") from None
         except Exception as error:  # Pillow's readers raise many kinds on damaged files, SyntaxError among them
             raise StreamError(
                 f"{len(data)} bytes that are not a whole {self.format} file: {type(error).__name__}: {error}"

@@ -142,7 +142,7 @@ def test_a_header_that_asks_for_too_many_pixels_raises() -> None:
     with pytest.raises(StreamError, match="checksum is wrong"):
         codec.decompress([bytes(data)])
     blank = re.sub(rb"crc32 \w{8}", _sealing.BLANK, bytes(data))
-    with pytest.raises(StreamError, match="(?i)bomb"):
+    with pytest.raises(StreamError, match="expected 1 to 67108864 pixels in all"):
         codec.decompress([_sealing.seal(blank)])
 
 

@@ -129,6 +129,18 @@ def test_a_forged_size_with_right_checksums_raises(name: str) -> None:
             codec.decompress([pack(forged, codec.model_id)])
 
 
+@pytest.mark.parametrize("name", ["bmshj2018-hyperprior.tiny-q2", "bmshj2018-factorized.tiny-q1"])
+def test_few_bytes_for_a_large_picture_are_refused_at_once(name: str) -> None:
+    codec: Any = codecs.build(name)
+    (data,) = codec.compress(torch.full((1, 1, 3, 64, 64), 0.5))
+    packet = codec.packet(data)
+    forged = pack(type(packet)(1, 8192, 8192, packet.parts, packet.symbol_crc), codec.model_id)
+    with pytest.raises(StreamError, match="bytes cannot hold the .* latents"):
+        codec.decompress([forged])
+    flat = torch.full((1, 1, 3, 512, 512), 0.5)  # no picture takes less
+    assert codec.decompress(codec.compress(flat)).shape == flat.shape
+
+
 @pytest.mark.parametrize("name", ["bmshj2018-hyperprior.tiny-q2", "rdae.tiny-q2", "jpeg", "h264"])
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_values_that_are_not_finite_are_refused(name: str, value: float) -> None:
