@@ -74,7 +74,8 @@ def _rgb(image: Picture, path: Path, convert: bool) -> Picture:
     oddity = MODES[image.mode] or ("turned" if turned else "")  # by its EXIF data
     if oddity and not convert:
         raise BadData(
-            f"{path} is a {oddity} image; expected 8-bit RGB. Give its data set convert=true, or save it as an RGB PNG"
+            f"{path} is a {oddity} image; expected 8-bit RGB. Save it as an RGB PNG, or in a grid give its data "
+            "set convert=true"
         )
     return image.convert("RGBA").convert("RGB")  # at once, Pillow warns of palettes with colours that no pixel uses
 
