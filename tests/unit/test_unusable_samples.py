@@ -73,7 +73,8 @@ def test_one_is_named_by_its_own_error(folder: Path, tmp_path: Path) -> None:
     store, errors = run([on(folder)], tmp_path / "run")
     (error,) = errors.values()
     assert error.startswith(
-        f"{folder / 'grey.png'} is a greyscale image; expected 8-bit RGB. Save it as an RGB PNG, or in a grid give its data set convert="
+        f"{folder / 'grey.png'} is a greyscale image; expected 8-bit RGB. Save it as an RGB PNG, or in a grid give its "
+        "data set convert="
     )
     assert not store.holds_clip(on(folder).craft_id(on(folder).samples()[0]))
     converted = Cell("jpeg:quality=50", "noise", data=f"folder:{folder},convert=true")
