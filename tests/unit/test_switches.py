@@ -92,7 +92,8 @@ def test_all_of_them_at_once(caller: bool) -> None:
 
 @pytest.mark.skipif(not hasattr(mkldnn, "matmul"), reason="precisions of each backend: since PyTorch 2.9")
 def test_precisions_of_one_backend_are_restored_though_torch_cannot_name_them_all() -> None:
-    products = getattr(mkldnn, "matmul")  # noqa: B009: types know it not
+    backend: Any = mkldnn
+    products = backend.matmul
     fresh = products.fp32_precision
     with isolated():
         products.fp32_precision = "bf16"
