@@ -14,13 +14,14 @@ from torch import Tensor
 
 from robustcodec import answers
 from robustcodec.clips import as_batch, to_uint8
-from robustcodec.errors import PluginError, blamed
+from robustcodec.errors import BadParameter, MissingDependency, PluginError, WeightsError, blamed
 from robustcodec.interfaces import Card, Codec, Defense
 from robustcodec.memory import short_of_memory
 from robustcodec.oracle import shown
 from robustcodec.registry import codecs, defenses
 
 EVALUATION = -1  # seeds the draws of random codecs when they are evaluated; crafting has seeds of 0 or more
+ELSEWHERE = BadParameter, MissingDependency, WeightsError  # what is wrong then is not what was decoded
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
 
     ``seed``: of what a random codec draws while it writes; None: it goes on with torch's random state as it is. Raises
     what the encoder raises; a decoder that fails on an attacked input is a finding, whatever it raises but for want of
-    memory.
+    memory, and but for a setting, weights or a package that is not right here.
     """
     x, name = as_batch(clip, device), codec.card.name
     start = perf_counter()
@@ -105,7 +106,7 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if short_of_memory(error):  # says nothing about the codec
+        if short_of_memory(error) or isinstance(error, ELSEWHERE):  # says nothing about the codec
             raise
         return Coded(stream, None, written - start, perf_counter() - written, error, codec.coded)
     return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded, outside=outside)

@@ -10,19 +10,19 @@ from torch import Tensor
 
 from robustcodec.clips import as_batch, to_uint8
 from robustcodec.coding import code, defended, estimated_bits, judged
-from robustcodec.errors import StreamError, UnknownName
+from robustcodec.errors import BadParameter, MissingDependency, StreamError, UnknownName, WeightsError
 from robustcodec.interfaces import Card, Codec, Output
 
 CLIP = torch.arange(2 * 3 * 8 * 8, dtype=torch.uint8).view(2, 3, 8, 8)
 
 
 class Raw(Codec):
-    """Its bytes are the pixels plus a number that it draws; ``broken``: its decoder refuses them."""
+    """Its bytes are the pixels plus a number that it draws; ``broken``: what its decoder raises."""
 
     card = Card("raw", "raw")
     randomised = True
 
-    def __init__(self, broken: bool = False) -> None:
+    def __init__(self, broken: Exception | None = None) -> None:
         super().__init__()
         self.broken = broken
 
@@ -34,8 +34,8 @@ class Raw(Codec):
         return [bytes([int(torch.randint(256, ()))]) + to_uint8(clip).numpy().tobytes() for clip in x]
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        if self.broken:
-            raise StreamError("no")
+        if self.broken is not None:
+            raise self.broken
         pixels = [torch.frombuffer(bytearray(data[1:]), dtype=torch.uint8).view(CLIP.shape) for data in streams]
         return torch.stack(pixels) / 255
 
@@ -48,10 +48,16 @@ def test_a_clip_comes_back_from_its_bytes() -> None:
 
 
 def test_what_a_decoder_raises_is_a_value_and_raised_where_a_picture_is_needed() -> None:
-    coded = code(Raw(broken=True), CLIP)
+    coded = code(Raw(StreamError("no")), CLIP)
     assert coded.x_hat is None and coded.reason == "StreamError: no"
     with pytest.raises(StreamError, match="no"):
         coded.decoded()
+
+
+@pytest.mark.parametrize("error", [BadParameter("a variable"), WeightsError("gone"), MissingDependency("a package")])
+def test_a_decoder_that_cannot_work_here_has_found_nothing(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        code(Raw(error), CLIP)
 
 
 def test_draws_are_those_of_the_seed_and_leave_no_trace() -> None:
