@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from robustcodec.brought import files as brought
 from robustcodec.brought.kinds import base_of
+from robustcodec.budgets import spelled_out
 from robustcodec.errors import BadParameter, BrokenPlugin, RobustCodecError, UnknownName, blamed
 from robustcodec.spec import Spec, Value, resolve, split
 
@@ -230,6 +231,15 @@ class JoiningRegistry(Registry[T]):
         return cast(T, join(tuple(spec.name for spec in specs), tuple(plugins)))
 
 
+class ThreatRegistry(JoiningRegistry["Threat"]):
+    """Threats, of which a budget in short is none."""
+
+    def layers(self, text: str) -> list[Spec]:
+        if (meant := spelled_out(text)) != text.strip():
+            raise BadParameter(f"{text!r} is no threat; did you mean {meant}? robustcodec list threats shows all")
+        return super().layers(text)
+
+
 codecs = CodecRegistry("codec", "robustcodec.zoo", "robustcodec.codecs")
 attacks: Registry[Attack] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
 defenses: JoiningRegistry[Defense] = JoiningRegistry(
@@ -237,7 +247,7 @@ defenses: JoiningRegistry[Defense] = JoiningRegistry(
 )
 objectives: Registry[Objective] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
 metrics: Registry[Metric] = Registry("metric", "robustcodec.scores.metrics", "robustcodec.metrics")
-threats: JoiningRegistry[Threat] = JoiningRegistry(
+threats: JoiningRegistry[Threat] = ThreatRegistry(
     "threat", "robustcodec.threats", "robustcodec.threats", joint="robustcodec.threats.intersection"
 )
 data: Registry[DataSet] = Registry("data set", "robustcodec.data", "robustcodec.data")
