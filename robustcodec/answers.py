@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from robustcodec.errors import BadData, PluginError
-from robustcodec.writable import is_writable
+from robustcodec.files import is_writable
 
 HALF_A_LEVEL = 0.5 / 255  # so far outside of [0, 1] a value rounds to the same 8 bits as inside
 

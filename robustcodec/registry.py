@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from robustcodec.brought import files as brought
 from robustcodec.brought.kinds import base_of
-from robustcodec.budgets import spelled_out
 from robustcodec.errors import BadParameter, BrokenPlugin, RobustCodecError, UnknownName, blamed
 from robustcodec.spec import Spec, Value, resolve, split
 
@@ -229,6 +228,16 @@ class JoiningRegistry(Registry[T]):
             return plugins[0]
         join = importlib.import_module(self.joint).join
         return cast(T, join(tuple(spec.name for spec in specs), tuple(plugins)))
+
+
+def spelled_out(budget: str) -> str:
+    """The threat that a budget in short stands for: ``psnr:36`` for ``36dB``, ``linf:8/255`` for ``8/255``. All else
+    stays as it is.
+    """
+    text = budget.strip()
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*dB", text, re.IGNORECASE):
+        return f"psnr:{match[1]}"
+    return f"linf:{text}" if re.fullmatch(r"\d+(?:\.\d+)?/\d+", text) else text
 
 
 class ThreatRegistry(JoiningRegistry["Threat"]):

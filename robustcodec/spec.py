@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from robustcodec.errors import BadParameter
-from robustcodec.writable import is_writable
+from robustcodec.files import is_writable
 
 Value = int | float | bool | str | None
 _KEY = re.compile(r"[A-Za-z_]\w*=")
@@ -61,8 +61,8 @@ class Spec:
             path = Path(text.strip()).expanduser()
             data = cls("folder" if path.is_dir() else "file", None, (("", str(path)),))
             hint = f"; of data, write {data}" if path.exists() else ""
-            if assigned := re.fullmatch(r"([\w-]+)=(.+)", text.strip()):
-                hint = hint or f"; did you mean {assigned[1]}:{assigned[2]}?"
+            if (assigned := re.fullmatch(r"([\w-]+)=(.+)", text.strip())) and not hint:
+                raise BadParameter(f"{text!r} is not a name; did you mean {assigned[1]}:{assigned[2]}?")
             raise BadParameter(
                 f"{text!r} is not a name{hint}; expected name[.tag][:key=value,…], such as jpeg:quality=30, or a class "
                 "in a file, FILE.py:Class[:key=value,…]"

@@ -15,7 +15,6 @@ from robustcodec.brought import files, objects
 from robustcodec.brought.arguments import PATH, check, device_of
 from robustcodec.brought.arguments import names as names_of
 from robustcodec.brought.pictures import Pictures
-from robustcodec.budgets import spelled_out
 from robustcodec.clips import sample_seed
 from robustcodec.coding import EVALUATION, code
 from robustcodec.errors import BadParameter, OutOfMemory, RobustCodecError, StoreError, UserError, last_line
@@ -125,7 +124,7 @@ def attack(
 
 def threat_of(budget: str) -> str:
     """``36dB`` as ``psnr:36``, ``8/255`` as ``linf:8/255``, and any threat as it is; raises :class:`BadParameter`."""
-    text = spelled_out(budget)
+    text = registry.spelled_out(budget)
     if not files.is_in_file(Spec.parse(text).name) and text.partition(":")[0] not in registry.threats.names():
         raise BadParameter(
             f"budget {budget!r}; expected 36dB (PSNR of the attacked input), 8/255 (largest change of a value) or a "
