@@ -113,8 +113,9 @@ def shortened(text: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """What a traceback or a message ends with, shortened."""
-    return shortened((text.strip().splitlines() or [""])[-1])
+    """What a traceback or a message ends with; shortened of a traceback, of which anybody may have written it."""
+    line = (text.strip().splitlines() or [""])[-1]
+    return shortened(line) if text.startswith("Traceback") else line
 
 
 def counted(number: int, noun: str) -> str:
