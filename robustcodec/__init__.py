@@ -106,6 +106,7 @@ def run(
     >>> run.frame[["codec", "psnr", "adv_psnr"]].shape
     (4, 3)
     """
+    from robustcodec import registry
     from robustcodec.brought import objects
     from robustcodec.brought.arguments import PATH, check, device_of, names
     from robustcodec.execution.isolation import isolated
@@ -137,6 +138,8 @@ def run(
         }
     chosen = select(base, named, limit)
     cells = chosen.check()
+    for metric in metrics:
+        registry.metrics.build(metric)
     store = Store(Path(out) if out else Path("runs") / chosen.name)
     objects.put_down(store.root)
     store.put_grid(chosen)

@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from robustcodec.errors import PluginError
+from robustcodec.errors import BadData, PluginError
+from robustcodec.files import is_writable
 
 HALF_A_LEVEL = 0.5 / 255  # so far outside of [0, 1] a value rounds to the same 8 bits as inside
 
@@ -77,10 +78,17 @@ def pixels(who: str, given: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the clip of the sample ``name``; raises :class:`PluginError` for what is none."""
+    """Reads the clip of the sample ``name``; raises :class:`PluginError` for what is none.
+
+    Raises :class:`BadData` when it is made, for a name that no file can hold.
+    """
 
     name: str
     read: Callable[[], Tensor]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.name, str) and not is_writable(self.name):
+            raise BadData(f"the name of sample {self.name!r} is not UTF-8; rename its file")
 
     def __call__(self) -> Tensor:
         return pixels(f"sample {self.name}", self.read())

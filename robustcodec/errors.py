@@ -25,6 +25,8 @@ from __future__ import annotations
 import re
 import traceback
 
+LONGEST = 500  # signs of a message that a plugin made, where it is one line of many
+
 
 class RobustCodecError(Exception):
     """Root of all errors this package raises on purpose."""
@@ -102,7 +104,18 @@ def blamed(who: str, error: BaseException, kind: type[PluginError] = PluginError
     """What a plugin raised, in one line; raises Ctrl-C again, which is nobody's fault."""
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return kind(f"{who}{place_of(error)}: {type(error).__name__}: {error}")
+    return kind(f"{who}{place_of(error)}: {type(error).__name__}: {shortened(str(error))}")
+
+
+def shortened(text: str) -> str:
+    """``text``, of which the end is left out where it is longer than anybody reads."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def last_line(text: str) -> str:
+    """What a traceback or a message ends with; shortened of a traceback, of which anybody may have written it."""
+    line = (text.strip().splitlines() or [""])[-1]
+    return shortened(line) if text.startswith("Traceback") else line
 
 
 def counted(number: int, noun: str) -> str:

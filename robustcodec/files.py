@@ -104,6 +104,17 @@ def write_whole(path: Path, data: bytes) -> None:
             partial.write_bytes(data)
 
 
+def is_writable(text: str) -> bool:
+    """True if files can hold ``text``, as UTF-8. Paths can be of bytes that are none, which Python has as halves of
+    letters; what is named after them is in tables, streams and checksums.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def dump_toml(table: dict[str, Any], prefix: str = "") -> str:
     """``table`` as TOML: scalars, lists and nested tables; ``None`` is left out."""
     named = {k if re.fullmatch(r"[\w-]+", k, re.ASCII) else _toml(k): v for k, v in table.items() if v is not None}

@@ -230,6 +230,25 @@ class JoiningRegistry(Registry[T]):
         return cast(T, join(tuple(spec.name for spec in specs), tuple(plugins)))
 
 
+def spelled_out(budget: str) -> str:
+    """The threat that a budget in short stands for: ``psnr:36`` for ``36dB``, ``linf:8/255`` for ``8/255``. All else
+    stays as it is.
+    """
+    text = budget.strip()
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*dB", text, re.IGNORECASE):
+        return f"psnr:{match[1]}"
+    return f"linf:{text}" if re.fullmatch(r"\d+(?:\.\d+)?/\d+", text) else text
+
+
+class ThreatRegistry(JoiningRegistry["Threat"]):
+    """Threats, of which a budget in short is none."""
+
+    def layers(self, text: str) -> list[Spec]:
+        if (meant := spelled_out(text)) != text.strip():
+            raise BadParameter(f"{text!r} is no threat; did you mean {meant}? robustcodec list threats shows all")
+        return super().layers(text)
+
+
 codecs = CodecRegistry("codec", "robustcodec.zoo", "robustcodec.codecs")
 attacks: Registry[Attack] = Registry("attack", "robustcodec.attacks", "robustcodec.attacks")
 defenses: JoiningRegistry[Defense] = JoiningRegistry(
@@ -237,7 +256,7 @@ defenses: JoiningRegistry[Defense] = JoiningRegistry(
 )
 objectives: Registry[Objective] = Registry("objective", "robustcodec.objectives", "robustcodec.objectives")
 metrics: Registry[Metric] = Registry("metric", "robustcodec.scores.metrics", "robustcodec.metrics")
-threats: JoiningRegistry[Threat] = JoiningRegistry(
+threats: JoiningRegistry[Threat] = ThreatRegistry(
     "threat", "robustcodec.threats", "robustcodec.threats", joint="robustcodec.threats.intersection"
 )
 data: Registry[DataSet] = Registry("data set", "robustcodec.data", "robustcodec.data")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from robustcodec.errors import BadParameter
+from robustcodec.files import is_writable
 
 Value = int | float | bool | str | None
 _KEY = re.compile(r"[A-Za-z_]\w*=")
@@ -49,6 +50,8 @@ class Spec:
         """Read ``text``; raises :class:`BadParameter` if it cannot be a spec. ``here``: what is a file or folder is one
         value, whatever signs its name has.
         """
+        if not is_writable(text):
+            raise BadParameter(f"{text!r} is not UTF-8; rename the file or folder, and give its new name")
         if in_file := re.match(r"(.+?\.py:[A-Za-z_]\w*)(?::|$)", text.strip()):
             name, tag, rest = in_file[1], "", text.strip()[in_file.end() :]
         else:
@@ -58,6 +61,8 @@ class Spec:
             path = Path(text.strip()).expanduser()
             data = cls("folder" if path.is_dir() else "file", None, (("", str(path)),))
             hint = f"; of data, write {data}" if path.exists() else ""
+            if (assigned := re.fullmatch(r"([\w-]+)=(.+)", text.strip())) and not hint:
+                raise BadParameter(f"{text!r} is not a name; did you mean {assigned[1]}:{assigned[2]}?")
             raise BadParameter(
                 f"{text!r} is not a name{hint}; expected name[.tag][:key=value,…], such as jpeg:quality=30, or a class "
                 "in a file, FILE.py:Class[:key=value,…]"

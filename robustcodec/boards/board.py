@@ -175,7 +175,7 @@ def read_table(folder: Path) -> dict[str, Any]:
     """``folder/board.toml``, parsed; raises :class:`BoardError` for a folder without one, or a file that is no TOML."""
     path = folder / FILE
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError:
         raise BoardError(
             f"{folder} is not a leaderboard (no {FILE}); give the folder of one, or make it: "

@@ -17,7 +17,7 @@ from robustcodec.boards.founding import samples_of
 from robustcodec.brought.objects import is_object
 from robustcodec.clips import fingerprint
 from robustcodec.coding import defended
-from robustcodec.errors import BoardError, UserError
+from robustcodec.errors import BoardError, UserError, last_line
 from robustcodec.page.images import data_uris
 from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result, Store
@@ -102,7 +102,7 @@ def _results(store: Store, board: Board, wanted: Sequence[Cell]) -> tuple[list[R
         if result is None:
             missing.append(cell)
         elif result.error is not None:
-            reasons.append(f"{cell} failed: {result.error.strip().splitlines()[-1]}")
+            reasons.append(f"{cell} failed: {last_line(result.error)}")
         else:
             results.append(result)
     if missing:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from robustcodec.brought.arguments import device_of
 from robustcodec.cli._console import Console
+from robustcodec.errors import last_line
 from robustcodec.execution.pace import Pace
 from robustcodec.execution.tasks import Answer, Task
 from robustcodec.execution.watching import Watcher
@@ -105,8 +106,12 @@ class RunDisplay(Watcher):
         self._show()
         place = "" if self.console.is_terminal else f"{self.done}/{self.total} {seconds:.1f} s "
         if result.error is not None:
-            line = result.error.strip().splitlines()[-1]
-            self.console.print(f"{place}failed: {result.cell}: {line}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(
+                f"{place}failed: {result.cell}: {last_line(result.error)}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         elif place:
             self.console.print(f"{place}{result.cell}", markup=False, highlight=False, soft_wrap=True)
 

@@ -72,7 +72,7 @@ def command(
         console.print(_table(plan.samples, found))
     console.print(
         f"{counted(len(plan.samples), 'cell')} audited by {len(tried)} changed attacks and each other's clips, and "
-        f"{len(found)} were beaten; {counted(tally.failed, 'attack')} failed",
+        f"{len(found)} {'was' if len(found) == 1 else 'were'} beaten; {counted(tally.failed, 'attack')} failed",
         style="dim",
     )
     say_failures(console, tally.errors)

@@ -41,7 +41,7 @@ def command(
     box: Annotated[
         Region, typer.Option(help="Of the close-ups: LEFT,TOP,WIDTH,HEIGHT. Default: where codecs differ most.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/compare"),
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder to write to.")] = Path("runs/compare"),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print means and BD-rates as JSON, and nothing else.")] = False,
 ) -> None:

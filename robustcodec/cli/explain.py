@@ -26,7 +26,10 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     frames: Annotated[int, typer.Option(min=0, help="First frames of a video; 0 for all.")] = 0,
     crop: Annotated[int, typer.Option(min=0, help="Side of the central square to attack; 0 for everything.")] = 0,
-    out: Annotated[Optional[Path], typer.Option(help="Folder to write to. Default: explained/NAME.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "--output", "-o", help="Folder to write to. Default: explained/NAME."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, and nothing else.")] = False,
 ) -> None:

@@ -24,7 +24,10 @@ def command(
         typer.Option(help="TOML file, or the name of one that ships (at-…), with any of the settings below."),
     ] = None,
     given: dict[str, Any],
-    out: Annotated[Optional[Path], typer.Option(help="Folder. Default: training/FAMILY.NAME.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "--output", "-o", help="Folder. Default: training/FAMILY.NAME."),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that read data, with --sampling uniform.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda … or auto.")] = "auto",
 ) -> None:

@@ -185,7 +185,10 @@ def verify(
     entries: Annotated[list[Path], typer.Argument(help="Files of entries, or boards.")],
     share: Annotated[float, typer.Option(help="Of each entry's samples to measure again.")] = 0.1,
     seed: Annotated[Optional[int], typer.Option(help="Draw the same samples again; default: others each time.")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option(help="Keep what is measured here, and resume from it.")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "--output", "-o", help="Keep what is measured here, and resume from it."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON, and nothing else.")] = False,
 ) -> None:
     """Measure a random part of entries again on this machine, every cell of it, and compare.

@@ -51,7 +51,7 @@ def command(
 
     if kind is not None and kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise UserError(f"there is no list of {kind!r}{hint} Expected one of {', '.join(KINDS)}, or nothing for all")
     console = Console(stderr=json)
     with console.status("loading …"):

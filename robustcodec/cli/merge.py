@@ -12,7 +12,7 @@ from robustcodec.errors import counted
 
 def command(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one grid, such as those of run --shard K/N.")],
-    out: Annotated[Path, typer.Option(help="Run folder to make, or to add to.")],
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Run folder to make, or to add to.")],
     json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON, and nothing else.")] = False,
 ) -> None:
     """Put run folders of one grid together, and show the leaderboard of all of it.

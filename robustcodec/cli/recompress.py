@@ -44,7 +44,7 @@ def command(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Run folder in which attacked clips are looked for and kept. Default: run, inside --out."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/recompress"),
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder to write to.")] = Path("runs/recompress"),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the means as JSON, and nothing else.")] = False,
 ) -> None:

@@ -110,6 +110,7 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
     from robustcodec.execution.cores import cores
     from robustcodec.page.publishing import Publication
     from robustcodec.reporting import tables
+    from robustcodec.running.labels import labels
 
     publication = Publication(store, cells)
     with publication.outputs as outputs:
@@ -119,7 +120,7 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
 
             say(json.loads(made.board.to_json(orient="records")))
         elif made.board.empty:
-            found = {str(cell): store.summary(cell.id) for cell in cells}
+            found = {name: store.summary(cell.id) for cell, name in labels(cells).items()}
             say_failures(console, {cell: one.why for cell, one in found.items() if one and one.status != "ok"})
             console.print(tables.EMPTY if None in found.values() else "No results: every cell failed, see above.")
         else:

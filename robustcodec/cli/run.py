@@ -67,7 +67,9 @@ def command(
     limit: Annotated[Optional[int], typer.Option(min=0, help="Samples of each data set; 0 for all.")] = None,  # noqa: UP045
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Run folder. Default: runs/NAME; what has no name gets one, which is said."),
+        typer.Option(
+            "--out", "--output", "-o", help="Run folder. Default: runs/NAME; what has no name gets one, which is said."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, several as cuda:0,cuda:1, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples crafted together (more helps on a GPU).")] = 1,
@@ -142,6 +144,7 @@ def command(
     given = {axis: list(options[axis] or ()) for axis in (*AXES, "suite")}
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
+        from robustcodec import registry
         from robustcodec.cli._display import RunDisplay, choose_device, say_failures
         from robustcodec.execution.cores import cores
         from robustcodec.execution.executors import Workforce
@@ -154,9 +157,11 @@ def command(
         if shard is not None:
             part = Shard.parse(shard)
             cells, name = part.of(cells), f"{name}-{part.number}-of-{part.count}"
-        store = Store(out or Path("runs") / name)
-        store.put_grid(chosen)
         devices = tuple(choose_device(name) for name in device.split(","))
+        for each in metric or ():
+            registry.metrics.build(each)
+        store = Store(out or Path("runs") / name)  # after all that may be wrong in what was typed
+        store.put_grid(chosen)
         workforce = Workforce(devices, workers, cell_timeout is not None, ray, gpus_per_worker)
     from robustcodec.cli.report import publish
 
@@ -173,12 +178,13 @@ def command(
         except KeyboardInterrupt:
             done = sum(map(runner.done, cells))
             console.print(
-                f"interrupted: {done} of {counted(len(cells), 'cell')} are done; the same command goes on from here"
+                f"interrupted: {done} of {counted(len(cells), 'cell')} done; the same command goes on from here"
             )
             raise typer.Exit(130) from None
         publish(store, cells, console, json, threads=max(1, min(cores(), threads * executor.slots)))
+    were = "was" if tally.skipped == 1 else "were"
     console.print(
-        f"{counted(tally.ran, 'cell')} ran, {tally.skipped} were done before, {tally.failed} failed; "
+        f"{counted(tally.ran, 'cell')} ran, {tally.skipped} {were} done before, {tally.failed} failed; "
         f"{counted(runner.queries, 'query')} to craft {counted(runner.clips, 'clip')}",
         style="dim",
     )

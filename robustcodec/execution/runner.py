@@ -11,7 +11,7 @@ from functools import cached_property
 
 import torch
 
-from robustcodec.errors import BadParameter
+from robustcodec.errors import BadParameter, last_line
 from robustcodec.execution.costs import Costs
 from robustcodec.execution.here import Here
 from robustcodec.execution.jobs import Evaluations, plan
@@ -19,6 +19,7 @@ from robustcodec.execution.scheduler import Executor, Scheduler
 from robustcodec.execution.watching import Watcher
 from robustcodec.execution.worker import Setting, Worker
 from robustcodec.running.grid import Cell
+from robustcodec.running.labels import labels
 from robustcodec.running.provenance import provenance
 from robustcodec.running.store import Result, Store
 from robustcodec.scores.metrics import of_every_run
@@ -32,7 +33,7 @@ class Tally:
     skipped: int = 0
     failed: int = 0
     mistakes: int = 0  # of those that failed: by what was typed or given, not by what ran
-    errors: dict[str, str] = field(default_factory=dict)  # cell, as text → last line of its error
+    errors: dict[str, str] = field(default_factory=dict)  # cell, in words that tell it apart → last line of its error
 
 
 class Runner:
@@ -76,6 +77,7 @@ class Runner:
         watcher, tally, cells = watcher or Watcher(), Tally(), list(cells)
         todo = [cell for cell in cells if not self.done(cell)]
         tally.skipped = len(cells) - len(todo)
+        names = labels(cells)
         watcher.planned(len(cells), tally.skipped)
         costs = Costs.last(self.store.logged())
         crafts, evaluations = plan(todo, self.store, self._batch_size)
@@ -92,7 +94,7 @@ class Runner:
                 assert job.failure is not None
                 tally.failed += 1
                 tally.mistakes += job.failure.mistake
-                tally.errors[str(job.cell)] = result.error.strip().splitlines()[-1]
+                tally.errors[names[job.cell]] = last_line(result.error)
             else:
                 tally.ran += 1
             watcher.cell_finished(result, job.seconds)

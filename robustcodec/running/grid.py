@@ -116,7 +116,8 @@ class Drawn(Cell):
         return [sample for sample in super().samples() if sample.id in self.only]
 
 
-MOST = 1_000_000  # cells of a block
+MOST = 50_000  # cells of a grid, and values of an axis of a block
+NAME = 200  # bytes of the name of a grid: a folder system takes 255, and parts of a grid add to it
 AXES = tuple(f.name for f in fields(Cell) if f.name != "limit")  # what a block of a grid may list values of
 
 
@@ -130,9 +131,9 @@ class Grid:
     def cells(self) -> list[Cell]:
         """Cells in a fixed order: by data, codec and defense, so that a codec is built once."""
         seen: dict[Cell, None] = {}
+        if (count := sum(map(_count, self.blocks))) > MOST:
+            raise GridError(f"grid {self.name!r} has {count} cells; expected at most {MOST}: split it")
         for block in self.blocks:
-            if (count := _count(block)) > MOST:
-                raise GridError(f"grid {self.name!r}: a block has {count} cells; expected at most {MOST}: split it")
             axes = [[(axis, v) for v in block.get(axis, [_DEFAULTS[axis]])] for axis in AXES if axis not in _PAIR]
             for pair, *values in itertools.product(_pairs(block), *axes):
                 cell = Cell(**dict(zip(_PAIR, pair, strict=True)), **dict(values), limit=block.get("limit", 0))
@@ -158,7 +159,7 @@ class Grid:
     def read(cls, path: Path) -> Grid:
         """A grid file; raises :class:`GridError` with the offending key."""
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors mark files as UTF-8
         except (FileNotFoundError, IsADirectoryError):
             raise GridError(
                 f"no grid file at {path}; expected a TOML file, or no argument for the default grid"
@@ -183,6 +184,11 @@ class Grid:
         if Path(called).name != called or called == ".." or "\\" in called:
             raise GridError(
                 f"{where}: name = {_shown(called)}; it names a folder of runs/: expected no way out of that"
+            )
+        if not called.isprintable() or len(called.encode()) > NAME:
+            raise GridError(
+                f"{where}: name = {_shown(called)}; it names a folder of runs/: expected signs that can be seen, of at "
+                f"most {NAME} bytes"
             )
         blocks = table.get("block", [])
         if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
@@ -209,8 +215,8 @@ def _place(cell: Cell) -> tuple[str | tuple[str, ...], ...]:
 
 def _count(block: dict[str, Any]) -> int:
     """Cells of a block, before any of them is made."""
-    axes = (len(values) for axis, values in block.items() if axis in AXES and axis not in _PAIR)
-    return len(_pairs(block)) * math.prod(axes)
+    pairs = len(_pairs(block)) if "suite" in block else 1
+    return pairs * math.prod(len(values) for axis, values in block.items() if axis in AXES)
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Cell)}
@@ -240,7 +246,11 @@ def _axes(block: dict[str, Any], where: str) -> dict[str, Any]:
             raise GridError(f"{where}: {key} = {_shown(value)}; expected a list of {wanted.__name__}")
         if key == "seed" and not all(abs(v) < 2**63 for v in values):
             raise GridError(f"{where}: seed = {_shown(value)}; expected numbers of at most 63 bits")
-        out[key] = values if key == "seed" else [settled(each) for v in values for each in expand(v)]
+        if key != "seed":
+            values = list(itertools.islice(itertools.chain.from_iterable(map(expand, values)), MOST + 1))
+        if len(values) > MOST:
+            raise GridError(f"{where}: {key} has more than {MOST} values; expected at most {MOST}: split the grid")
+        out[key] = values if key == "seed" else list(map(settled, values))
     if "suite" in out and (given := [axis for axis in _PAIR if axis in out]):
         raise GridError(f"{where}: a suite brings its attacks and objectives; drop {' and '.join(given)} or the suite")
     for needed in ("codec",) if "suite" in out else ("codec", "attack"):

@@ -58,17 +58,16 @@ def find(text: str) -> Suite:
     """
     if text.endswith(".toml"):
         try:
-            return _parse(Path(text).name, Path(text).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise GridError(
-                f"the suite {text} cannot be read ({error.strerror}); give the path of a suite file"
-            ) from None
+            return _parse(Path(text).name, Path(text).read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise GridError(f"the suite {text} cannot be read ({reason}); give the path of a suite file") from None
     known = [s for s in bundled() if text in (s.name, str(s))]
     if not known:
         names = [str(suite) for suite in bundled()]
         meant = [name for name in names if text in name.replace("robustcodec-", "")][-1:]
         meant = meant or difflib.get_close_matches(text, names, n=1, cutoff=0.5)
-        hint = f"; did you mean {meant[0].partition('.')[0]}?" if meant else ""
+        hint = f"; did you mean {meant[0].partition('.')[0]}?" if meant else "."
         raise UnknownName(
             f"no suite is named {text!r}{hint} Expected one of {', '.join(names)}, or the path of a .toml file"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from robustcodec.errors import last_line
 from robustcodec.running.grid import AXES, Cell
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Summary:
         rows = Numbers.of_rows(result.rows)
         return cls(
             status=result.status,
-            why=((result.error or "").strip().splitlines() or [""])[-1],
+            why=last_line(result.error or ""),
             warnings=tuple(result.warnings),
             scores=tuple(name for name in rows.names if all(name in row for row in result.rows)),
             rows=rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from robustcodec.brought.arguments import names as names_of
 from robustcodec.brought.pictures import Pictures
 from robustcodec.clips import sample_seed
 from robustcodec.coding import EVALUATION, code
-from robustcodec.errors import BadParameter, OutOfMemory, RobustCodecError, StoreError, UserError
+from robustcodec.errors import BadParameter, OutOfMemory, RobustCodecError, StoreError, UserError, last_line
 from robustcodec.execution.isolation import isolated
 from robustcodec.execution.runner import Runner
 from robustcodec.execution.watching import Watcher
@@ -103,6 +102,8 @@ def attack(
         cell = Cell(*names, access=access, data=data, seed=seed)
         if (flaw := cell.resolved.flaw) is not None:  # says now what is wrong with any name
             raise flaw
+        for metric in metrics:
+            registry.metrics.build(metric)
         samples = cell.samples()
         samples[0].load()  # and with the file
         store = _claim(folder, cell)
@@ -123,11 +124,7 @@ def attack(
 
 def threat_of(budget: str) -> str:
     """``36dB`` as ``psnr:36``, ``8/255`` as ``linf:8/255``, and any threat as it is; raises :class:`BadParameter`."""
-    text = budget.strip()
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*dB", text, re.IGNORECASE):
-        text = f"psnr:{match[1]}"
-    elif re.fullmatch(r"\d+(?:\.\d+)?/\d+", text):
-        text = f"linf:{text}"
+    text = registry.spelled_out(budget)
     if not files.is_in_file(Spec.parse(text).name) and text.partition(":")[0] not in registry.threats.names():
         raise BadParameter(
             f"budget {budget!r}; expected 36dB (PSNR of the attacked input), 8/255 (largest change of a value) or a "
@@ -194,6 +191,6 @@ def _failure(cell: Cell, result: Result | None) -> RobustCodecError:
         return OutOfMemory(text)
     if not text.startswith("Traceback"):
         return UserError(text)
-    error = RobustCodecError(f"{cell}: {text.strip().splitlines()[-1]}")
+    error = RobustCodecError(f"{cell}: {last_line(text)}")
     error.add_note(text)
     return error

@@ -40,7 +40,7 @@ class RecipeFile(Generic[R]):
             known = ", ".join(sorted(Path(e.name).stem for e in shipped.iterdir()))
             raise UserError(f"no recipe {name!r}; give the path of a .toml file or one of {known}")
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not a TOML file: {error}") from None
         variants = tuple(table.pop("variant", ()))

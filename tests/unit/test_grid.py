@@ -206,6 +206,11 @@ def test_a_defense_is_identified_by_its_layers_its_weights_and_what_it_is_made_o
         ('name = "/elsewhere/x"', "no way out"),
         ('name = ".."', "no way out"),
         ('name = "a\\\\b"', "no way out"),
+        ('name = "a\\u0000b"', "signs that can be seen, of at most 200 bytes"),
+        ('name = "a\\nb"', "signs that can be seen, of at most 200 bytes"),
+        ('name = "a\\u001b[31m"', "signs that can be seen, of at most 200 bytes"),
+        ('name = "a\\u202eb"', "signs that can be seen, of at most 200 bytes"),
+        (f'name = "{"a" * 300}"', "signs that can be seen, of at most 200 bytes"),
         (f"nested = {'[' * 3000}{']' * 3000}", "is not TOML"),
         (f"seed = {'9' * 5000}", "is not TOML"),
     ],
@@ -225,10 +230,28 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, text: str, words:
         ({"codec": ["h264:crf=nan"]}, "crf='nan' cannot be read"),
         ({"codec": ["jpeg2000:ratio=inf"]}, "ratio='inf' cannot be read"),
         ({"codec": ["jpeg:quality={1,2,3,4,5,6,7,8}" + "{0,1,2,3,4,5,6,7,8,9}" * 2], "seed": list(range(2000))},
-         "a block has 1600000 cells; expected at most 1000000"),
+         "1600000 cells; expected at most 50000"),
+        ({"codec": ["jpeg:quality={1,2,3,4,5,6,7,8,9}{0,1,2,3,4,5,6,7,8,9}"],
+          "threat": [f"psnr:{i}" for i in range(50)], "seed": list(range(200))},
+         "900000 cells; expected at most 50000"),
+        ({"attack": [f"noise:a={i}" for i in range(9000)], "objective": [f"rate:b={i}" for i in range(9000)]},
+         "81000000 cells; expected at most 50000"),
     ],
 )  # fmt: skip
 def test_careless_axes_are_refused_before_anything_is_made(axes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         Grid.parse({"block": [{"codec": ["jpeg"], "attack": ["noise"], "limit": 1, **axes}]}, "x", "x").check()
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_the_blocks_of_a_grid_are_bounded_together() -> None:
+    block = {"codec": ["jpeg"], "attack": ["noise"], "limit": 1, "seed": list(range(30_000))}
+    with pytest.raises(GridError, match="60000 cells; expected at most 50000"):
+        Grid.parse({"block": [block, block]}, "x", "x").cells()
+
+
+def test_a_grid_file_may_begin_with_a_mark_of_its_bytes(tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    text = 'name = "marked"\n[[block]]\ncodec = ["jpeg"]\nattack = ["noise"]\n'
+    (tmp_path / "grid.toml").write_text(text, encoding="utf-8-sig")
+    assert Grid.read(tmp_path / "grid.toml").name == "marked"

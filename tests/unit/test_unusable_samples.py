@@ -64,7 +64,7 @@ def test_all_are_named_before_anything_is_crafted(folder: Path, tmp_path: Path) 
 
 def test_samples_that_are_not_measured_are_not_looked_at(folder: Path, tmp_path: Path) -> None:
     store, errors = run([on(folder), on(folder, limit=1)], tmp_path / "run")
-    assert list(errors) == [str(on(folder))] and store.done(on(folder, limit=1).id)
+    assert list(errors) == [f"{on(folder)} (limit 0)"] and store.done(on(folder, limit=1).id)
 
 
 def test_one_is_named_by_its_own_error(folder: Path, tmp_path: Path) -> None:
