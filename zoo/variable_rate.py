@@ -30,7 +30,7 @@ from robustcodec.zoo.container import chain
 from robustcodec.zoo.frames import Latents
 
 LEVELS = 8
-MAX_GAIN = 8.0  # eight times finer than the finest that was trained
+MIN_GAIN, MAX_GAIN = 2.0**-10, 8.0  # the latter is eight times finer than the finest that was trained
 GAIN = struct.Struct("<f")
 
 
@@ -53,14 +53,14 @@ class VariableRate(LatentCodec):
         gain: float | None = None,
     ) -> None:
         """``quality`` 1 to 8 picks one of the network's trained gains (without it: the last, the best picture);
-        ``gain`` (0, 8] overrides it, any value between is a rate between. The rest as in :class:`LatentCodec`."""
+        ``gain`` (1/1024 to 8) overrides it; any value is a rate of its own. The rest as in :class:`LatentCodec`."""
         super().__init__(tag=tag, quality=quality, metric=metric, weights=weights, seed=seed)
         official = OFFICIAL_TAG.fullmatch(tag or "")
         level = int(official[2]) if official else quality or LEVELS
         if gain is None:
             gain = abs(float(self.net.Gain.detach()[level - 1]))
-        if not 0 < gain <= MAX_GAIN:
-            raise ValueError(f"gain={gain} is out of range; expected above 0 and up to {MAX_GAIN}")
+        if not MIN_GAIN <= gain <= MAX_GAIN:
+            raise ValueError(f"gain={gain} is out of range; expected {MIN_GAIN:g} to {MAX_GAIN:g}")
         (self.gain,) = GAIN.unpack(GAIN.pack(gain))
         self._tables_of: float | None = None
 
@@ -101,9 +101,9 @@ class VariableRate(LatentCodec):
 
     def decode_side(self, data: bytes, height: int, width: int) -> tuple[Tensor, int, float]:
         """Side information, checksum and the gain it was coded with."""
-        if len(data) <= GAIN.size or not 0 < (gain := GAIN.unpack_from(data)[0]) <= MAX_GAIN:
+        if len(data) <= GAIN.size or not MIN_GAIN <= (gain := GAIN.unpack_from(data)[0]) <= MAX_GAIN:
             raise StreamError(
-                f"the stream names no gain above 0 and up to {MAX_GAIN}; it was not written by this codec"
+                f"the stream names no gain from {MIN_GAIN:g} to {MAX_GAIN:g}; it was not written by this codec"
             )
         bottleneck = self._bottleneck(gain)
         step = (self._step(gain, self.net.Gain.device),) if self._variable_side else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import Any
 
 import pytest
@@ -154,3 +155,14 @@ def test_latents_that_the_coder_cannot_write_are_refused() -> None:
         codec.net.g_a[-1].weight.mul_(1e12)
     with pytest.raises(BadData, match="latents are NaN or beyond"):
         codec.compress(torch.rand(1, 1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e-40, 9.0, float("nan"), float("inf")])
+def test_a_stream_that_names_no_gain_there_is_raises(gain: float) -> None:
+    codec: Any = codecs.build("bmshj2018-hyperprior-vbr:weights=random")
+    (data,) = codec.compress(torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    packet = codec.packet(data)
+    side = struct.pack("<f", gain) + packet.parts[1][4:]
+    forged = type(packet)(1, 32, 32, (packet.parts[0], side), packet.symbol_crc)
+    with pytest.raises(StreamError, match="names no gain from"):
+        codec.decompress([pack(forged, codec.model_id)])
