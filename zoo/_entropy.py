@@ -135,13 +135,18 @@ def least_bits(model: EntropyBottleneck, positions: int) -> float:
     return positions * float((each - SLACK).clamp(min=0).sum())
 
 
-def decode_bottleneck(model: EntropyBottleneck, data: bytes, height: int, width: int) -> tuple[Tensor, int]:
-    """The latent (1, C, height, width) and its checksum."""
+def require_room(model: EntropyBottleneck, data: bytes, height: int, width: int) -> None:
+    """Raise :class:`StreamError` unless ``data`` can hold a latent (C, height, width)."""
     if 8 * len(data) + STATE < (least := least_bits(model, height * width)):
         raise StreamError(
             f"{len(data)} bytes cannot hold the {height}x{width} latents that the header asks for, which take at least "
             f"{least:.0f} bits"
         )
+
+
+def decode_bottleneck(model: EntropyBottleneck, data: bytes, height: int, width: int) -> tuple[Tensor, int]:
+    """The latent (1, C, height, width) and its checksum."""
+    require_room(model, data, height, width)
     z_hat = model.decompress([data], (height, width))
     return z_hat, _crc(z_hat, medians(model, z_hat))
 

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-PER_SYMBOL = (
-    80  # bytes: an escape behind the end has up to 8 nibbles of 15 in its length, so up to 135 digits of 4 bits
-)
+PER_SYMBOL = 80  # bytes: an escape behind the end has up to 8 nibbles of 15 in its length, so up to 135 digits
 ESCAPES = 4096  # so many of them: each has a probability of about 2^-20 there, and nobody chooses more than a few
 PER_TABLE = 4  # bytes for any other symbol, of which a table of 16 bits takes at most 2
 PER_BYTE = 16  # bytes of digits that the string itself may announce: 15 for each nibble of a length

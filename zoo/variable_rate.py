@@ -107,6 +107,7 @@ class VariableRate(LatentCodec):
             )
         bottleneck = self._bottleneck(gain)
         step = (self._step(gain, self.net.Gain.device),) if self._variable_side else ()
+        _entropy.require_room(bottleneck, data[GAIN.size :], height, width)
         z_hat = bottleneck.decompress([data[GAIN.size :]], (height, width), *step)
         return z_hat, self._side_crc(z_hat, gain), gain
 

@@ -130,7 +130,10 @@ def test_a_forged_size_with_right_checksums_raises(name: str) -> None:
             codec.decompress([pack(forged, codec.model_id)])
 
 
-@pytest.mark.parametrize("name", ["bmshj2018-hyperprior.tiny-q2", "bmshj2018-factorized.tiny-q1"])
+@pytest.mark.parametrize(
+    "name",
+    ["bmshj2018-hyperprior.tiny-q2", "bmshj2018-factorized.tiny-q1", "bmshj2018-hyperprior-vbr:weights=random"],
+)
 def test_few_bytes_for_a_large_picture_are_refused_at_once(name: str) -> None:
     codec: Any = codecs.build(name)
     (data,) = codec.compress(torch.full((1, 1, 3, 64, 64), 0.5))
