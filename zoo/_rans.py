@@ -27,14 +27,14 @@ def padded(data: bytes, symbols: int) -> bytes:
 
 class Bounded:
     """``RansDecoder`` with the same methods. One that decodes step by step begins again with more room when its
-    symbols become twice as many, so every string is decoded at most twice.
+    symbols become twice as many; steps with the same tables are then one, so that this takes little time.
     """
 
     kind: type[Any]  # CompressAI's own
 
     def __init__(self) -> None:
         self._decoder = self.kind()
-        self._data, self._room, self._steps = b"", 0, list[tuple[Any, ...]]()
+        self._data, self._room, self._steps = b"", 0, list[tuple[list[int], tuple[Any, ...]]]()
         self._asked = 0
 
     def set_stream(self, data: bytes) -> None:
@@ -45,9 +45,11 @@ class Bounded:
         self._asked += len(indexes)
         if self._asked > self._room:
             self._begin(2 * self._asked)
-            for step in self._steps:
-                self._decoder.decode_stream(*step)
-        self._steps.append((indexes, *tables))
+            for done, known in self._steps:
+                self._decoder.decode_stream(done, *known)
+        if not self._steps or any(a is not b for a, b in zip(self._steps[-1][1], tables, strict=True)):
+            self._steps.append(([], tables))
+        self._steps[-1][0].extend(indexes)
         return self._decoder.decode_stream(indexes, *tables)  # type: ignore[no-any-return]
 
     def decode_with_indexes(self, data: bytes, indexes: Sequence[int], *tables: Any) -> list[int]:
