@@ -24,6 +24,7 @@ from robustcodec.probing import LATENTS, MEANS, SCALES, SIDE, probe
 from robustcodec.rounding import round_latent
 from robustcodec.stream import symbol_crc
 from robustcodec.zoo import _entropy
+from robustcodec.zoo._exchanged import exchange
 
 STRAIGHT_THROUGH = re.compile(r"ste|round|quant", re.IGNORECASE)  # in the names of functions that may be such
 
@@ -108,7 +109,7 @@ def attackable(net: nn.Module) -> nn.Module:
         elif bases and kind.forward is GaussianConditional.forward:
             bases = [_Gaussian]
         if bases:
-            module.__class__ = type(kind.__name__, (*bases, kind), {"__module__": kind.__module__})
+            exchange(module, *bases)
     return net
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from robustcodec.memory.tiling import limits
+from robustcodec.zoo._exchanged import exchange
 
 ANALYSIS, SYNTHESIS = "g_a", "g_s"  # pixels to latents and back, as CompressAI calls them
 COARSEST = 32  # pixels along a latent, at most, of what is computed in tiles
@@ -36,8 +37,7 @@ def in_tiles(net: nn.Module) -> nn.Module:
     for name, part in [*net.named_modules()]:
         base = bases.get(name.rpartition(".")[2])
         if base is not None and not isinstance(part, _InTiles):
-            kind = type(part)
-            part.__class__ = type(kind.__name__, (base, kind), {"__module__": kind.__module__})
+            exchange(part, base)
     return net
 
 

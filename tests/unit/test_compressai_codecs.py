@@ -4,6 +4,7 @@ own code is the independent reference.
 
 from __future__ import annotations
 
+import pickle
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -283,3 +284,12 @@ def test_its_data_sets_come_when_they_are_asked_for() -> None:
     from compressai.datasets import ImageFolder
 
     assert ImageFolder.__module__ == "compressai.datasets.image" and ImageFolder.__getitem__
+
+
+@pytest.mark.parametrize("spec", ["bmshj2018-hyperprior.tiny-q2", "mbt2018:weights=random"])
+def test_codecs_are_pickled(spec: str) -> None:
+    """As whoever sends one to another process does."""
+    codec, x = codecs.build(spec), clip(1, 1, 64, 64)
+    again: Any = pickle.loads(pickle.dumps(codec))
+    assert again.compress(x) == codec.compress(x)
+    assert torch.equal(again.decompress(codec.compress(x)), codec.decompress(codec.compress(x)))
