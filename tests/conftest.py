@@ -1,5 +1,5 @@
 """Shared fixtures: a third-party package that is really installed, real photos, a linear codec, of which the worst case
-is known in closed form, and the command line."""
+is known in closed form, a small board, a finetuned codec, and the command line."""
 
 from __future__ import annotations
 
@@ -125,3 +125,30 @@ def robust(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         return Done(int(end.value.code or 0), out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``boards/small`` (three entries, tables, page) and ``run``."""
+    from measured_board import measure
+
+    root = tmp_path_factory.mktemp("boards")
+    measure(root)
+    return root
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same, to spoil."""
+    shutil.copytree(made, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the recipe of :mod:`finetuning` makes."""
+    from finetuning import RECIPE
+
+    from robustcodec.training.finetune import Finetuner
+
+    return Finetuner(RECIPE, tmp_path_factory.mktemp("finetuned")).run(every=1)

@@ -1,50 +1,39 @@
-"""Finetuning: attacks on the weights of the step, what is frozen stays, resume, rollback, the card."""
+"""Finetuning: attacks on the weights of the step, what is frozen stays, the best weights, the card."""
 
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from finetuning import RECIPE
 from torch import Tensor
 
 import robustcodec
 from robustcodec import weights
-from robustcodec.errors import RobustCodecError, UserError
-from robustcodec.interfaces import Card, Codec, Draws
+from robustcodec.errors import UserError
+from robustcodec.interfaces import Card, Draws
 from robustcodec.objectives.damage import SourceDistortion
 from robustcodec.registry import attacks, codecs, data
 from robustcodec.rounding import rounding
 from robustcodec.studies.check import check
-from robustcodec.training import loop
 from robustcodec.training.codec import Trainer, measure
 from robustcodec.training.finetune import Finetuner, inherited, read_recipes
 from robustcodec.training.finetune_recipe import FinetuneRecipe, Freeze
-from robustcodec.training.progress import TrainingStatus
 from robustcodec.training.recipe_file import RecipeFile, command
 from robustcodec.training.robust_terms import (
     part_of,
 )
 from robustcodec.training.validation import craft
 
-RECIPE = FinetuneRecipe(
-    "bmshj2018-factorized.tiny-q1", "at", ("photos:size=64",), 0.0025, steps=4, batch=2, crop=32, lr=1e-3, ema=0.5,
-    attack="fgsm", validate="photos:size=40", validate_every=2, validate_attack="fgsm", attacked=1,
-)  # fmt: skip
 HYPERPRIOR = replace(RECIPE, codec="bmshj2018-hyperprior.tiny-q1", crop=64, validate="photos:size=64")
 VIDEO = replace(
     RECIPE, codec="rdae:config=tiny,weights=random", data=("clips:frames=2,size=40",), frames=2, steps=2,
     validate="clips:frames=2,size=32",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Finetuner(RECIPE, tmp_path_factory.mktemp("finetuned")).run(every=1)
 
 
 def clip(*shape: int, seed: int = 0) -> Tensor:
@@ -140,148 +129,6 @@ def test_free_training_sees_every_batch_so_often(tmp_path: Path) -> None:
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
-
-
-class Stop(Exception): ...
-
-
-@pytest.mark.parametrize("change", [{}, {"free": 3, "adversarial": 1.0}])
-def test_an_interrupted_run_ends_with_the_same_bytes(change: dict[str, Any], finetuned: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, **change)
-    whole = Finetuner(recipe, tmp_path / "whole").run() if change else finetuned
-
-    def stop(progress: TrainingStatus) -> None:
-        if progress.step == 3:
-            raise Stop
-
-    with pytest.raises(Stop):
-        Finetuner(recipe, tmp_path / "cut").run(stop, every=1)
-    resumed = Finetuner(recipe, tmp_path / "cut")
-    assert resumed.step == 2 and resumed.before  # that of a validation: two minutes have not passed
-    path = resumed.run(every=1)
-    assert path.read_bytes() == whole.read_bytes()
-    assert path.with_suffix(".toml").read_bytes() == whole.with_suffix(".toml").read_bytes()
-
-
-@pytest.mark.parametrize("change", [{}, {"free": 3, "adversarial": 1.0}])
-def test_ctrl_c_loses_no_step(change: dict[str, Any], finetuned: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, **change)
-    whole = Finetuner(recipe, tmp_path / "whole").run() if change else finetuned
-
-    def press(progress: TrainingStatus) -> None:
-        if progress.step == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Finetuner(recipe, tmp_path / "cut").run(press, every=1)
-    resumed = Finetuner(recipe, tmp_path / "cut")
-    assert resumed.step == 3
-    assert resumed.run().read_bytes() == whole.read_bytes()
-
-
-def test_the_first_step_is_kept_and_then_what_two_minutes_have_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved: list[int] = []
-    tuner = Finetuner(replace(RECIPE, validate_every=500, steps=5), tmp_path)
-
-    def note(status: TrainingStatus) -> None:
-        saved.append(status.checkpoint)
-        if status.step == 3:
-            monkeypatch.setattr(loop, "perf_counter", lambda: math.inf)  # two minutes and more
-
-    tuner.run(note, every=1)
-    assert saved == [1, 1, 1, 4, 5]
-
-
-class Poisoned(Finetuner):
-    """Its weights are no numbers after step 5, until it has gone back to the validation before."""
-
-    max_skipped = 2
-
-    def _update(self, x: Tensor, detailed: bool) -> loop.Seen:
-        seen = super()._update(x, detailed)
-        if self.step == 4 and not self.rollbacks:
-            with torch.no_grad():
-                self.main[0].fill_(math.nan)
-        return seen
-
-
-@pytest.fixture(scope="module")
-def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = Poisoned(replace(RECIPE, steps=6, validate_every=4), tmp_path_factory.mktemp("poisoned")).run()
-    assert "rolled back from step 6 to 4" in weights.read_card(path)["training"]["notes"][0]
-    return path
-
-
-@pytest.mark.parametrize(
-    ("seconds", "kills"), [(120.0, [6]), (-1.0, [5, 6])], ids=["every two minutes", "after every step"]
-)
-def test_a_rollback_does_not_depend_on_checkpoints(
-    seconds: float, kills: list[int], poisoned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = replace(RECIPE, steps=6, validate_every=4)
-    monkeypatch.setattr(loop, "SECONDS", seconds)
-
-    def stop(progress: TrainingStatus) -> None:
-        if kills and progress.step == kills[0]:
-            del kills[0]
-            raise Stop
-
-    while kills:
-        with pytest.raises(Stop):
-            Poisoned(recipe, tmp_path).run(stop, every=1)
-    path = Poisoned(recipe, tmp_path).run()
-    assert path.read_bytes() == poisoned.read_bytes()
-    assert path.with_suffix(".toml").read_bytes() == poisoned.with_suffix(".toml").read_bytes()
-
-
-def test_a_validation_that_was_interrupted_counts_when_training_goes_on(finetuned: Path, tmp_path: Path) -> None:
-    class Pressed(Finetuner):
-        pressed = False
-
-        def _keep(self, codec: Codec, scores: dict[str, float]) -> None:
-            if self.step == 4 and not self.pressed:
-                self.pressed = True
-                raise KeyboardInterrupt
-            super()._keep(codec, scores)
-
-    tuner = Pressed(RECIPE, tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        tuner.run()
-    resumed = Finetuner(RECIPE, tmp_path)
-    assert resumed.step == 4 and resumed.best_step == 2
-    assert resumed.run().read_bytes() == finetuned.read_bytes() and resumed.best_step == 4
-
-
-def test_not_a_number_is_rolled_back_and_reported(finetuned: Path, tmp_path: Path) -> None:
-    tuner = Finetuner(replace(RECIPE, steps=10, validate_every=6), tmp_path)
-    rates: dict[int, float] = {}
-    notes: list[str] = []
-
-    def poison(progress: TrainingStatus) -> None:
-        rates[progress.step] = progress.lr
-        if progress.step == 7 and not tuner.rollbacks:
-            with torch.no_grad():
-                tuner.main[0].fill_(math.nan)
-
-    tuner.max_skipped = 2
-    path = tuner.run(poison, notes.append, every=1)
-    assert len(notes) == 1 and "rolled back from step 8 to 6, learning rate × 0.5" in notes[0]
-    untouched = Finetuner(replace(RECIPE, steps=10, validate_every=6), tmp_path / "other")
-    untouched.step = 9
-    assert rates[10] == pytest.approx(0.5 * untouched._set_rate(RECIPE.lr)["lr"])
-    state, card = weights.load(path)
-    assert all(bool(v.isfinite().all()) for v in state.values() if v.is_floating_point())
-    assert card["training"]["notes"] == notes
-
-
-def test_scores_that_are_ruined_are_rolled_back_too_and_in_the_end_refused(tmp_path: Path) -> None:
-    notes: list[str] = []
-    tuner = Finetuner(replace(RECIPE, steps=2, lr=3.0, schedule="constant", ema=0.0, clip=1e9), tmp_path)
-    with pytest.raises(RobustCodecError, match=r"rolled back from step 2 to 0.*no weights are worth keeping"):
-        tuner.run(on_note=notes.append)
-    assert len(notes) == 5 and notes[1].endswith("learning rate × 0.25")
 
 
 def test_the_best_weights_are_kept_and_patience_ends(tmp_path: Path) -> None:
