@@ -43,6 +43,7 @@ from robustcodec.coding import defended
 from robustcodec.errors import BadData, BoardError
 from robustcodec.files import dump_toml
 from robustcodec.running.grid import Cell, Grid
+from robustcodec.sealed import shapes
 
 Kind = Literal["bare", "defended", "no-gradient"]
 FILE, ANCHOR, RESULTS = "board.toml", "anchor.csv", "results"
@@ -87,7 +88,7 @@ class Board:
         where = folder / FILE
         try:
             untrusted.plain(table)
-            untrusted.check(table, _SHAPE)
+            shapes.check(table, _SHAPE)
         except ValueError as error:
             raise BoardError(f"{where} is not a leaderboard: {error}; mend it there") from None
         data, ranking = table["data"], table["ranking"]

@@ -23,6 +23,7 @@ from robustcodec.boards.entry_shape import AXES, FORMAT, READABLE
 from robustcodec.errors import BoardError
 from robustcodec.files import write_whole
 from robustcodec.running.grid import Cell
+from robustcodec.sealed import shapes
 
 DIGITS = 6
 CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
@@ -131,7 +132,7 @@ class Entry:
         """
         try:
             table = untrusted.parse(path.read_text(encoding="utf-8"))
-            untrusted.check(table, {"sha256": str, "format": int, str: object})
+            shapes.check(table, {"sha256": str, "format": int, str: object})
         except (OSError, ValueError) as error:
             raise _no_entry(path, error) from None
         claimed, form = table.pop("sha256"), table["format"]

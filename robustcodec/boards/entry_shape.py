@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from robustcodec.boards import untrusted
 from robustcodec.boards.board import Kind
 from robustcodec.running import grid
+from robustcodec.sealed import shapes
 
 FORMAT = 2
 READABLE = (1, FORMAT)  # the first one stated its scores too, which follow from its rows
@@ -54,7 +54,7 @@ def check(table: Mapping[str, Any]) -> None:
     """Raises :class:`ValueError` for a parsed file without ``sha256`` that is not an entry's: parts of another type,
     numbers that are missing, doubled, or of samples that it did not measure.
     """
-    untrusted.check(table, _SHAPE if table["format"] == FORMAT else {**_SHAPE, "scores": {str: object}})
+    shapes.check(table, _SHAPE if table["format"] == FORMAT else {**_SHAPE, "scores": {str: object}})
     samples = set(table["clean"]["rows"])
     keys = [tuple(cell["axes"][axis] for axis in AXES) for cell in table["cells"]]
     if empty := [

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from robustcodec.files import HOST, alive, write_whole
-from robustcodec.sealed import read_json
+from robustcodec.sealed.shapes import read_json
 
 RENEWED = 20.0  # seconds after which a claim is renewed …
 EXPIRED = 120.0  # … and without which it has expired

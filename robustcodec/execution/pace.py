@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from robustcodec.files import HOST, alive, write_whole
-from robustcodec.sealed import read_json
+from robustcodec.sealed.shapes import read_json
 
 HORIZON = 60.0  # seconds: what "lately" means
 STALE = 30.0  # seconds after which what a run said of itself is true no more

@@ -21,7 +21,7 @@ import pandas as pd
 
 from robustcodec.files import stamp, write_whole
 from robustcodec.registry import KINDS
-from robustcodec.sealed import read_json
+from robustcodec.sealed.shapes import read_json
 
 DRAWN_WITH = ("av", "itables", "jinja2", "matplotlib", "numpy", "pandas", "pillow", "plotly", "pyarrow", "scipy")
 CODE = {".py", ".html", ".css", ".js", ".toml"}

@@ -24,7 +24,8 @@ from robustcodec.running import expected
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.running.index import Index
 from robustcodec.running.summary import Summary, lines
-from robustcodec.sealed import is_whole, read_json, seal_json, seal_tensors, unseal_json, unseal_tensors
+from robustcodec.sealed import is_whole, seal_json, seal_tensors, unseal_json, unseal_tensors
+from robustcodec.sealed.shapes import read_json
 
 if TYPE_CHECKING:
     import pandas

@@ -12,28 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustcodec.sealed.shapes import read_json
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEAL = "sha256"
 FACTS = "robustcodec"  # the only entry of a file's metadata: the format does not keep the order of several
-
-
-def read_json(text: str | bytes) -> Any:
-    """What JSON says. Raises :class:`ValueError` for whatever else there is, for nesting beyond all measure, and for
-    numbers that JSON does not have, or that no float holds.
-    """
-    try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
-    except RecursionError:
-        raise ValueError("it is nested beyond all measure") from None
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value - value != 0:
-        raise ValueError(f"{text} is not a number")
-    return value
 
 
 def seal_json(name: str, table: Mapping[str, Any]) -> bytes:
