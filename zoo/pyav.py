@@ -26,6 +26,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 import av
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -119,19 +120,20 @@ class PyavCodec(ClassicalCodec):
                 "try a smaller frame or other settings"
             ) from None
         packet = stream.Packet(frames, height, width, tuple(parts))
-        crc = _planes_crc(self._shown(packet))
-        return stream.pack(replace(packet, symbol_crc=crc), self.container_id)
+        _, planes = self._shown(packet)
+        return stream.pack(replace(packet, symbol_crc=_crc(planes)), self.container_id)
 
     def decompress_clip(self, data: bytes) -> Tensor:
         packet = self._packet(data)
-        frames = self._shown(packet)
-        packet.expect(_planes_crc(frames), self.family)
-        chromas = {name: chroma for chroma, name in PIXEL_FORMATS.items()}
-        pixels = [to_rgb(f.to_ndarray().reshape(-1), f.height, f.width, chromas[f.format.name]) for f in frames]
-        return torch.stack(pixels)[..., : packet.height, : packet.width]
+        chroma, planes = self._shown(packet)
+        packet.expect(_crc(planes), self.family)
+        size = self._padded(packet.height, packet.width)
+        return torch.stack([to_rgb(p, *size, chroma) for p in planes])[..., : packet.height, : packet.width]
 
-    def _shown(self, packet: stream.Packet) -> list[av.VideoFrame]:
-        """The frames in their order; raises :class:`StreamError` unless they are those that the header announces."""
+    def _shown(self, packet: stream.Packet) -> tuple[Chroma, list[np.ndarray[Any, Any]]]:
+        """The planes of all frames in their order; raises :class:`StreamError` unless they are those that the header
+        announces.
+        """
         height, width = self._padded(packet.height, packet.width)
         try:
             frames = self._decode(packet)
@@ -141,11 +143,11 @@ class PyavCodec(ClassicalCodec):
             raise StreamError(f"{len(frames)} frames decode; the header announces {packet.frames}")
         if {(f.height, f.width) for f in frames} != {(height, width)}:
             raise StreamError(f"not all frames are {width}x{height}, as the header of the stream demands")
-        if strange := {f.format.name for f in frames} - set(PIXEL_FORMATS.values()):
-            raise StreamError(
-                f"pixels of format {', '.join(strange)}; {self.family} writes {', '.join(PIXEL_FORMATS.values())}"
-            )
-        return frames
+        chromas = {name: chroma for chroma, name in PIXEL_FORMATS.items()}
+        found = {f.format.name for f in frames}
+        if len(found) > 1 or found - set(chromas):
+            raise StreamError(f"pixels of format {', '.join(found)}; {self.family} writes one of {', '.join(chromas)}")
+        return chromas[found.pop()], [f.to_ndarray().reshape(-1) for f in frames]
 
     def _encode(self, clip: Tensor) -> Iterator[bytes]:
         """The packets of a ``(T, 3, H, W)`` uint8 clip, one per frame."""
@@ -182,10 +184,10 @@ class PyavCodec(ClassicalCodec):
         return packets
 
 
-def _planes_crc(frames: Sequence[av.VideoFrame]) -> int:
+def _crc(planes: Sequence[np.ndarray[Any, Any]]) -> int:
     crc = 0
-    for frame in frames:
-        crc = stream.symbol_crc(frame.to_ndarray().tobytes(), crc)
+    for plane in planes:
+        crc = stream.symbol_crc(plane.tobytes(), crc)
     return crc
 
 

@@ -43,19 +43,22 @@ class Crafting:
         self.codecs = codecs
         self._needs: LRUCache[tuple[Any, torch.Size], Need | None] = LRUCache(64)
 
-    def need(self, cell: Resolved, batch: Sequence[Sample]) -> Need | None:
-        """What memory it takes to craft a batch; None if that is little, or cannot be known."""
-        x = to_float(torch.stack([s.load() for s in batch])).to(self.codecs.device)
+    def clips(self, batch: Sequence[Sample]) -> Tensor:
+        """``(N, T, 3, H, W)`` in [0, 1], on the device."""
+        return to_float(torch.stack([s.load() for s in batch])).to(self.codecs.device)
+
+    def need(self, cell: Resolved, x: Tensor) -> Need | None:
+        """What memory it takes to craft clips ``x``; None if that is little, or cannot be known."""
         if (key := (cell.cell, x.shape)) not in self._needs:
-            victim, precision = self.codecs.victim(cell), cast(Precision, cell.cell.precision)
-
-            def ask(clips: Tensor) -> Oracle:
-                return Oracle(
-                    victim, cell.objective, clips, cell.attack.access, draws=cell.victim.draws, precision=precision
-                )
-
-            self._needs[key] = need(cell.attack, cell.threat, ask, x)
+            self._needs[key] = need(cell.attack, cell.threat, partial(self._oracle, cell), x)
         return self._needs[key]
+
+    def _oracle(self, cell: Resolved, x: Tensor, **more: Any) -> Oracle:
+        """What the attack of a cell may ask about clips ``x``."""
+        victim, precision = self.codecs.victim(cell), cast(Precision, cell.cell.precision)
+        return Oracle(
+            victim, cell.objective, x, cell.attack.access, draws=cell.victim.draws, precision=precision, **more
+        )
 
     def run(self, cell: Resolved, batches: Iterable[Sequence[Sample]], probed: str, queried: Queried) -> Made:
         """A clip for each sample; ``queried`` learns the damages ``(N,)`` of every query. ``probed``: the sample on
@@ -82,12 +85,11 @@ class Crafting:
                 "use access = transfer:CODEC with a learned codec, bpda:CODEC with a surrogate of it (diff-jpeg), "
                 "or a black-box attack"
             )
-        x = to_float(torch.stack([s.load() for s in batch])).to(self.codecs.device)
-        if (memory_needed := self.need(cell, batch)) is not None:
+        x = self.clips(batch)
+        if (memory_needed := self.need(cell, x)) is not None:
             memory_needed.check(self.codecs.device)
         seeds = [sample_seed(s, cell.cell.seed) for s in batch]
-        precision = cast(Precision, cell.cell.precision)
-        ask = partial(Oracle, victim, cell.objective, x, attack.access, draws=cell.victim.draws, precision=precision)
+        ask = partial(self._oracle, cell, x)
 
         def changed() -> None:
             self.codecs.forget()  # built again from the file by whoever needs it next
@@ -95,7 +97,7 @@ class Crafting:
 
         with _contained(victim, changed):
             torch.manual_seed(seeds[0])  # for whoever draws from the global state
-            oracle = ask(queried, memory)
+            oracle = ask(on_query=queried, memory=memory)
             returned = attack.run(oracle, x.clone(), threat, Draws(seeds))
         suspicions: list[list[str]] = [[] for _ in batch]
         if probe and attack.access == "white":

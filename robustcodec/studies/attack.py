@@ -110,7 +110,8 @@ def attack(
         objects.put_down(store.root)
         runner = Runner(store, device, metrics=metrics, with_clips=True)
         if watcher is not None and not runner.done(cell):
-            first = runner.worker.crafting.need(cell.resolved, samples[:1])
+            crafting = runner.worker.crafting
+            first = crafting.need(cell.resolved, crafting.clips(samples[:1]))
             if first is not None:
                 watcher.noted(first.line(runner.device))
         runner.run([cell], watcher)
