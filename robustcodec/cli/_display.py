@@ -92,7 +92,7 @@ class RunDisplay(Watcher):
         self._show()
 
     def noted(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Say what is going on now that is no cell."""
@@ -108,12 +108,11 @@ class RunDisplay(Watcher):
         if result.error is not None:
             self.console.print(
                 f"{place}failed: {result.cell}: {last_line(result.error)}",
-                markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
         elif place:
-            self.console.print(f"{place}{result.cell}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(f"{place}{result.cell}", highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
         failed = f"{self.failed} failed" if self.failed else ""
@@ -130,7 +129,7 @@ class OneAttack(RunDisplay):
 def say_failures(console: rich.console.Console, errors: Mapping[str, str]) -> None:
     """A line for every cell that failed."""
     for cell, error in errors.items():
-        console.print(f"failed: {cell}: {error}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"failed: {cell}: {error}", style="bold", highlight=False, soft_wrap=True)
 
 
 class Noting(Watcher):
@@ -140,7 +139,7 @@ class Noting(Watcher):
         self.console = console
 
     def noted(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
 
 class CraftingNote(Watcher):

@@ -34,7 +34,7 @@ def train(trainer: Loop[Any], console: Console, workers: int) -> Path:
             if saved or status.validation != validation:
                 scores = ", ".join(f"{k} {v:.3f}" for k, v in status.validation.items())
                 line = f"step {status.step}: {note}" + (f" | {scores}" if scores else "")
-                bar.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+                bar.console.print(line, style="dim", highlight=False, soft_wrap=True)
             checkpoint, validation = status.checkpoint, status.validation
 
         try:
@@ -57,4 +57,4 @@ def describe(status: TrainingStatus) -> str:
 
 
 def _warn(console: Console, note: str) -> None:
-    console.print(note, style="yellow", markup=False)
+    console.print(note, style="yellow")

@@ -97,12 +97,12 @@ def command(
     if json:
         say({**outcome.table(), "out": str(folder)})
         return
-    console.print(str(outcome.cell), style="bold", markup=False, highlight=False)
+    console.print(str(outcome.cell), style="bold", highlight=False)
     console.print(_scores(outcome))
     console.print(_damage(outcome))
     for warning in outcome.warnings:
-        console.print(f"warning: {warning}", style="bold", markup=False, highlight=False)
-    console.print(f"picture: {folder / 'panel.png'}   everything: {folder}", style="dim", markup=False, soft_wrap=True)
+        console.print(f"warning: {warning}", style="bold", highlight=False)
+    console.print(f"picture: {folder / 'panel.png'}   everything: {folder}", style="dim", soft_wrap=True)
 
 
 def _scores(outcome: Outcome) -> Table:

@@ -100,10 +100,10 @@ def command(
     if len(rows) or json:
         _publish(compare_report.means(rows), metrics, console, json)
     if paths:
-        console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim", markup=False)
+        console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim")
     for failure in failures:
         text = f"failed: codec {failure.codec}, clip {failure.clip}: {failure.reason}"
-        console.print(text, style="bold", markup=False, highlight=False)
+        console.print(text, style="bold", highlight=False)
     if failures:
         raise typer.Exit(2 if all(failure.mistake for failure in failures) else 1)
 

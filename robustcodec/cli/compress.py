@@ -77,7 +77,7 @@ def command(
         quality = f"{scores['psnr']:.2f} dB PSNR (too small for MS-SSIM)"
     frames = f"{x.shape[1]} frames, " if x.shape[1] > 1 else ""
     size = f"{frames}{len(coded.stream)} bytes, {result['bpp']:.4f} bpp"
-    console.print(f"{output}: {width}x{height}, {size}, {quality}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{output}: {width}x{height}, {size}, {quality}", highlight=False, soft_wrap=True)
 
 
 def allow(max_pixels: int | None) -> None:

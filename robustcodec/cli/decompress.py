@@ -71,7 +71,7 @@ def command(
     save = {".png": write_image, ".y4m": write_y4m, ".mp4": write_mp4}[kind]
     write(output, lambda path: save(to_uint8(clip), path))
     height, width = clip.shape[-2:]
-    console.print(f"{output}: {width}x{height}, {name}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{output}: {width}x{height}, {name}", highlight=False, soft_wrap=True)
 
 
 def _decode_bundled(data: bytes, defense: str) -> tuple[str, Tensor]:

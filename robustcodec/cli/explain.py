@@ -73,13 +73,13 @@ def command(
     if json:
         say({**explanation.table(), "out": str(folder)})
         return
-    console.print(str(explanation.outcome.cell), style="bold", markup=False, highlight=False)
+    console.print(str(explanation.outcome.cell), style="bold", highlight=False)
     console.print(_layers(explanation))
     console.print(_replaced(explanation))
     for warning in explanation.outcome.warnings:
-        console.print(f"warning: {warning}", style="bold", markup=False, highlight=False)
+        console.print(f"warning: {warning}", style="bold", highlight=False)
     figure = folder / "explanation.png"
-    console.print(f"figure: {figure}   everything: {folder}", style="dim", markup=False, soft_wrap=True)
+    console.print(f"figure: {figure}   everything: {folder}", style="dim", soft_wrap=True)
 
 
 def _layers(explanation: Explanation) -> Table:

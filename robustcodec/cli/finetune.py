@@ -65,7 +65,7 @@ def command(
         folder = folder / each.folder if len(recipes) > 1 or out is None else folder
         finetuner = Finetuner(each, folder, choose_device(device))
         path = train(finetuner, console, workers)
-        console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", markup=False, highlight=False)
+        console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", highlight=False)
         _compare(finetuner, console)
 
 

@@ -80,7 +80,6 @@ def init(
         new = founding.found(table, board, lambda note: status.update(f"anchor: {note}"))
     console.print(
         f"{path}: {counted(len(new.samples), 'sample')}; next: robustcodec run --board {board} --codec …",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -124,14 +123,12 @@ def add(
         with console.status(f"looking at {name}, {defense} …"):
             result = submission.entry(store, to, name, defense, by, date.today().isoformat())
         if isinstance(result, Entry):
-            console.print(f"added: {result.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"added: {result.write(board / RESULTS)}", highlight=False, soft_wrap=True)
             continue
         refused += 1
-        console.print(
-            f"refused: {name}, defense {defense}", style="bold", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print(f"refused: {name}, defense {defense}", style="bold", highlight=False, soft_wrap=True)
         for reason in result.reasons:
-            console.print(f"  {reason}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {reason}", highlight=False, soft_wrap=True)
     if tables:
         _build(_shelf(board))
     if refused:
@@ -171,10 +168,8 @@ def check(boards: Boards = Path("leaderboards")) -> None:
     with console.status("checking …"):
         faults = publication.check(boards)
     for fault in faults:
-        console.print(fault, markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"{counted(len(faults), 'fault')}" if faults else f"{boards}: everything fits", style="bold", markup=False
-    )
+        console.print(fault, highlight=False, soft_wrap=True)
+    console.print(f"{counted(len(faults), 'fault')}" if faults else f"{boards}: everything fits", style="bold")
     if faults:
         raise typer.Exit(1)
 
@@ -225,7 +220,7 @@ def verify(
             with console.status(f"{entry.name} …") as status:
                 verdict = verification.verify(board, entry, samples, folder, status.update)
             verdicts.append(verdict)
-            console.print(_in_words(verdict), markup=False, highlight=False, soft_wrap=True)
+            console.print(_in_words(verdict), highlight=False, soft_wrap=True)
     if json:
         say([asdict(verdict) for verdict in verdicts])
     if any(verdict.faults for verdict in verdicts):
@@ -251,10 +246,10 @@ def merge(
     console = Console()
     union = merging.merge(Board.read(board), others, replace)
     for entry in union.taken:
-        console.print(f"taken: {entry.write(board / RESULTS)}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{counted(len(union.known), 'entry')} there already", markup=False)
+        console.print(f"taken: {entry.write(board / RESULTS)}", highlight=False, soft_wrap=True)
+    console.print(f"{counted(len(union.known), 'entry')} there already")
     for conflict in union.conflicts:
-        console.print(f"conflict: {conflict}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"conflict: {conflict}", style="bold", highlight=False, soft_wrap=True)
     _build(_shelf(board))
     if union.conflicts:
         raise typer.Exit(1)
@@ -276,7 +271,7 @@ def diff(
 
     lines = merging.diff(old, new)
     for line in lines or ["no entry differs"]:
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        Console().print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -320,7 +315,7 @@ def export(
         view = publication.view(whole_board, entries, ranking(whole_board, entries))
         written += exporting.figures(view.rows, view.curves, figures)
     for path in written:
-        Console().print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+        Console().print(f"written: {path}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -341,7 +336,7 @@ def dispute(
     from robustcodec.cli._console import Console
 
     marked = Entry.read(entry).disputed_by(Dispute(by, date.today().isoformat(), why))
-    Console().print(f"disputed: {marked.write(entry.parent)}", markup=False, highlight=False, soft_wrap=True)
+    Console().print(f"disputed: {marked.write(entry.parent)}", highlight=False, soft_wrap=True)
     _build(_shelf(entry.resolve().parents[1]))
 
 
@@ -360,9 +355,9 @@ def _build(boards: Path) -> list[str]:
     with console.status("making tables and the page …"):
         changed, faults = publication.build(boards)
     for path in changed:
-        console.print(f"written: {path}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"written: {path}", style="dim", highlight=False, soft_wrap=True)
     for fault in faults:
-        console.print(fault, style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(fault, style="bold", highlight=False, soft_wrap=True)
     return faults
 
 

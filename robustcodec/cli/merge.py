@@ -33,7 +33,7 @@ def command(
     with console.status("merging …") as status:
         merged = merge(runs, out, lambda run: status.update(f"merging {run} …"))
     for path in merged.damaged:
-        console.print(f"left out: {path} is damaged", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"left out: {path} is damaged", style="yellow", highlight=False, soft_wrap=True)
     store = Store(out)
     publish(store, store.grid().cells(), console, as_json=json)
     console.print(

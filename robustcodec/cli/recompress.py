@@ -125,10 +125,10 @@ def command(
         raise typer.Exit(130) from None
     if len(rows) or json:
         _publish(tables.means(rows), console, json)
-    console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim", markup=False)
+    console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim")
     for failure in failures:
         text = f"failed: {failure.codec}; {failure.clip}: {failure.reason}"
-        console.print(text, style="bold", markup=False, highlight=False)
+        console.print(text, style="bold", highlight=False)
     if failures:
         raise typer.Exit(2 if all(failure.mistake for failure in failures) else 1)
 

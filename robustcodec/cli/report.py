@@ -90,7 +90,7 @@ def _export(store: Store, files: Sequence[Path], table: str, folder: Path | None
         if rows.empty:
             console.print("no figures: no cell of this run has finished")
     for path in paths:
-        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
 def _serve(store: Store, port: int, console: Console) -> None:
@@ -98,7 +98,7 @@ def _serve(store: Store, port: int, console: Console) -> None:
 
     pages = serving.Pages(store)
     listener = serving.listen(port)
-    console.print(f"{pages.progress}; watch at {serving.address(listener)} (Ctrl-C ends)", markup=False)
+    console.print(f"{pages.progress}; watch at {serving.address(listener)} (Ctrl-C ends)")
     serving.Server(listener, pages).run()
 
 
@@ -130,12 +130,11 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
         if publication.rows.empty:
             return
         for sign in made.signs:
-            console.print(f"warning: {sign}", markup=False, highlight=False)
+            console.print(f"warning: {sign}", highlight=False)
         pictured, finished = publication.pictures(outputs, threads or cores()), publication.rows["cell"].nunique()
         site = publication.page(outputs, made.board)
     some = f" (of the {counted(pictured, 'cell')} of the most damage)" if pictured < finished else ""
     console.print(
         f"tables: {store.root / 'leaderboard.md'}   pictures: {publication.folder}{some}   page: {site}",
         style="dim",
-        markup=False,
     )

@@ -166,7 +166,7 @@ def command(
     from robustcodec.cli.report import publish
 
     if out is None:
-        console.print(f"run folder: {store.root}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"run folder: {store.root}", style="dim", highlight=False, soft_wrap=True)
     with (
         _served(store.root, port, console) if serve else nullcontext(),
         workforce.hired(Setting(tuple(metric or ()), threads)) as executor,
@@ -215,9 +215,7 @@ def _served(folder: Path, port: int, console: Console) -> Iterator[None]:
     from robustcodec.page import serving
 
     listener = serving.listen(port)
-    console.print(f"watch at {serving.address(listener)}", markup=False)
+    console.print(f"watch at {serving.address(listener)}")
     with serving.beside(folder, listener):
         yield
-    console.print(
-        f"the server has ended with the run; its page stays: {folder / serving.PAGE}", style="dim", markup=False
-    )
+    console.print(f"the server has ended with the run; its page stays: {folder / serving.PAGE}", style="dim")

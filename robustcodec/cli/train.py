@@ -72,7 +72,7 @@ def command(
         folder = folder / each.folder if len(recipes) > 1 or out is None else folder
         trainer = make(each, folder, choose_device(device))
         path = train(trainer, console, workers)
-        console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", markup=False, highlight=False)
+        console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", highlight=False)
         validations[each.name] = trainer.validation
     if len(recipes) > 1:
         _compare(recipes, validations, out or Path("training"), console)
@@ -95,4 +95,4 @@ def _compare(recipes: list[Recipe], validations: dict[str, dict[str, float]], fo
     path = folder / "ablation.md"
     with whole(path) as partial:
         partial.write_text(table, encoding="utf-8")
-    console.print(f"\n{table}\ntable: {path}", markup=False, highlight=False)
+    console.print(f"\n{table}\ntable: {path}", highlight=False)
