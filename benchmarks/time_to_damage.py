@@ -92,7 +92,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    print("| codec | other attack | its damage (dB) | CPU s | steps of pgd | its damage (dB) | CPU s | × as fast |")
+    print("| codec | other attack | its damage (dB) | CPU s | steps of pgd | damage of pgd (dB) | CPU s of pgd | × as fast |")
     print("|---|---|---|---|---|---|---|---|")
     for name in given.codecs:
         compare(name, given.samples, given.size, registry.threats.build(given.threat))
