@@ -25,7 +25,7 @@ extensions = [
     "filled",
 ]
 exclude_patterns = ["_build", "_ext"]
-nitpicky = False
+smartquotes = False  # two hyphens begin an option
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_block"]
 myst_heading_anchors = 3
