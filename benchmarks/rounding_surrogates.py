@@ -4,9 +4,9 @@
     python benchmarks/rounding_surrogates.py --codec mbt2018-mean.tiny-q2 --objective rate
     python benchmarks/rounding_surrogates.py --data folder:kodak,crop=64 --steps 100 --threat psnr:34
 
-Printed as Markdown are the means of the loss of PSNR in dB and of the factor of the bits over all samples. Clips are rounded to
-8 bits inside the budget. Gradients that skip the rounding, add noise to it or pass straight through it are the usual
-ways; the others change one thing of the default at a time.
+Printed, as Markdown, are the means of the loss of PSNR in dB and of the factor of the bits over all samples. Clips are
+rounded to 8 bits inside the budget. Gradients that skip the rounding, add noise to it or pass straight through it are
+the usual ways; the others change one thing of the default at a time.
 """
 
 from __future__ import annotations
