@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from robustcodec.boards.board import Board
-from robustcodec.boards.entry import Entry, Measured, Table, digest
+from robustcodec.boards.entry import Entry, Measured, Table
+from robustcodec.boards.signed import digest
 from robustcodec.running.resolved import CELL_VERSION, identity_of
 
 NAMES = {"codec": "jpeg:quality=20", "defense": "none", "data": "photos:size=48"}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from robustcodec.boards import publication, submission
 from robustcodec.boards.board import RESULTS
-from robustcodec.boards.entry import Entry, digest
+from robustcodec.boards.entry import Entry
 from robustcodec.boards.founding import found
+from robustcodec.boards.signed import digest
 from robustcodec.execution.runner import Runner
 from robustcodec.running.store import Store
 

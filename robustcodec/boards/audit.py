@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from robustcodec.boards.board import Board
 from robustcodec.boards.claims import contradictions
-from robustcodec.boards.entry import Entry, axes_of, digest
+from robustcodec.boards.entry import Entry, axes_of
+from robustcodec.boards.signed import digest
 from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.registry import threats
 from robustcodec.running.resolved import identity_of

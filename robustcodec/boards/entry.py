@@ -6,8 +6,6 @@ Numbers are kept to six significant digits. What is alike for all rows is said o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -17,13 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from robustcodec.boards import entry_shape, untrusted
+from robustcodec.boards import entry_shape
 from robustcodec.boards.board import Kind
 from robustcodec.boards.entry_shape import AXES, FORMAT, READABLE
+from robustcodec.boards.signed import table_of, text_of
 from robustcodec.errors import BoardError
 from robustcodec.files import write_whole
 from robustcodec.running.grid import Cell
-from robustcodec.sealed import shapes
 
 DIGITS = 6
 CLEAN = ("bpp", "bpp_est", "kbps", "psnr", "ms_ssim", "flicker")  # of a sample, whatever attacks it
@@ -113,17 +111,16 @@ class Entry:
     @property
     def name(self) -> str:
         """As tables show it: the codec and its defense."""
-        return self.codec if self.defense == "none" else f"{self.codec} + {self.defense}"
+        return name_of(self.codec, self.defense)
 
     @property
     def file(self) -> str:
         """The name of its file."""
-        return re.sub(r"[^A-Za-z0-9.+=,-]+", "_", self.name.replace(" + ", "+")) + ".json"
+        return file_of(self.codec, self.defense)
 
     def to_json(self) -> str:
         """As a file that :meth:`read` reads back."""
-        table = {"format": FORMAT, **asdict(self)}
-        return f"{_lines({**table, 'sha256': digest(table)})}\n"
+        return text_of({"format": FORMAT, **asdict(self)})
 
     @classmethod
     def read(cls, path: Path) -> Entry:
@@ -131,19 +128,7 @@ class Entry:
         which something was changed by hand.
         """
         try:
-            table = untrusted.parse(path.read_text(encoding="utf-8"))
-            shapes.check(table, {"sha256": str, "format": int, str: object})
-        except (OSError, ValueError) as error:
-            raise _no_entry(path, error) from None
-        claimed, form = table.pop("sha256"), table["format"]
-        if form not in READABLE:
-            raise BoardError(f"{path} has format {form!r}, this release reads up to {FORMAT}; add its run again")
-        if claimed != digest(table):
-            raise BoardError(
-                f"{path} was changed after it was made: its content does not have the sha256 that it states; "
-                "take it from the run again with leaderboard add"
-            )
-        try:
+            table = table_of(path, READABLE, "take it from its run again with leaderboard add")
             entry_shape.check(table)
             table = {key: value for key, value in table.items() if key not in ("format", "scores")}
             return cls(**table | {
@@ -196,17 +181,21 @@ class Entry:
         return {**cell.axes, **named}
 
 
+def name_of(codec: str, defense: str) -> str:
+    """What tables call a codec behind a defense."""
+    return codec if defense == "none" else f"{codec} + {defense}"
+
+
+def file_of(codec: str, defense: str) -> str:
+    """The name of the file of an entry, and of what was found about it."""
+    return re.sub(r"[^A-Za-z0-9.+=,-]+", "_", name_of(codec, defense).replace(" + ", "+")) + ".json"
+
+
 def rounded(value: float | None) -> float | None:
     """To :data:`DIGITS` significant digits; None for what is no number."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{DIGITS}g}")
-
-
-def digest(value: Any) -> str:
-    """sha256 of ``value`` as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _no_entry(path: Path, error: Exception) -> BoardError:
@@ -220,14 +209,3 @@ def _table(table: Mapping[str, Any]) -> Table:
 
 def _measured(cell: dict[str, Any]) -> Measured:
     return Measured(**{**cell, "warnings": tuple(cell["warnings"]), "table": _table(cell["table"])})
-
-
-def _lines(value: Any, indent: str = "") -> str:
-    """JSON with a line for every list of numbers and every small table."""
-    deeper = indent + " "
-    if isinstance(value, Mapping) and any(isinstance(v, Mapping | list | tuple) for v in value.values()):
-        inner = [f"{deeper}{json.dumps(k, ensure_ascii=False)}: {_lines(v, deeper)}" for k, v in value.items()]
-        return "{\n" + ",\n".join(inner) + f"\n{indent}}}"
-    if isinstance(value, list | tuple) and any(isinstance(v, Mapping | list | tuple) for v in value):
-        return "[\n" + ",\n".join(deeper + _lines(v, deeper) for v in value) + f"\n{indent}]"
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -14,7 +14,8 @@ from terminal import Type
 
 from robustcodec.boards import merging, publication, submission
 from robustcodec.boards.board import RESULTS, Board
-from robustcodec.boards.entry import Dispute, Entry, digest
+from robustcodec.boards.entry import Dispute, Entry
+from robustcodec.boards.signed import digest
 from robustcodec.errors import BoardError
 from robustcodec.execution.runner import Runner
 from robustcodec.running.store import Store
