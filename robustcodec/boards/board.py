@@ -20,7 +20,8 @@
     [samples]                         # written by `leaderboard init`: sha256 of each sample
     kodim01 = "…"
 
-``anchor.csv`` beside it holds the anchor's clean points, ``results/`` the entries.
+``anchor.csv`` beside it holds the anchor's clean points, ``results/`` the entries, ``breaks/`` what others found of
+them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from robustcodec.running.grid import Cell, Grid
 from robustcodec.sealed import shapes
 
 Kind = Literal["bare", "defended", "no-gradient"]
-FILE, ANCHOR, RESULTS = "board.toml", "anchor.csv", "results"
+FILE, ANCHOR, RESULTS, BREAKS = "board.toml", "anchor.csv", "results", "breaks"
 _SHAPE = {
     "title": str,
     "about": str,
@@ -170,6 +171,15 @@ class Board:
     def entries(self) -> list[Path]:
         """The files of its entries, by name."""
         return sorted((self.folder / RESULTS).glob("*.json"))
+
+    @property
+    def files(self) -> list[Path]:
+        """Both: what can be measured again."""
+        return [*self.entries(), *self.breaks()]
+
+    def breaks(self) -> list[Path]:
+        """The files of what was found of its entries, by name."""
+        return sorted((self.folder / BREAKS).glob("*.json"))
 
 
 def read_table(folder: Path) -> dict[str, Any]:

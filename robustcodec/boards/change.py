@@ -1,8 +1,8 @@
 """What an adversarial clip changes of its original, as text: the clip itself for who has the original, and noise for
 everybody else. So a board whose pictures may not be published holds none.
 
-A change is a whole number from -255 to 255; folded to 0, 1, 2 … (of 0, -1, 1 …) its lower byte holds nearly all there is,
-and is deflated apart from the upper one: 5 % more than the entropy of single values at 40 dB (``zlib`` alone).
+A change is a whole number from -255 to 255; folded to 0, 1, 2 … (of 0, -1, 1 …) its lower byte holds nearly all there
+is, and is deflated apart from the upper one: 5 % more than the entropy of single values at 40 dB (``zlib`` alone).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def unpacked(text: str, shape: Sequence[int]) -> Tensor:
         raise ValueError(f"its change cannot be unpacked ({error})") from None
     if len(planes) != 2 * count or not inflate.eof or inflate.unused_data:
         raise ValueError(f"its change is not of the {count} values of its clip")
-    low, high = np.frombuffer(planes, np.uint8).reshape(2, count).astype(np.int16)
+    low, high = np.frombuffer(planes, np.uint8).reshape(2, count).astype(np.int32)
     folded = low + 256 * high
     if int(folded.max()) > 510:
         raise ValueError("its change has values beyond ±255")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec.boards.board import Board, boards_below
+from robustcodec.boards.board import BREAKS, Board, boards_below
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import standing
 from robustcodec.errors import BoardError, counted
@@ -57,7 +57,7 @@ def merge(board: Board, others: Iterable[Path], replacing: bool = False) -> Merg
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
-        return [path]
+        return [] if path.parent.name == BREAKS else [path]
     return Board.read(path).entries()
 
 

@@ -16,10 +16,11 @@ import pandas as pd
 
 from robustcodec.boards.audit import audit
 from robustcodec.boards.board import Board, boards_below
+from robustcodec.boards.break_audit import audit_breaks
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import Ranking, ranking
 from robustcodec.boards.score import worst_for
-from robustcodec.boards.tables import explanation, meanings, readme, short
+from robustcodec.boards.tables import explanation, found_lines, meanings, readme, short
 from robustcodec.errors import counted
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
@@ -42,8 +43,9 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     ranked: dict[str, tuple[Board, Ranking]] = {}
     for board in boards_below(folder):
         entries, wrong = audit(board)
-        faults += wrong
-        stands = ranking(board, entries)
+        breaks, wrong_too = audit_breaks(board, entries)
+        faults += wrong + wrong_too
+        stands = ranking(board, entries, breaks)
         ranked[board.name] = board, stands
         files[board.folder / "README.md"] = readme(board, entries, stands)
         for name, lines in (("table.csv", stands.table), ("pairs.csv", stands.pairs)):
@@ -95,6 +97,7 @@ def view(board: Board, entries: Sequence[Entry], stands: Ranking) -> View:
     """A board for the page."""
     frames = [entry.frame(board.data) for entry in entries]
     curves = [c for c in (entry.curves(board.data) for entry in entries) if len(c)]
+    found = found_lines(stands)
     means = board.points.groupby("codec")[["bpp", "psnr"]].mean()
     anchor = means.reset_index(drop=True).assign(data=board.data, codec="anchor")
     return View(
@@ -105,7 +108,7 @@ def view(board: Board, entries: Sequence[Entry], stands: Ranking) -> View:
         meanings=meanings(stands.table),
         rows=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
         curves=pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
-        details={entry.name: _detail(entry) for entry in entries},
+        details={entry.name: _detail(entry, found.get(entry.name, ())) for entry in entries},
         shots=tuple(shot for entry in entries for shot in _shots(board, entry)),
         originals={
             (board.data, sample): tuple(shown["original"])
@@ -117,7 +120,7 @@ def view(board: Board, entries: Sequence[Entry], stands: Ranking) -> View:
     )
 
 
-def _detail(entry: Entry) -> Detail:
+def _detail(entry: Entry, found: Sequence[str]) -> Detail:
     weights: Any = entry.identity.get("codec", {})
     facts = {
         "measured by": entry.measured_by,
@@ -132,7 +135,7 @@ def _detail(entry: Entry) -> Detail:
     }
     warnings = [f"{_cell(cell.axes)}: {warning}" for cell in entry.cells for warning in cell.warnings]
     doubts = tuple(f"{doubt['date']}, {doubt['by']}: {doubt['why']}" for doubt in map(asdict, entry.disputed))
-    return Detail(facts, entry.command, tuple(warnings), doubts)
+    return Detail(facts, entry.command, tuple(warnings), doubts, tuple(found))
 
 
 def _cell(axes: Mapping[str, str]) -> str:

@@ -7,11 +7,14 @@ in no pair.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pandas as pd
 
+from robustcodec.boards.best_known import Known, best_known
 from robustcodec.boards.board import Board
+from robustcodec.boards.breaks import Breaks
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import Standing, percent, standing
 from robustcodec.scores import ranks
@@ -28,17 +31,20 @@ COLUMNS = select(
 )
 SHORT = ["rank", "entry", "score", "clean_score", "bpp", "psnr", "adv_bpp", "adv_psnr", "robust_psnr", "vi_db"]
 SHORT += ["input_linf", "worst_attack"]
+FOUND = select(ENTRIES, ["best_known", "best_known_psnr", "found_by", "found_on"])  # where anybody found something
 PAIRS = select(PAIRED, ["threat", *ranks.PAIRS])
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """``table``: columns ``data``, ``threat``, :data:`COLUMNS` and scores of metrics that any entry was measured with,
-    the threat that ranks first; ``pairs``: columns :data:`PAIRS`, the better one of each pair first.
+    """``table``: columns ``data``, ``threat``, :data:`COLUMNS`, :data:`FOUND` if anything was, and scores of metrics
+    that any entry was measured with, the threat that ranks first; ``pairs``: columns :data:`PAIRS`, the better one of
+    each pair first; ``known``: what others found, by entry and threat.
     """
 
     table: pd.DataFrame
     pairs: pd.DataFrame
+    known: Mapping[str, Mapping[str, Known]] = field(default_factory=dict)
 
     def at(self, threat: str, bounds: bool) -> pd.DataFrame:
         """The lines of one threat: of lower bounds, or of ranked entries."""
@@ -46,8 +52,11 @@ class Ranking:
         return lines[(lines["bound"] == BOUND) == bounds]
 
 
-def ranking(board: Board, entries: Sequence[Entry]) -> Ranking:
-    """Of ``entries`` whose rows are whole, as :func:`robustcodec.boards.audit.audit` gives them."""
+def ranking(board: Board, entries: Sequence[Entry], breaks: Mapping[str, Breaks] = MappingProxyType({})) -> Ranking:
+    """Of ``entries`` whose rows are whole, as :func:`robustcodec.boards.audit.audit` gives them, and of what others
+    found about them, as :func:`robustcodec.boards.break_audit.audit_breaks` does.
+    """
+    known = {e.name: best_known(e, breaks[e.name].breaks, board.points) for e in entries if e.name in breaks}
     rows = {entry.name: entry.frame(board.data) for entry in entries}
     met = {str(threat) for frame in rows.values() for threat in frame["threat"]}
     lines, pairs = [_empty(COLUMNS)], [_empty(PAIRS)]
@@ -60,20 +69,30 @@ def ranking(board: Board, entries: Sequence[Entry]) -> Ranking:
         ranked = sorted((n for n in stands if not stands[n].bound), key=lambda n: (stands[n].premium.value, n))
         tested = ranks.pairs(ranked, _difference(stands))
         places = ranks.ranks({name: stands[name].premium.value for name in ranked}, tested, "low")
-        lines.append(_lines(board, threat, [e for e in entries if e.name in stands], stands, places))
+        lines.append(_lines(board, threat, [e for e in entries if e.name in stands], stands, places, known))
         ends = {end: tested[end].map(percent) for end in ("difference", "low", "high")}
         pairs.append(tested.assign(threat=threat, **ends)[list(PAIRS)])
     table = pd.concat([each for each in lines if len(each)] or lines, ignore_index=True)
     extra = [name for name in pairs_of_metrics(list(map(str, table))) if name not in COLUMNS]
+    found = [name for name in FOUND if name in table]
     return Ranking(
-        table.reindex(columns=["data", "threat", *COLUMNS, *extra]),  # what no entry has is empty
+        table.reindex(columns=["data", "threat", *COLUMNS, *found, *extra]),  # what no entry has is empty
         pd.concat([each for each in pairs if len(each)] or pairs, ignore_index=True),
+        known,
     )
 
 
 def main_columns(lines: pd.DataFrame) -> list[str]:
     """What of a table fits onto a page: its main columns, and the scores of metrics that were asked for."""
-    return ["data", "threat", *SHORT, "bound", *contributed(lines)]
+    return ["data", "threat", *short_columns(lines), "bound", *contributed(lines)]
+
+
+def short_columns(lines: pd.DataFrame) -> list[str]:
+    """:data:`SHORT`, and behind the score the best known one where any line has it."""
+    if "best_known" not in lines or lines["best_known"].isna().all():
+        return SHORT
+    after = SHORT.index("score") + 1
+    return [*SHORT[:after], "best_known", "found_by", *SHORT[after:]]
 
 
 def _difference(stands: Mapping[str, Standing]) -> ranks.Difference:
@@ -85,7 +104,12 @@ def _empty(columns: Iterable[str]) -> pd.DataFrame:
 
 
 def _lines(
-    board: Board, threat: str, entries: Iterable[Entry], stands: Mapping[str, Standing], places: pd.DataFrame
+    board: Board,
+    threat: str,
+    entries: Iterable[Entry],
+    stands: Mapping[str, Standing],
+    places: pd.DataFrame,
+    known: Mapping[str, Mapping[str, Known]],
 ) -> pd.DataFrame:
     """Of one threat: the ranked entries by rank, then lower bounds by score."""
     lines = [
@@ -98,6 +122,7 @@ def _lines(
             "measured_by": entry.measured_by,
             "disputed": len(entry.disputed),
             "warnings": sum(bool(cell.warnings) for cell in entry.cells),
+            **(found.line if (found := known.get(entry.name, {}).get(threat)) and found.breaks else {}),
         }
         for entry in entries
     ]

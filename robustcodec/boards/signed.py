@@ -1,5 +1,5 @@
-"""JSON files that state the sha256 of all else in them: what somebody changed by hand is seen, and so is what is no such
-file at all. Lists of numbers and small tables stand on one line, so that a diff can be read.
+"""JSON files that state the sha256 of all else in them: what somebody changed by hand is seen, and so is what is no
+such file at all. Lists of numbers and small tables stand on one line, so that a diff can be read.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
 
 from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry
-from robustcodec.boards.ranking import SHORT, Ranking
+from robustcodec.boards.ranking import Ranking, short_columns
 from robustcodec.errors import counted
 from robustcodec.reporting.export import best_of
 from robustcodec.reporting.text import bounded, code, ends, escape, place, to_markdown
@@ -20,6 +21,11 @@ BEST = best_of(["score", "clean_score", "robust_psnr", "vi_db"])
 UNRANKED = (
     "Lower bounds of damage, not ranked: what these met were queries and what was crafted on other codecs (or, of a "
     "defended codec, on the bare one), so the worst case is at least as bad."
+)
+
+FOUND_BY_OTHERS = (
+    "Clips that others submitted and that hurt an entry more than the suite did, measured from real bytes. Ranks stay "
+    "by the suite, which all entries met alike. The clips are in breaks/, as what they change of their samples."
 )
 
 
@@ -50,8 +56,8 @@ def explanation(board: Board) -> str:
 def short(board: Board, ranking: Ranking, threat: str) -> str:
     """The ranking at ``threat`` as Markdown, its main columns, then lower bounds; disputed entries say so."""
     ranked, bounds = (ranking.at(threat, bounds) for bounds in (False, True))
-    parts = [to_markdown(_printed(ranked)[SHORT])] if len(ranked) else []
-    parts += [UNRANKED + "\n", to_markdown(_printed(bounds)[SHORT[1:]])] if len(bounds) else []
+    parts = [to_markdown(_printed(ranked)[short_columns(ranked)])] if len(ranked) else []
+    parts += [UNRANKED + "\n", to_markdown(_printed(bounds)[short_columns(bounds)[1:]])] if len(bounds) else []
     return "\n".join(parts)
 
 
@@ -89,6 +95,9 @@ def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
     ]
     if doubts:
         parts += ["## Disputed", "".join(doubts)]
+    if found := found_lines(ranking):
+        items = "".join(f"* {escape(name)}, {escape(line)}\n" for name, lines in found.items() for line in lines)
+        parts += ["## Best known", FOUND_BY_OTHERS, items]
     if compared := [(threat, text) for threat in threats if (text := neighbours(ranking, threat))]:
         parts += ["## Neighbours in the ranking", "All pairs are in [pairs.csv](pairs.csv)."]
         parts += [part for threat, text in compared for part in (f"### {escape(threat)}", text)]
@@ -98,6 +107,7 @@ def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
         f"robustcodec run --board {where} --codec CODEC   # and --defense DEFENSE: measures what the board asks for\n"
         f"robustcodec leaderboard add {shlex.quote(f'runs/{board.name}')} {where} --by NAME   # one file in results/\n"
         f"robustcodec leaderboard verify {where}/results/ENTRY.json   # measures a part of it again\n"
+        f"robustcodec leaderboard break {where} CLIPS --entry ENTRY --by NAME --how HOW   # clips that hurt it more\n"
         "```"
     )
     about = meanings(ranking.table[ranking.table.columns[2:]])
@@ -108,6 +118,18 @@ def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
         "".join(f"* {code(name)}: {escape(meaning)}.\n" for name, meaning in about.items()),
     ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
+
+
+def found_lines(ranking: Ranking) -> dict[str, list[str]]:
+    """By entry, a line for each threat and each one who found damage beyond its suite's."""
+    lines: dict[str, list[str]] = {}
+    for name, by_threat in ranking.known.items():
+        for threat, known in by_threat.items():
+            score = f"{threat}: {known.score:+.1f} in the place of {known.suite:+.1f}"
+            for (by, date, how), count in Counter((each.by, each.date, each.how) for each in known.breaks).items():
+                of = f"{count} of {counted(known.samples, 'sample')}"
+                lines.setdefault(name, []).append(f"{score}; on {of} found by {by}, {date}: {how}")
+    return lines
 
 
 def _protocol(board: Board) -> str:

@@ -34,8 +34,8 @@ SINGLE = 4.0  # times that for one sample
 
 @dataclass(frozen=True)
 class Verdict:
-    """``samples`` were measured again in ``cells`` cells; ``faults``: what did not come out as stated, none if all did;
-    ``apart``: the largest difference of a cell's mean attacked PSNR in dB.
+    """``samples`` were measured again in so many ``cells``, or clips, as ``of`` says; ``faults``: what did not come out
+    as stated, none if all did; ``apart``: the largest difference of the mean attacked PSNR of one of them in dB.
     """
 
     entry: str
@@ -43,6 +43,7 @@ class Verdict:
     cells: int
     faults: tuple[str, ...]
     apart: float
+    of: str = "cell"
 
 
 def draw(entry: Entry, share: float, seed: int | None) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ def verify(
     That the codec, its defense or the data are not to be had here is a fault of the verdict like others.
     """
     try:
-        faults = _data_faults(board, samples) + _maker_faults(entry)
+        faults = _data_faults(board, samples) + maker_faults(entry)
     except UserError as error:
         faults = [f"it cannot be measured here: {error}"]
     if faults:  # nothing to compare with
@@ -112,7 +113,7 @@ def _data_faults(board: Board, samples: Sequence[str]) -> list[str]:
     ]
 
 
-def _maker_faults(entry: Entry) -> list[str]:
+def maker_faults(entry: Entry) -> list[str]:
     """Other weights, parameters or defense than here."""
     faults = []
     for kind, name in (("codec", entry.codec), ("defense", entry.defense)):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from robustcodec.cli._document import apart, say
+from robustcodec.cli._leaderboard_break import submit
+from robustcodec.cli._tables import build_tables, shelf
 from robustcodec.errors import counted
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def add(
         for reason in result.reasons:
             console.print(f"  {reason}", highlight=False, soft_wrap=True)
     if tables:
-        _build(_shelf(board))
+        build_tables(shelf(board))
     if refused:
         raise typer.Exit(1)
 
@@ -147,7 +149,7 @@ def build(boards: Boards = Path("leaderboards")) -> None:
 
         robustcodec leaderboard build leaderboards
     """
-    if _build(boards):
+    if build_tables(boards):
         raise typer.Exit(1)
 
 
@@ -186,13 +188,15 @@ def verify(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON, and nothing else.")] = False,
 ) -> None:
-    """Measure a random part of entries again on this machine, every cell of it, and compare.
+    """Measure a random part of entries again on this machine, every cell of it, and compare; likewise of breaks/.
 
     Exit code 1 if an entry does not come out as stated: other scores, other weights, other data.
 
     Examples:
 
         robustcodec leaderboard verify leaderboards/photos-quick/results/jpeg_quality=20.json
+
+        robustcodec leaderboard verify leaderboards/photos-quick/breaks/jpeg_quality=20.json --share 1
 
         robustcodec leaderboard verify leaderboards/photos-quick --share 0.5 --seed 1
     """
@@ -204,21 +208,28 @@ def verify(
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
-    from robustcodec.boards import verification
-    from robustcodec.boards.board import Board
+    from robustcodec.boards import break_verification, verification
+    from robustcodec.boards.board import BREAKS, RESULTS, Board
+    from robustcodec.boards.breaks import Breaks
     from robustcodec.boards.entry import Entry
 
     console = Console(stderr=json)
-    files = [file for path in entries for file in ([path] if path.is_file() else Board.read(path).entries())]
+    files = [file for path in entries for file in ([path] if path.is_file() else Board.read(path).files)]
     verdicts: list[Verdict] = []
     with ExitStack() as stack:
         root = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="robustcodec-verify-")))
         for file in files:
-            entry, board = Entry.read(file), Board.read(file.resolve().parents[1])
-            samples = verification.draw(entry, share, seed)
-            folder = verification.run_folder(root, entry, samples)
+            board, found = Board.read(file.resolve().parents[1]), file.resolve().parent.name == BREAKS
+            breaks = Breaks.read(file) if found else None
+            entry = Entry.read(board.folder / RESULTS / breaks.file if breaks else file)
             with console.status(f"{entry.name} …") as status:
-                verdict = verification.verify(board, entry, samples, folder, status.update)
+                if breaks:
+                    drawn = break_verification.draw(breaks, share, seed)
+                    verdict = break_verification.verify(board, entry, breaks, drawn, status.update)
+                else:
+                    samples = verification.draw(entry, share, seed)
+                    folder = verification.run_folder(root, entry, samples)
+                    verdict = verification.verify(board, entry, samples, folder, status.update)
             verdicts.append(verdict)
             console.print(_in_words(verdict), highlight=False, soft_wrap=True)
     if json:
@@ -233,25 +244,31 @@ def merge(
     others: Annotated[list[Path], typer.Argument(help="Other copies of the board, or files of entries.")],
     replace: Annotated[bool, typer.Option("--replace", help="Where entries conflict, take the other one.")] = False,
 ) -> None:
-    """Unite the entries of several machines on a board. Conflicts are reported and stay out; exit code 1 then.
+    """Unite the entries of several machines on a board, and what was found of them. Conflicts are reported and stay
+    out; exit code 1 then.
 
     Example:
 
         robustcodec leaderboard merge leaderboards/kodak-rate other/leaderboards/kodak-rate more/results/mine.json
     """
     from robustcodec.boards import merging
-    from robustcodec.boards.board import RESULTS, Board
+    from robustcodec.boards.audit import audit
+    from robustcodec.boards.board import BREAKS, RESULTS, Board
+    from robustcodec.boards.break_merging import merge_breaks
     from robustcodec.cli._console import Console
 
-    console = Console()
-    union = merging.merge(Board.read(board), others, replace)
+    console, to = Console(), Board.read(board)
+    union = merging.merge(to, others, replace)
     for entry in union.taken:
         console.print(f"taken: {entry.write(board / RESULTS)}", highlight=False, soft_wrap=True)
     console.print(f"{counted(len(union.known), 'entry')} there already")
-    for conflict in union.conflicts:
+    breaks, refused = merge_breaks(to, audit(to)[0], others)
+    for found in breaks:
+        console.print(f"taken: {found.write(board / BREAKS)}", highlight=False, soft_wrap=True)
+    for conflict in (*union.conflicts, *refused):
         console.print(f"conflict: {conflict}", style="bold", highlight=False, soft_wrap=True)
-    _build(_shelf(board))
-    if union.conflicts:
+    build_tables(shelf(board))
+    if union.conflicts or refused:
         raise typer.Exit(1)
 
 
@@ -291,6 +308,7 @@ def export(
     from robustcodec.boards import publication
     from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
+    from robustcodec.boards.break_audit import audit_breaks
     from robustcodec.boards.ranking import main_columns, ranking
     from robustcodec.boards.tables import BEST
     from robustcodec.cli._console import Console
@@ -312,7 +330,8 @@ def export(
     if figures is not None:
         whole_board = Board.read(board)
         entries = audit(whole_board)[0]
-        view = publication.view(whole_board, entries, ranking(whole_board, entries))
+        breaks = audit_breaks(whole_board, entries)[0]
+        view = publication.view(whole_board, entries, ranking(whole_board, entries, breaks))
         written += exporting.figures(view.rows, view.curves, figures)
     for path in written:
         Console().print(f"written: {path}", highlight=False, soft_wrap=True)
@@ -337,34 +356,15 @@ def dispute(
 
     marked = Entry.read(entry).disputed_by(Dispute(by, date.today().isoformat(), why))
     Console().print(f"disputed: {marked.write(entry.parent)}", highlight=False, soft_wrap=True)
-    _build(_shelf(entry.resolve().parents[1]))
+    build_tables(shelf(entry.resolve().parents[1]))
 
 
-def _shelf(board: Path) -> Path:
-    """The folder of boards that a board is in, if its page is there; else the board."""
-    above = board.resolve().parent
-    return above if (above / "index.html").is_file() else board
-
-
-def _build(boards: Path) -> list[str]:
-    """Make tables and page; prints what changed and returns what is wrong with entries."""
-    from robustcodec.boards import publication
-    from robustcodec.cli._console import Console
-
-    console = Console()
-    with console.status("making tables and the page …"):
-        changed, faults = publication.build(boards)
-    for path in changed:
-        console.print(f"written: {path}", style="dim", highlight=False, soft_wrap=True)
-    for fault in faults:
-        console.print(fault, style="bold", highlight=False, soft_wrap=True)
-    return faults
+app.command("break")(submit)
 
 
 def _in_words(verdict: Verdict) -> str:
-    what = (
-        f"{counted(len(verdict.samples), 'sample')} ({', '.join(verdict.samples)}) in {counted(verdict.cells, 'cell')}"
-    )
+    samples = f"{counted(len(verdict.samples), 'sample')} ({', '.join(verdict.samples)})"
+    what = f"{samples} in {counted(verdict.cells, verdict.of)}"
     if verdict.faults:
         return "\n".join([f"NOT CONFIRMED {verdict.entry}: {what}", *(f"  {fault}" for fault in verdict.faults)])
     return f"confirmed {verdict.entry}: {what}, at most {verdict.apart:.4f} dB apart"

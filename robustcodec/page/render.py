@@ -129,6 +129,7 @@ def _shown(index: int, view: View, drawn: Sequence[Drawing]) -> dict[str, Any]:
             "entry": line["entry"],
             "board": _board(line["data"], line["threat"]),
             "disputed": bool(_disputes(view, line["entry"])),
+            "found": not pd.isna(line.get("best_known", math.nan)),
             "cells": [
                 {"column": c, "text": text(shown[c], c), "number": numeric[c], "order": _order(line[c])}
                 for c in columns
@@ -198,6 +199,7 @@ def _entry(view: View, entry: str, tables: dict[str, dict[str, Any]]) -> dict[st
         "command": detail.command,
         "warnings": detail.warnings,
         "disputed": detail.disputed,
+        "found": detail.found,
     }
 
 

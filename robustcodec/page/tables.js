@@ -108,6 +108,7 @@ function detail(view, article, name) {
     if (texts?.length) content.append(make("h3", {}, title), make("ul", { class: kind }, ...texts.map((t) => make("li", {}, t))));
   };
   listed("Disputed", entry.disputed, "disputed");
+  listed("Best known", entry.found, "found");
   listed("Warnings", entry.warnings, "warnings");
   if (entry.facts?.length) {
     const facts = entry.facts.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, value)));

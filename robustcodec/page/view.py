@@ -18,12 +18,14 @@ class Detail:
         command: The shell line or lines that reproduce the numbers.
         warnings: What a reader must know before trusting them.
         disputed: "2026-11-02, A. Person: why", one per dispute; empty where nobody disputes the entry.
+        found: What others found beyond the attacks that it met, a line each.
     """
 
     facts: dict[str, str]
     command: str
     warnings: tuple[str, ...] = ()
     disputed: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

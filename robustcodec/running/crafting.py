@@ -106,7 +106,7 @@ class Crafting:
         x_adv, findings = _checked(name, returned, x, _radius(cell.cell.threat, threat, x), threat.norm)
         if attack.access == "white" and victim.randomised and cell.victim.draws == 1:
             findings = [[*faults, "randomised defense attacked without expectation"] for faults in findings]
-        x_adv = _inside(cell.cell.threat, threat, x_adv, x)
+        x_adv = inside(cell.cell.threat, threat, x_adv, x)
         infos = [
             {"queries": oracle.queries, "blind": blind, "budget": round(used, 4), "findings": [*faults, *notes, *signs]}
             for blind, used, faults, notes, signs in zip(
@@ -143,7 +143,7 @@ def _radius(name: str, threat: Threat, x: Tensor) -> Tensor:
     return radius
 
 
-def _inside(name: str, threat: Threat, x_adv: Tensor, x: Tensor) -> Tensor:
+def inside(name: str, threat: Threat, x_adv: Tensor, x: Tensor) -> Tensor:
     """The 8-bit input of ``threat`` next to ``x_adv``; raises :class:`PluginError` for what is none."""
     projected = answers.clips(f"{name}: project", threat.project(x_adv, x), x.shape)
     made = answers.finite(

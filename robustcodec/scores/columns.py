@@ -270,6 +270,23 @@ ENTRIES: Columns = RANKED | _table(
         "was crafted on another codec",
     ),
     Column("measured_by", "who measured the entry"),
+    Column(
+        "best_known",
+        "the score with clips that others found to do more damage than the suite, where there are any; ranks stay by "
+        "the suite",
+        "best known",
+        "%",
+        better="low",
+    ),
+    Column(
+        "best_known_psnr",
+        "robust_psnr with those clips: the least PSNR in dB of each sample under anything that is known, the mean",
+        "best known robust PSNR",
+        "dB",
+        better="high",
+    ),
+    Column("found_by", "who found those clips"),
+    Column("found_on", "on how many samples they did"),
     Column("disputed", "how many people dispute it; why is in its details"),
     Column("warnings", "how many cells have one"),
 )

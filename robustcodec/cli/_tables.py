@@ -1,0 +1,26 @@
+"""What commands do once the files of a board have changed: its tables and the page are made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def shelf(board: Path) -> Path:
+    """The folder of boards that a board is in, if its page is there; else the board."""
+    above = board.resolve().parent
+    return above if (above / "index.html").is_file() else board
+
+
+def build_tables(boards: Path) -> list[str]:
+    """Make tables and page; prints what changed and returns what is wrong with entries."""
+    from robustcodec.boards import publication
+    from robustcodec.cli._console import Console
+
+    console = Console()
+    with console.status("making tables and the page …"):
+        changed, faults = publication.build(boards)
+    for path in changed:
+        console.print(f"written: {path}", style="dim", highlight=False, soft_wrap=True)
+    for fault in faults:
+        console.print(fault, style="bold", highlight=False, soft_wrap=True)
+    return faults
