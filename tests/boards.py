@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from robustcodec.boards.board import Board
+from robustcodec.boards.breaks import Break, Breaks
+from robustcodec.boards.change import packed
 from robustcodec.boards.entry import Entry, Measured, Table
 from robustcodec.boards.signed import digest
+from robustcodec.clips import checksum
 from robustcodec.running.resolved import CELL_VERSION, identity_of
 
 NAMES = {"codec": "jpeg:quality=20", "defense": "none", "data": "photos:size=48"}
@@ -70,6 +75,18 @@ def entry(on: Board) -> Entry:
         {"torch": "2"}, ({"name": "a", "passed": True, "measured": "0", "expected": "0"},), shared, clean, (cell,),
         pictures={"one": picture},
     )  # fmt: skip
+
+
+def found(on: Board) -> Breaks:
+    """What somebody found of :func:`entry`: one clip that leaves 3 dB less of the first sample."""
+    original = torch.full((1, 3, 48, 48), 100, dtype=torch.uint8)
+    adversarial = original + (torch.arange(original.numel()) % 4).reshape(original.shape).to(torch.uint8)  # by 0 … 3
+    scores = {**ATTACKED, "input_psnr": 42.6901, "input_linf": 3.0, "adv_psnr": 25.0, "decode_failed": 0.0}  # MSE 3.5
+    clip = Break(
+        "one", AXES["threat"], "B. Person", "2026-03-04", "by hand", checksum(adversarial), (1, 3, 48, 48),
+        packed(adversarial, original), scores,
+    )  # fmt: skip
+    return Breaks.none(entry(on)).holding((clip,))
 
 
 def signed(table: dict[str, Any]) -> str:

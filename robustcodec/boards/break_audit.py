@@ -68,7 +68,8 @@ def contradictions(each: Break) -> Iterator[str]:
     if not change.any():
         yield "it changes nothing"
         return
-    of_change = {"input_psnr": decibels(change.square().mean()).item(), "input_linf": change.abs().max().item() * 255}
+    psnr = 0.0 + decibels(change.square().mean()).item()  # 0.0 rather than -0.0
+    of_change = {"input_psnr": psnr, "input_linf": change.abs().max().item() * 255}
     for name, value in of_change.items():
         stated = each.scores[name] or 0.0
         if abs(value - stated) > ROUNDED * value:

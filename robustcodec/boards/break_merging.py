@@ -28,7 +28,7 @@ def merge_breaks(board: Board, entries: Sequence[Entry], others: Iterable[Path])
             refused += [f"{path}: {fault}" for fault in faults]
             continue
         mine = changed.get(theirs.name) or ours.get(theirs.name) or Breaks.none(by_name[theirs.name])
-        union = sorted(dict.fromkeys((*mine.breaks, *theirs.breaks)), key=lambda each: each.date)
+        union = sorted((*mine.breaks, *theirs.breaks), key=lambda each: each.date)  # of one day ours stay
         known = best_known(by_name[mine.name], union, board.points)
         united = mine.holding(tuple(each for of in known.values() for each in of.breaks))
         if united != mine:

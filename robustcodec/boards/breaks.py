@@ -95,6 +95,8 @@ class Breaks:
             breaks = tuple(Break(**{**each, "shape": tuple(each["shape"])}) for each in table["breaks"])
             for each in breaks:
                 _check(each)
+            if not breaks:
+                raise ValueError("it holds no clip")
             if len({each.place for each in breaks}) < len(breaks):
                 raise ValueError("two of its clips are of the same sample and threat")
         except ValueError as error:

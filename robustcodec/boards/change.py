@@ -1,5 +1,5 @@
-"""What an adversarial clip changes of its original, as text: the clip itself for who has the original, and noise for
-everybody else. So a board whose pictures may not be published holds none.
+"""What an adversarial clip changes of its original, as text: the clip itself for who has the original, and for
+everybody else a pattern of a few grey levels. So a board whose pictures may not be published holds none.
 
 A change is a whole number from -255 to 255; folded to 0, 1, 2 … (of 0, -1, 1 …) its lower byte holds nearly all there
 is, and is deflated apart from the upper one: 5 % more than the entropy of single values at 40 dB (``zlib`` alone).

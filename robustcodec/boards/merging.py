@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from robustcodec.boards.best_known import Known, best_known
 from robustcodec.boards.board import BREAKS, Board, boards_below
+from robustcodec.boards.break_audit import audit_breaks
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import standing
 from robustcodec.errors import BoardError, counted
@@ -95,12 +97,12 @@ def diff(old: Path, new: Path) -> list[str]:
     for key in sorted(before.keys() | after.keys()):
         board, name = key
         if key not in before:
-            lines.append(f"{board}: + {name}, score {_score(*after[key])}")
+            lines.append(f"{board}: + {name}, score {_score(*after[key][:2])}")
         elif key not in after:
-            lines.append(f"{board}: - {name}, score {_score(*before[key])}")
+            lines.append(f"{board}: - {name}, score {_score(*before[key][:2])}")
         else:
-            (_, a), (home, b) = before[key], after[key]
-            changes = list(differences(a, b, home.points))
+            (_, a, had), (home, b, has) = before[key], after[key]
+            changes = [*differences(a, b, home.points), *_found(had, has)]
             if a.disputed != b.disputed:
                 changes.append(f"disputes {len(a.disputed)} → {len(b.disputed)}")
             if a.measured_by != b.measured_by:
@@ -109,12 +111,23 @@ def diff(old: Path, new: Path) -> list[str]:
     return lines
 
 
-def _entries(path: Path) -> Iterator[tuple[tuple[str, str], tuple[Board, Entry]]]:
+def _entries(path: Path) -> Iterator[tuple[tuple[str, str], tuple[Board, Entry, Mapping[str, Known]]]]:
+    """By board and name, the entries, with what is known of each beyond its suite."""
     boards = [Board.read(path.resolve().parents[1])] if path.is_file() else boards_below(path)
     for board in boards:
-        for file in [path] if path.is_file() else board.entries():
-            entry = Entry.read(file)
-            yield (entry.board, entry.name), (board, entry)
+        entries = [Entry.read(file) for file in ([path] if path.is_file() else board.entries())]
+        breaks = audit_breaks(board, entries)[0]
+        for entry in entries:
+            found = breaks[entry.name].breaks if entry.name in breaks else ()
+            yield (entry.board, entry.name), (board, entry, best_known(entry, found, board.points))
+
+
+def _found(old: Mapping[str, Known], new: Mapping[str, Known]) -> Iterator[str]:
+    """What became of the best known score."""
+    for threat in sorted(old.keys() | new.keys()):
+        before, after = (_number(of[threat].score) if threat in of else "none" for of in (old, new))
+        if before != after:
+            yield f"best known at {threat} {before} → {after}"
 
 
 def _score(board: Board, entry: Entry) -> str:

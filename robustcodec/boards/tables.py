@@ -66,6 +66,8 @@ def _printed(lines: pd.DataFrame) -> pd.DataFrame:
     intervals = zip(lines["score"], lines["score_low"], lines["score_high"], strict=True)
     doubted = [f"{name} (disputed)" if n else name for name, n in zip(lines["entry"], lines["disputed"], strict=True)]
     scores = [f"{score:+.1f} ({ends(low, high, 1, '+')})" for score, low, high in intervals]
+    if "best_known" in lines:
+        lines = lines.assign(best_known=["–" if pd.isna(score) else f"{score:+.1f}" for score in lines["best_known"]])
     return bounded(lines.assign(score=scores, entry=doubted, rank=[place(line) for line in lines.to_dict("records")]))
 
 
