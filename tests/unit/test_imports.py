@@ -30,6 +30,7 @@ LAYERS = [
     {"reporting"},
     {"studies"},
     {"page", "boards"},
+    {"public"},
     {"robustcodec"},
     {"cli"},
 ]
@@ -156,7 +157,5 @@ def test_package_and_help_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_version_is_spelled_alike() -> None:
-    import robustcodec
-
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == robustcodec.__version__
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {robustcodec.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
