@@ -9,9 +9,11 @@ import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import robustcodec
 from robustcodec.registry import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +157,14 @@ def test_package_and_help_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_the_package_shows_is_public() -> None:
+    shown = {name: getattr(robustcodec, name) for name in dir(robustcodec) if not name.startswith("__")}
+    modules = {name for name, value in shown.items() if isinstance(value, ModuleType)}
+    assert {shown[name].__name__ for name in modules} == {f"robustcodec.{name}" for name in modules}
+    assert {*shown} - modules == {*robustcodec.__all__}
+    assert not hasattr(robustcodec, "Path") and not hasattr(robustcodec, "annotations")
 
 
 def test_the_citation_is_of_this_version() -> None:
