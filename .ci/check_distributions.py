@@ -23,7 +23,7 @@ def files(folder: str) -> set[str]:
 def compare(kind: str, path: Path, found: set[str], expected: set[str], optional: set[str] | None = None) -> list[str]:
     """What is wrong with a distribution, a line for each fault."""
     megabytes = path.stat().st_size / 1e6
-    print(f"{path.name}: {len(found)} files, {megabytes:.1f} MB (at most {LIMITS[kind]})")
+    sys.stdout.write(f"{path.name}: {len(found)} files, {megabytes:.1f} MB (at most {LIMITS[kind]})\n")
     faults = [f"{kind}: {name} is missing" for name in sorted(expected - found)]
     faults += [f"{kind}: {name} does not belong into it" for name in sorted(found - expected - (optional or set()))]
     return faults + [f"{kind}: {megabytes:.1f} MB; at most {LIMITS[kind]}"] * (megabytes > LIMITS[kind])

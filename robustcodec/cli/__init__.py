@@ -25,6 +25,7 @@ COMMANDS = (
     "explain",
     "list",
     "show",
+    "cite",
     "check",
     "compare",
     "recompress",
