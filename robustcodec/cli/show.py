@@ -71,7 +71,7 @@ def _is_file(name: str) -> bool:
 
 
 def kind_of(name: str, kind: str | None) -> str:
-    """The list of plugins that a name is in; raises :class:`UnknownName` for none and, without ``kind``, for several."""
+    """The list of plugins that a name is in; raises :class:`UnknownName` for none or, without ``kind``, several."""
     import difflib
 
     from robustcodec import registry
