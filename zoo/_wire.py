@@ -1,5 +1,6 @@
-"""How a codec in a process of its own is spoken to: one line of JSON, then raw arrays. docs/your-codec-process.md has
-the protocol; this file knows nothing of pipes.
+"""How a codec in a process of its own is spoken to: one line of JSON, then raw arrays.
+
+docs/howto/your-codec-process.md has the protocol; this file knows nothing of pipes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A codec in an environment of its own: a command that answers over pipes, as docs/your-codec-process.md says.
+"""A codec in an environment of its own: a command that answers over pipes, as docs/howto/your-codec-process.md says.
 
 Its streams are in the container of :mod:`robustcodec.stream`: 15 bytes, the clip's size and one or two bytes per part.
 """

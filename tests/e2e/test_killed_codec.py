@@ -13,7 +13,7 @@ from pathlib import Path
 import robustcodec
 from robustcodec.zoo import _server
 
-SERVER = Path(__file__).parents[2] / "docs" / "serve_numpy.py"
+SERVER = Path(__file__).parents[2] / "docs" / "howto" / "serve_numpy.py"
 GRID = f"""
 [[block]]
 codec = ["process:command={sys.executable} {SERVER}"]

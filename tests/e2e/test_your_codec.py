@@ -1,4 +1,4 @@
-"""docs/your-codec.md: the five ways in, run as they are written there."""
+"""docs/howto/your-codec.md: the five ways in, run as they are written there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from terminal import Type
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "your-codec.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "howto" / "your-codec.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^<!-- (run|file)(?:: (\S+))? -->\n```\w+\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 MOST = 10  # lines of a user's own
 

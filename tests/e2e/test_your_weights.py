@@ -1,4 +1,4 @@
-"""docs/your-weights.md: what it shows runs as written."""
+"""docs/howto/your-weights.md: what it shows runs as written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[2]
 def test_checkpoints_and_classes_as_written(
     robust: Type, photo: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = [sys.executable, *map(str, (ROOT / ".ci" / "as_written.py", ROOT / "docs" / "your-weights.md", tmp_path))]
+    script = [
+        sys.executable,
+        *map(str, (ROOT / ".ci" / "as_written.py", ROOT / "docs" / "howto" / "your-weights.md", tmp_path)),
+    ]
     commands = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

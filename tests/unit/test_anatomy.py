@@ -17,7 +17,7 @@ from robustcodec.scores import temporal
 from robustcodec.stream import overhead_bits
 
 RDAE = "config=tiny,weights=random,gop=4"
-SERVER = Path(__file__).parents[2] / "docs" / "serve_numpy.py"
+SERVER = Path(__file__).parents[2] / "docs" / "howto" / "serve_numpy.py"
 FRAMES = 6
 
 

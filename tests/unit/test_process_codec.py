@@ -29,7 +29,7 @@ from robustcodec.stream import overhead_bits
 from robustcodec.studies.check import check
 from robustcodec.zoo._child import words_of
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "howto"
 EACH = pytest.mark.parametrize("name", ["numpy", "torch"])
 
 

@@ -1,4 +1,4 @@
-"""docs/your-codec-process.md: its commands run as written, and its messages are those that are sent."""
+"""docs/howto/your-codec-process.md: its commands run as written, and its messages are those that are sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from terminal import Type
 from robustcodec.zoo._wire import Description, pack
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "your-codec-process.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "howto" / "your-codec-process.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, robust: Type) -> None:

@@ -1,4 +1,4 @@
-"""``docs/published-attacks.md``: every name that it says to type exists, and no published loss or attack is missing."""
+"""``docs/reference/published-attacks.md``: names that it says to type exist; no published loss or attack is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustcodec.registry import Registry
 from robustcodec.running.access import victim
 from robustcodec.scores import columns
 
-PAGE = (Path(__file__).parents[2] / "docs" / "published-attacks.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "published-attacks.md").read_text(encoding="utf-8")
 NIC_LOSSES = [
     "added_noises_loss", "added_noises_loss_Y", "reconstr_loss", "reconstr_loss_Y", "src_reconstr_loss_Y",
     "ftda_default_loss", "ftda_default_loss_Y", "ftda_msssim_loss", "reconstruction_msssim_loss", "bpp_increase_loss",
