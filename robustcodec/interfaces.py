@@ -165,6 +165,7 @@ class Codec(nn.Module, ABC):
     encoder_only: ClassVar[tuple[str, ...]] = ()  # how parameters that decoding does not need begin
     synthesis: ClassVar[tuple[str, ...]] = ()  # how parameters that make pixels of what was decoded begin
     immaterial: ClassVar[tuple[str, ...]] = ()  # parameters of ``__init__`` that change no number (time limits)
+    runs_code: ClassVar[bool] = False  # True: parameters name code, which is run as soon as it is asked about
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:

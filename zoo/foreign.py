@@ -34,6 +34,8 @@ class Foreign(Wrapped):
     ``forward``, ``compress`` and ``decompress`` do, with our rounding for attackers and in our container.
     """
 
+    runs_code = True
+
     def __init__(
         self, *, weights: str | None = None, seed: int = 0, stride: int | None = None, **arguments: Value
     ) -> None:

@@ -33,6 +33,7 @@ class ProcessCodec(ContainerCodec):
     """A codec in its own environment, by the command that serves it. Without a gradient there it is a black box."""
 
     immaterial = ("timeout", "startup")  # they decide whether there is a number, not which
+    runs_code = True
 
     def __init__(self, command: str, timeout: float = 60.0, startup: float = 300.0) -> None:
         """``timeout``, ``startup``: seconds for an answer, and for the first one, while it loads."""
