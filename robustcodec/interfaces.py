@@ -241,8 +241,7 @@ class Threat(Plugin, ABC):
 
     def allows(self, input_psnr: float, input_linf: float) -> bool:
         """False if no input of this threat has such a PSNR (dB) or such a largest change (grey levels, 0–255).
-        For who has the scores of an attacked input and not the input itself; True where they say too little.
-        """
+        For who has the scores of an attacked input and not the input itself; True where they say too little."""
         return True
 
     def confine(self, delta: Tensor, x: Tensor) -> Tensor:
