@@ -76,7 +76,7 @@ def _module(name: str) -> str:
 
 
 def _file(parts: list[str]) -> Path | None:
-    path = CORE.joinpath(*parts)
+    path = (ROOT if parts[0] in PLUGINS else CORE).joinpath(*parts)  # links are in a checkout, not in an sdist
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
