@@ -1,8 +1,7 @@
-"""How the documentation is built: ``python -m sphinx -W docs docs/_build``."""
+"""How the documentation is built: ``python -m sphinx -W docs docs/_build/html``."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -25,13 +24,14 @@ extensions = [
     "filled",
 ]
 exclude_patterns = ["_build", "_ext"]
-nitpicky = False
+smartquotes = False  # two hyphens begin an option
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_block"]
 myst_heading_anchors = 3
 
 # Notebooks run while the documentation is built; one that fails breaks the build.
 nb_execution_mode = "auto"
+nb_execution_in_temp = True  # what they write is gone afterwards
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
@@ -56,4 +56,6 @@ html_theme_options = {
     "pygments_light_style": "friendly",
     "pygments_dark_style": "monokai",
 }
-os.environ.setdefault("COLUMNS", "100")
+
+# pages without others beside them have no use for that side bar
+html_sidebars = {page: [] for page in ("index", "tutorial", "comparison", "notebooks/*")}

@@ -34,7 +34,7 @@ def _command(path: str, command: Any) -> str:
     context = command.make_context(path, [], resilient_parsing=True)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     rows = [record for parameter in command.params if (record := parameter.get_help_record(context))]
-    options = "\n".join(f"`{_cell(names)}`\n: {_line(help)}\n" for names, help in rows)
+    options = "\n".join(f"`{names}`\n: {_line(help)}\n" for names, help in rows)
     return f"## `{path}`\n\n```text\n{usage}\n```\n\n{_help(command)}\n\n{options}\n"
 
 
@@ -42,15 +42,11 @@ def _help(command: Any) -> str:
     """The words of a command's help; its examples, which stand indented there, as one block."""
     words, _, examples = inspect.cleandoc(command.help or "").partition("Examples:")
     lines = "\n".join(line for line in textwrap.dedent(examples).splitlines() if line.strip())
-    return words.strip() + (f"\n\n```console\n{textwrap.dedent(lines)}\n```" if lines else "")
+    return words.strip() + (f"\n\n```sh\n{textwrap.dedent(lines)}\n```" if lines else "")
 
 
 def _line(text: str) -> str:
     return " ".join(text.split()) or "–"
-
-
-def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def plugins(kind: str) -> str:

@@ -21,7 +21,7 @@ LIMITS = {"codec": 30, "attack": 15, "defense": 15}  # lines that are not empty:
 
 
 def block(name: str) -> str:
-    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    match = re.search(rf"<!-- (?:ci: )?{name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
     assert match is not None
     return match[1]
 
