@@ -38,12 +38,17 @@ COMMANDS = (
 
 
 class Guarded(TyperGroup):
-    """Commands end by :class:`typer.Exit` alone: plugins that call ``sys.exit(0)`` do not end them well."""
+    """Commands end by :class:`typer.Exit` alone: plugins that call ``sys.exit(0)`` do not end them well.
+
+    A reader that goes, as ``head`` does, ends them without a word.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):  # rich has met it
+                raise
             raise RobustCodecError(f"code that was run called sys.exit({error.code!r}){place_of(error)}") from error
 
 
