@@ -39,7 +39,8 @@ class Photos(DataSet):
 class Kodak(DataSet):
     """The 24 Kodak PhotoCD images, 768x512 or 512x768, downloaded once and checked.
 
-    They are looked for in ``path`` or ``$ROBUSTCODEC_KODAK``, then in the cache, then at r0k.us.
+    They are looked for in ``path`` or ``$ROBUSTCODEC_KODAK``, then in the cache, then at r0k.us. ``crop`` > 0 keeps the
+    central square of that many pixels.
     """
 
     path: str | None = None
