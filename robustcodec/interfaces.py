@@ -80,8 +80,7 @@ class Output:
 
     ``x_hat``: the reconstruction, shaped like the input, in [0, 1], not rounded to 8 bits. ``bits``: ``(N,)`` estimated
     size of each sample's stream, header included; differentiable. ``latents``: the tensors that are entropy-coded,
-    ``(N, …)`` each, in rounding steps, rounded as :mod:`robustcodec.rounding` says. Clips of equal size whose rounded
-    latents are equal give equal bytes.
+    ``(N, …)`` each, in rounding steps; clips of equal size whose rounded latents are equal give equal bytes.
     """
 
     def __init__(
@@ -239,8 +238,7 @@ class Threat(Plugin, ABC):
         """The allowed 8-bit input nearest to ``x_adv``; ``x`` has 8 bits already."""
 
     def allows(self, input_psnr: float, input_linf: float) -> bool:
-        """False if no allowed input has this PSNR (dB) or this largest change (grey levels); True if that cannot be
-        told.
+        """False if no allowed input has this PSNR (dB) or largest change (grey levels); True if that cannot be told.
 
         For callers that have the scores of an attacked input and not the input itself.
         """
@@ -276,15 +274,13 @@ class Objective(Plugin, ABC):
     def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
         """Scores of one attacked sample, by name, as :attr:`columns` lists them; called on the result of :meth:`bind`.
 
-        ``x``, ``x_adv``, ``x_adv_hat``: ``(1, T, 3, H, W)``; ``x_adv_hat`` is None if the bytes ``stream`` do not
-        decode.
+        ``x``, ``x_adv``, ``x_adv_hat``: ``(1, T, 3, H, W)``; ``x_adv_hat`` is None if ``stream`` does not decode.
         """
         return {}
 
 
 class Draws:
-    """Random numbers, drawn on the CPU by one generator per sample: they depend neither on the batch nor on the device.
-    """
+    """Random numbers from one generator per sample, on the CPU: they depend neither on the batch nor on the device."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -341,8 +337,7 @@ class Defense(Plugin, ABC):
 class Metric:
     """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1].
 
-    ``label`` and ``digits`` (decimals): in print. ``least``: frames with a shorter side than this, in pixels, score
-    NaN.
+    ``label`` and ``digits`` (decimals): in print. ``least``: frames with a side of fewer pixels score NaN.
     """
 
     name: str
