@@ -18,7 +18,7 @@ from robustcodec.rounding import round_latent
 @defenses.register("bitdepth")
 @dataclass(frozen=True)
 class BitDepth(Preprocessor):
-    """Rounds every value to ``bits`` bits before coding.
+    """Rounds every value to fewer bits before coding.
 
     ``bits`` is 1 to 8: a value becomes the nearest of ``2**bits`` equally spaced ones, which include 0 and 1. A
     rounding has no gradient, so attacks get that of a surrogate, the same that they choose for latents:

@@ -18,9 +18,9 @@ REACH = 4.0  # standard deviations after which the kernel ends, as in scipy.ndim
 @defenses.register("blur")
 @dataclass(frozen=True)
 class Blur(Preprocessor):
-    """Blurs every frame before coding, with a Gaussian of standard deviation ``sigma`` in pixels (positive).
+    """Blurs every frame with a Gaussian before coding.
 
-    Attacks get its exact gradient.
+    ``sigma``: standard deviation of the Gaussian in pixels (positive). Attacks get its exact gradient.
     """
 
     sigma: float = 0.5

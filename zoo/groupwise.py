@@ -205,7 +205,7 @@ class Elic(GroupCodec):
 
 @codecs.register("elic2022-chandelier")
 class ElicChandelier(Elic):
-    """ELIC as V. Chandelier implements it: a group is coded given the first group and the group just before it."""
+    """ELIC in Chandelier's variant, where a group is coded given the first group and the group just before it."""
 
     family = "elic2022-chandelier"
     paper = "https://arxiv.org/abs/2203.10886"

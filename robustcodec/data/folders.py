@@ -22,14 +22,14 @@ from robustcodec.registry import data
 @data.register("folder")
 @dataclass(frozen=True)
 class Folder(DataSet):
-    """All images and videos below the folder ``path``, in the order of their relative paths.
+    """All images and videos below a folder, in the order of their relative paths.
 
-    An image is a clip of one frame. Each video gives ``segments`` samples of ``frames`` frames, spread evenly from its
-    first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left out. ``downscale=k``
-    averages k×k pixels, which removes old compression artefacts; ``crop`` > 0 then keeps the central square of that
-    many pixels. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without the size in their names. ``convert=true`` accepts
-    images that are grey, have a palette or have to be turned by their EXIF data, and makes RGB of them; without it they
-    are refused.
+    ``path``: the folder. An image is a clip of one frame. Each video gives ``segments`` samples of ``frames`` frames,
+    spread evenly from its first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left
+    out. ``downscale=k`` averages k×k pixels, which removes old compression artefacts; ``crop`` > 0 then keeps the
+    central square of that many pixels. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without the size in their names.
+    ``convert=true`` accepts images that are grey, have a palette or have to be turned by their EXIF data, and makes RGB
+    of them; without it they are refused.
 
     Raises :class:`BadData` if there is no such folder, or nothing in it that can be used.
     """

@@ -170,10 +170,11 @@ def _check(frames: int, size: int) -> None:
 @data.register("clips")
 @dataclass(frozen=True)
 class Clips(DataSet):
-    """Synthetic motion over the real photographs of ``photos``, one clip per photograph.
+    """Synthetic motion over the photographs that ship with scikit-image, one clip per photograph.
 
-    Each clip has ``frames`` frames of ``size`` × ``size`` pixels (16 to 300). Nothing in them was filmed: camera and
-    foreground move as this file makes them. For results about real video use real video (``folder:PATH``, ``uvg``).
+    Each clip has ``frames`` frames of ``size`` × ``size`` pixels (16 to 300), made from the data set ``photos``.
+    Nothing in them was filmed: camera and foreground move as this file makes them. For results about real video use
+    real video (``folder:PATH``, ``uvg``).
     """
 
     frames: int = 16

@@ -16,7 +16,10 @@ from robustcodec.registry import data
 @data.register("photos")
 @dataclass(frozen=True)
 class Photos(DataSet):
-    """Colour photographs that ship with scikit-image, cropped to their central ``size`` × ``size`` pixels."""
+    """Colour photographs that ship with scikit-image, cropped to a central square.
+
+    ``size``: side of the square in pixels; a photograph with a shorter side keeps all of it.
+    """
 
     size: int = 256
 

@@ -32,3 +32,4 @@ def test_every_parameter_is_explained(kind: str, name: str) -> None:
 def test_the_first_sentence_stands_alone(kind: str, name: str) -> None:
     said = first_sentence(registry.KINDS[kind].get(name))
     assert 3 <= len(said.split()) <= 40 and said.endswith(".") and not said.startswith("The same")
+    assert not re.search(r" [A-Z]\.$", said), "cut off after an initial"
