@@ -1,10 +1,10 @@
 """The columns of every table of results: what each is called, how it is printed, what it means.
 
 A table of this package names the columns that it shows; all else about them stands here. Metrics and objectives bring
-their own (:attr:`Metric.columns`, :attr:`Objective.columns`), and tables show them without being told.
+columns of their own (:attr:`Metric.columns`, :attr:`Objective.columns`), which tables show without being told.
 
-The same score has one name wherever it is: of a sample in :data:`RESULTS`, where a mean over samples is meant alike; of
-the worst case of a contender in :data:`RANKED`; of an entry of a board in :data:`ENTRIES`.
+A score has one name everywhere: in :data:`RESULTS` it belongs to a sample, or is the mean over samples; in
+:data:`RANKED` to the worst case of a contender; in :data:`ENTRIES` to an entry of a board.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Columns = dict[str, Column]
-UNKNOWN = "of a metric or an objective that is not installed here"
+UNKNOWN = "a score of a metric or an objective that is not installed here"
 
 
 def _table(*columns: Column) -> dict[str, Column]:
@@ -34,16 +34,16 @@ RESULTS: Columns = _table(
     Column("data", "the set of images or clips"),
     Column("threat", "what an attack may return; enforced after rounding to 8 bits"),
     Column("objective", "what the attack maximises"),
-    Column("codec", "name.weights"),
+    Column("codec", "the codec and its weights, as name.weights"),
     Column("defense", "what is wrapped around the codec"),
     Column("access", "oblivious: crafted on the bare codec; adaptive: through the defense; transfer: on another codec"),
     Column("attack", "the optimiser"),
-    Column("precision", "of gradients while crafting; results are always evaluated in float32"),
-    Column("seed", "of the attack's random numbers"),
+    Column("precision", "arithmetic of gradients while crafting; results are always evaluated in float32"),
+    Column("seed", "the seed of the attack's random numbers"),
     Column("entry", "the codec, the defense around it, and what its attacker knew where that makes a difference"),
     Column("sample", "the name of an image or clip within its data set"),
     Column("samples", "how many images or clips"),
-    Column("warnings", "what the checks found, × cells"),
+    Column("warnings", "what the checks found, and in how many cells (×)"),
     Column("bpp", "bits per pixel of the real bytes, clean", "bpp", "bpp", 3, "low"),
     Column("bpp_est", "bits per pixel as the codec estimates them, clean", "estimated bpp", "bpp", 3, "low"),
     *metrics.psnr().columns,
@@ -71,14 +71,14 @@ RESULTS: Columns = _table(
         "low",
     ),
     Column("vi_low", "lower end of the 95 % interval of vi_db over samples, – below five", unit="dB"),
-    Column("vi_high", "upper end of that interval", unit="dB"),
+    Column("vi_high", "upper end of the 95 % interval of vi_db over samples", unit="dB"),
     Column("mse_out", "MSE between the clean and the attacked reconstruction", "MSE of the outputs", "", 6, "low"),
     Column("rate_ratio", "real bytes attacked / clean", "rate ×", "", 3, "low"),
     Column("rate_ratio_est", "bits attacked / clean, as the codec estimates them", "estimated rate ×", "", 3, "low"),
-    Column("damage", "what the attack maximised, of the real bytes", digits=5, better="low"),
+    Column("damage", "what the attack maximised, measured on the real bytes", digits=5, better="low"),
     Column(
         "broken",
-        "share of samples that it broke: damage of at least tau times its clean value (at tau = 2 a PSNR 3 dB "
+        "share of samples that the attack broke: damage of at least tau times its clean value (at tau = 2 a PSNR 3 dB "
         "lower, or twice the bits)",
         unit=YES_NO,
         better="low",
@@ -91,7 +91,7 @@ RESULTS: Columns = _table(
         2,
         "low",
     ),
-    Column("queries", "of the oracle per sample, of gradients or of damage alone", digits=0, better="high"),
+    Column("queries", "questions to the codec per sample, for gradients or for damage alone", digits=0, better="high"),
     Column(
         "input_psnr",
         "PSNR in dB of the attacked input: the budget as reached after 8-bit rounding",
@@ -114,8 +114,8 @@ RESULTS: Columns = _table(
     ),
     Column(
         "decode_failures",
-        "attacked streams the decoder could not decode: 0 dB in robust_psnr, left out of the other means of attacked "
-        "reconstructions",
+        "attacked streams that the decoder could not decode; they count as 0 dB in robust_psnr and are left out of the "
+        "other means of attacked reconstructions",
         better="low",
     ),
     # over time, of clips alone
@@ -134,7 +134,7 @@ RESULTS: Columns = _table(
     ),
     Column(
         "adv_flicker",
-        "the same of the attacked reconstruction, against the clean source",
+        "flicker of the attacked reconstruction, against the clean source",
         "attacked flicker",
         better="low",
     ),
@@ -157,25 +157,25 @@ RESULTS: Columns = _table(
         better="high",
     ),
     # of one frame
-    Column("frame", "its number, from 0"),
-    Column("bits", "spent on the frame, clean", better="low"),
-    Column("adv_bits", "spent on the frame, attacked", better="low"),
+    Column("frame", "the number of the frame, from 0"),
+    Column("bits", "bits spent on the frame, clean", better="low"),
+    Column("adv_bits", "bits spent on the frame, attacked", better="low"),
 )
 
 # of a contender: the worst case of each sample over attacks, then the mean
 RANKED: Columns = RESULTS | _table(
-    Column("rank", "by robust_psnr, inside one data set and threat, of those that met a strong attack", "#", digits=0),
+    Column("rank", "place by robust_psnr within a data set and threat, if a strong attack was met", "#", digits=0),
     Column(
         "rank_low",
         "the best rank that the samples leave open: 1 + how many are significantly better (paired by sample, "
         "corrected by Holm for all pairs)",
         digits=0,
     ),
-    Column("rank_high", "the worst one: how many are ranked − how many are significantly worse"),
+    Column("rank_high", "the worst rank that they leave open: how many are ranked − how many are significantly worse"),
     Column(
         "bound",
-        "a lower bound of the damage: no attack met it that uses its own gradient or transform (through the "
-        "defense, if it has one), so it has no rank",
+        "the damage is only a lower bound, since no attack used its own gradient or transform (through the defense, "
+        "if it has one); therefore it has no rank",
     ),
     Column(
         "robust_psnr",
@@ -184,8 +184,8 @@ RANKED: Columns = RESULTS | _table(
         "dB",
         better="high",
     ),
-    Column("robust_low", "lower end of its 95 % interval over samples, – below five", unit="dB"),
-    Column("robust_high", "upper end of it", unit="dB"),
+    Column("robust_low", "lower end of the 95 % interval of robust_psnr over samples, – below five", unit="dB"),
+    Column("robust_high", "upper end of the 95 % interval of robust_psnr", unit="dB"),
     Column("drop", "psnr − robust_psnr in dB", unit="dB", better="low"),
     replace(
         RESULTS["delta_own_psnr"],
@@ -202,14 +202,14 @@ RANKED: Columns = RESULTS | _table(
         meaning="amplification of the perturbation in dB under the attack that is worst for each sample in this score, "
         "then the mean",
     ),
-    replace(RESULTS["rate_ratio"], meaning="real bytes attacked / clean, likewise"),
+    replace(RESULTS["rate_ratio"], meaning="real bytes attacked / clean in the worst case of each sample, the mean"),
     replace(
         RESULTS["break_db"],
         meaning="input PSNR in dB of the smallest perturbation that broke the codec (damage of at least tau times its "
         "clean value: at tau = 2 a PSNR 3 dB lower, or twice the bits), the mean over broken samples",
     ),
-    Column("unbroken", "share of samples that nothing broke", better="high"),
-    Column("worst_attack", "the attack that is the worst for most samples"),
+    Column("unbroken", "share of samples that no attack broke", better="high"),
+    Column("worst_attack", "the attack that is worst for the most samples"),
     Column("suite", "the suites that were run in full"),
     Column("attacks", "how many attacks (attack × objective × seed) the worst case is taken over"),
     Column(
@@ -224,19 +224,19 @@ ENTRIES: Columns = RANKED | _table(
     replace(RANKED["threat"], meaning="what an attack may return"),
     replace(
         RANKED["rank"],
-        meaning="by score, lowest first, inside one threat, of entries that met a strong attack; those with fewer or "
-        "other attacks do not get onto a board",
+        meaning="place by score, lowest first, within one threat, if a strong attack was met; those with fewer "
+        "or other attacks do not get onto a board",
     ),
     Column("entry", "the codec and what is wrapped around it"),
     Column(
         "score",
-        "rate premium under attack in percent: bits under attack against those that the anchor needs, "
-        "unattacked, for the same PSNR; of each sample the attack counts that raises it the most; lower is better",
+        "rate premium under attack in percent: bits under attack against those that the anchor needs, unattacked, "
+        "for the same PSNR; for each sample the attack counts that raises it the most; lower is better",
         unit="%",
         better="low",
     ),
-    Column("score_low", "lower end of its 95 % interval over samples, – below five", unit="%"),
-    Column("score_high", "upper end of it", unit="%"),
+    Column("score_low", "lower end of the 95 % interval of the score over samples, – below five", unit="%"),
+    Column("score_high", "upper end of the 95 % interval of the score", unit="%"),
     Column("clean_score", "the same premium without an attack", unit="%", better="low"),
     replace(RANKED["ms_ssim"], meaning="clean MS-SSIM"),
     replace(RANKED["adv_bpp"], meaning="bits per pixel of the real bytes under the attacks that the score chose"),
@@ -247,14 +247,14 @@ ENTRIES: Columns = RANKED | _table(
     ),
     replace(
         RANKED["robust_psnr"],
-        meaning="PSNR in dB against the clean source under the attack that leaves the least of each sample, the mean",
+        meaning="PSNR in dB against the clean source under the attack that leaves the least for each sample, the mean",
     ),
     replace(
         RANKED["vi_db"],
         meaning="amplification of the perturbation in dB under the attack that is worst in this score, the mean",
     ),
     replace(RANKED["worst_attack"], meaning="the attack, with its objective, that the score chose for most samples"),
-    replace(RANKED["attacks"], meaning="over how many attacks (attack × objective × access) the worst case was taken"),
+    replace(RANKED["attacks"], meaning="how many attacks (attack × objective × access) the worst case was taken over"),
     replace(RANKED["samples"], meaning="images or clips"),
     replace(
         RANKED["decode_failures"],
@@ -266,12 +266,12 @@ ENTRIES: Columns = RANKED | _table(
     ),
     Column(
         "kind",
-        "bare: gradients of the codec; defended: of the codec and through the defense; no-gradient: queries, and what "
-        "was crafted on another codec",
+        "bare: attacked by its own gradients; defended: by those of the codec and through the defense; no-gradient: by "
+        "queries, and by what was crafted on another codec",
     ),
     Column("measured_by", "who measured the entry"),
-    Column("disputed", "how many people dispute it; why is in its details"),
-    Column("warnings", "how many cells have one"),
+    Column("disputed", "how many people dispute the entry; its details say why"),
+    Column("warnings", "how many cells have a warning"),
 )
 
 # of a defense against the bare codecs of a ladder
@@ -281,7 +281,7 @@ GAINS: Columns = _table(
     Column("ladder", "a codec at one or several rates"),
     Column("defense", "what is wrapped around it"),
     Column("codecs", "how many rates of the ladder were met with and without the defense"),
-    Column("samples", "how many images or clips those share"),
+    Column("samples", "how many images or clips these rates share"),
     Column(
         "bd_rate",
         "clean cost: BD-rate in percent of the defended ladder against the bare one; – for a single rate",
@@ -295,7 +295,7 @@ GAINS: Columns = _table(
         unit="bpp",
         better="low",
     ),
-    Column("delta_psnr", "clean PSNR in dB, defended − bare, likewise", unit="dB", better="high"),
+    Column("delta_psnr", "clean PSNR in dB, defended − bare; mean over codecs and samples", unit="dB", better="high"),
     Column(
         "oblivious",
         "gain of robust_psnr in dB, defended − bare, under attacks crafted on the bare codec; the mean over codecs and "
@@ -303,37 +303,37 @@ GAINS: Columns = _table(
         unit="dB",
         better="high",
     ),
-    Column("oblivious_low", "lower end of the paired 95 % interval over samples, – below five", unit="dB"),
-    Column("oblivious_high", "upper end of it", unit="dB"),
+    Column("oblivious_low", "lower end of the paired 95 % interval of oblivious over samples, – below five", unit="dB"),
+    Column("oblivious_high", "upper end of the interval of oblivious", unit="dB"),
     Column(
         "oblivious_attacks",
-        "over how many attacks (attack × objective × seed) the worst case was taken, the same ones on both sides; "
+        "how many attacks (attack × objective × seed) the worst case was taken over, the same ones on both sides; "
         "codecs that met fewer do not count",
     ),
     Column(
         "adaptive",
-        "the same gain under the worse of attacks crafted through the defense (access adaptive or bpda) and of "
-        "oblivious ones, for who knows a defense may also ignore it",
+        "gain of robust_psnr in dB under the worse of attacks crafted through the defense (access adaptive or bpda) "
+        "and oblivious ones, since an attacker who knows a defense may also ignore it",
         unit="dB",
         better="high",
     ),
-    Column("adaptive_low", "lower end of its interval", unit="dB"),
-    Column("adaptive_high", "upper end of its interval", unit="dB"),
-    Column("adaptive_attacks", "over how many attacks its worst case was taken"),
+    Column("adaptive_low", "lower end of the interval of adaptive", unit="dB"),
+    Column("adaptive_high", "upper end of the interval of adaptive", unit="dB"),
+    Column("adaptive_attacks", "how many attacks the worst case of adaptive was taken over"),
     Column(
         "encode_factor",
-        "CPU time to encode, defended / bare, measured by itself (benchmarks/defense_times.py)",
+        "CPU time to encode, defended / bare, measured separately (benchmarks/defense_times.py)",
         better="low",
     ),
-    Column("decode_factor", "CPU time to decode, likewise", better="low"),
-    Column("verdict", "what the adaptive interval says"),
+    Column("decode_factor", "CPU time to decode, defended / bare, measured separately", better="low"),
+    Column("verdict", "whether the gain holds, by the interval of adaptive"),
 )
 
 # of two entries of a board
 PAIRED: Columns = _table(
     ENTRIES["threat"],
-    Column("one", "an entry"),
-    Column("other", "an entry that is ranked below it"),
+    Column("one", "the entry that is ranked higher"),
+    Column("other", "the entry that is ranked below it"),
     Column(
         "difference",
         "how many percent more bits the first needs under attack than the other, against what the anchor needs for "
@@ -341,11 +341,11 @@ PAIRED: Columns = _table(
         unit="%",
         better="low",
     ),
-    Column("low", "lower end of its 95 % interval, – below five samples", unit="%"),
-    Column("high", "upper end of it", unit="%"),
+    Column("low", "lower end of the 95 % interval of difference, – below five samples", unit="%"),
+    Column("high", "upper end of the 95 % interval of difference", unit="%"),
     replace(ENTRIES["samples"], meaning="images or clips that both share"),
-    Column("p", "how likely so large a difference is where there is none", digits=4),
-    Column("p_holm", "the same, corrected by Holm for all pairs of the threat: below 0.05 the two differ", digits=4),
+    Column("p", "probability of so large a difference if there were none", digits=4),
+    Column("p_holm", "p corrected by Holm for all pairs of the threat: below 0.05 the two differ", digits=4),
 )
 
 # of a codec with or without a defense, beside :data:`GAINS`
@@ -359,7 +359,7 @@ DEFENDED: Columns = RESULTS | _table(
         unit="dB",
         better="high",
     ),
-    Column("adaptive", "under those and attacks crafted through the defense", unit="dB", better="high"),
+    Column("adaptive", "robust_psnr in dB under those and attacks through the defense", unit="dB", better="high"),
 )
 
 
