@@ -1,7 +1,7 @@
 """The one scheduler: it decides what is done next and by whom, and is the only one that writes results.
 
 An executor has slots, each of which does one task at a time. Evaluation comes first, since it finishes cells; then a
-slot goes on with the codecs that it has in hand; then the longest work is begun first.
+slot goes on with the codecs that it has in hand; then comes what :meth:`Scheduler._in_order` puts first.
 """
 
 from __future__ import annotations
@@ -106,8 +106,7 @@ class Scheduler:
 
     def run(self, crafts: Iterable[Crafts], evaluations: Iterable[Evaluations]) -> None:
         """Until all is done or has failed."""
-        crafts = sorted(crafts, key=self.costs.left, reverse=True) if self.executor.slots > 1 else crafts
-        self._crafts = Queue(crafts)
+        self._crafts = Queue(self._in_order(list(crafts)) if self.executor.slots > 1 else crafts)
         for job in evaluations:
             if job.pending:
                 self._evaluations.add(job)
@@ -126,6 +125,16 @@ class Scheduler:
         finally:
             self._claims.close()
             self._notice.take_down()
+
+    def _in_order(self, crafts: Sequence[Crafts]) -> Iterable[Crafts]:
+        """The least work of the first data set, so that there is a number soon; then what cannot be divided, for which
+        the others would wait in the end; then data sets in their order, of each the longest work first.
+        """
+        place = {name: i for i, name in enumerate(dict.fromkeys(job.cell.data for job in crafts))}
+        soon = [job for job in crafts if place[job.cell.data] == 0 and job.divisible]
+        first = [min(soon, key=self.costs.left)] if soon else []
+        rest = sorted(crafts, key=lambda job: (job.divisible, place[job.cell.data], -self.costs.left(job)))
+        return dict.fromkeys(first + rest)
 
     def _give(self, slot: int) -> None:
         """A task for ``slot``, if there is any."""
