@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -87,7 +86,7 @@ def command(
 
 
 class _Story(Ending):
-    """A short table, and the picture of the codec that lost most."""
+    """A short table, and the picture of the codec that lost most, of those that were asked for, bare."""
 
     def table(self, board: pd.DataFrame) -> Table:
         from rich.box import SIMPLE_HEAD
@@ -106,17 +105,18 @@ class _Story(Ending):
             table.add_row(Text(label_of(line["codec"], line["defense"], line["access"])), *scores)
         return table
 
-    def picture(self, publication: Publication, told: Headlines) -> Path | None:
+    def picture(self, publication: Publication, board: pd.DataFrame, told: Headlines) -> Path | None:
         """Drawn anew: it takes a moment."""
         from robustcodec.studies import before_and_after
+        from robustcodec.studies.headlines import worst_cell
+        from robustcodec.studies.own_photo import CLASSICAL
 
-        row = publication.rows.set_index("cell").loc[told.cell]
-        clips = next(iter(publication.store.decoded(str(told.cell)).values()))
-        pixels = clips["original"][0, 0].numel()
-        scores = before_and_after.Scores(
-            row["input_psnr"], row["psnr"], row["adv_psnr"], row["bpp"] * pixels / 8, row["adv_bpp"] * pixels / 8
-        )
-        return before_and_after.draw(clips, row["codec"], scores, publication.store.root / PICTURE)
+        rows = publication.rows
+        asked = [frame[frame["codec"].ne(CLASSICAL) & frame["defense"].eq("none")] for frame in (board, rows)]
+        if (cell := worst_cell(*asked)) is None:
+            return None
+        row, clips = rows.set_index("cell").loc[cell], next(iter(publication.store.decoded(cell).values()))
+        return before_and_after.draw(clips, row["codec"], row, publication.store.root / PICTURE)
 
 
 def _workers() -> int | None:

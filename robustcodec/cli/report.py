@@ -114,7 +114,7 @@ class Ending:
 
         return tables.terminal_table(board)
 
-    def picture(self, publication: Publication, told: Headlines) -> Path | None:
+    def picture(self, publication: Publication, board: pd.DataFrame, told: Headlines) -> Path | None:
         """``told``: of a run of which something can be told."""
         return publication.picture(str(told.cell))
 
@@ -164,7 +164,7 @@ def publish(
         console.print(f"Most telling ({told.about}):", style="bold", highlight=False)
         for sentence in told.sentences:
             console.print(f"- {sentence}", highlight=False)
-        if (picture := ending.picture(publication, told)) is not None:
+        if (picture := ending.picture(publication, made.board, told)) is not None:
             console.print(f"look at: {picture}", highlight=False, soft_wrap=True)
     console.print(f"open: {site}", highlight=False, soft_wrap=True)
     some = f" (of the {counted(pictured, 'cell')} of the most damage)" if pictured < finished else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
+from PIL.ImageFont import FreeTypeFont
 from torch import Tensor
 
 from robustcodec.files import write_whole
@@ -19,23 +20,13 @@ from robustcodec.studies.compare_closeups import boxed, enlarged, hardest
 PANEL = 320  # pixels of width at least
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Of a photo and what a codec made of it: PSNR in dB against the photo, sizes in bytes, NaN where not known."""
-
-    input_psnr: float
-    psnr: float
-    adv_psnr: float
-    size: float
-    adv_size: float
-
-
-def draw(clips: Mapping[str, Tensor], codec: str, scores: Scores, path: Path) -> Path:
+def draw(clips: Mapping[str, Tensor], codec: str, scores: Mapping[Any, Any], path: Path) -> Path:
     """A PNG: the photo, the attacked photo and what the codec makes of each side by side, and below each its part
     where the attack did most, enlarged.
 
     ``clips``: ``original``, ``adversarial``, ``clean`` and, if it could be decoded, ``attacked``, uint8
-    ``(1, 3, H, W)``. Raises :class:`StoreError` if ``path`` cannot be written.
+    ``(1, 3, H, W)``. ``scores``: ``input_psnr``, ``psnr`` and ``adv_psnr`` in dB, ``bpp`` and ``adv_bpp``, which are
+    NaN of a codec without bytes. Raises :class:`StoreError` if ``path`` cannot be written.
     """
     frames = [clips[name][0] for name in ("original", "adversarial", "clean")]
     frames.append(clips["attacked"][0] if "attacked" in clips else torch.full_like(frames[0], GREY))
@@ -45,11 +36,11 @@ def draw(clips: Mapping[str, Tensor], codec: str, scores: Scores, path: Path) ->
     wholes = [boxed(frame, box, round(width * tall)).resize((width, round(width * tall))) for frame in frames]
     font, large = font_of(18), font_of(26)
     total = 4 * width + 6 * GAP
-    titles = wrap(f"What a change that is hard to see does to {codec}", large, total - 2 * GAP)
+    titles = wrap(f"An attacked photo, and what {codec} makes of it", large, total - 2 * GAP)
     captions = [[line for text in texts for line in wrap(text, font, width)] for texts in _captions(clips, scores)]
     foot = wrap(
-        "Below: the box, enlarged. PSNR: how close it is to the photo, in dB; higher is better, and 3 dB less is twice "
-        "the error.",
+        "Second row: the box, where the attack does most, enlarged. PSNR: how close it is to your photo, in dB; higher "
+        "is better, and 3 dB less is twice the error.",
         font,
         total - 2 * GAP,
     )
@@ -73,20 +64,21 @@ def draw(clips: Mapping[str, Tensor], codec: str, scores: Scores, path: Path) ->
     return path
 
 
-def _captions(clips: Mapping[str, Tensor], scores: Scores) -> list[tuple[str, str]]:
-    came_out = f"PSNR {scores.adv_psnr:.1f} dB" if "attacked" in clips else "could not be decoded"
+def _captions(clips: Mapping[str, Tensor], scores: Mapping[Any, Any]) -> list[tuple[str, str]]:
+    came_out = f"PSNR {scores['adv_psnr']:.1f} dB" if "attacked" in clips else "could not be decoded"
+    pixels = clips["original"][0, 0].numel()
+    clean, attacked = (
+        f", {scores[rate] * pixels / 8:,.0f} bytes" if math.isfinite(scores[rate]) else ""
+        for rate in ("bpp", "adv_bpp")
+    )
     return [
-        ("your photo", ""),
-        ("the same, attacked", f"PSNR {scores.input_psnr:.1f} dB"),
-        ("your photo, compressed", f"PSNR {scores.psnr:.1f} dB{_bytes(scores.size)}"),
-        ("the attacked one, compressed", f"{came_out}{_bytes(scores.adv_size)}"),
+        ("A: your photo", ""),
+        ("B: the same photo, attacked", f"PSNR {scores['input_psnr']:.1f} dB"),
+        ("A after the codec", f"PSNR {scores['psnr']:.1f} dB{clean}"),
+        ("B after the codec", f"{came_out}{attacked}"),
     ]
 
 
-def _bytes(size: float) -> str:
-    return f", {size:,.0f} bytes" if math.isfinite(size) else ""
-
-
-def _write(pen: ImageDraw.ImageDraw, lines: list[str], left: int, top: int, step: int, font: object) -> None:
+def _write(pen: ImageDraw.ImageDraw, lines: list[str], left: int, top: int, step: int, font: FreeTypeFont) -> None:
     for number, line in enumerate(lines):
         pen.text((left, top + number * step), line, "black", font)

@@ -47,7 +47,7 @@ class Headlines:
         bounds = int((mine["bound"] == BOUND).sum())
         open_ones = f"; of {counted(bounds, 'contender')} of {len(mine)} only lower bounds are known" if bounds else ""
         about = f"{data} at {threat}, {counted(int(mine['samples'].max()), 'sample')}{open_ones}"
-        return cls(about, tuple(sentences), _cell(mine, here))
+        return cls(about, tuple(sentences), worst_cell(mine, here))
 
 
 def _most(board: pd.DataFrame, score: str) -> tuple[Line, str, str] | None:
@@ -123,15 +123,15 @@ def _defense(rows: pd.DataFrame) -> Iterator[str]:
         )
         return
     kept = f"{line['adaptive']:.2f} dB" if line["adaptive"] >= LITTLE else "nothing"
-    if line["adaptive"] >= LITTLE and line["verdict"] == defenses_report.VANISHES:
-        kept += ", which these samples do not tell from nothing"
+    unsure = line["adaptive"] >= LITTLE and line["verdict"] == defenses_report.VANISHES
+    doubt = " These samples do not tell that from nothing." if unsure else ""
     if math.isnan(gained):
-        yield f"{who} gives {codec} {kept} PSNR back under attacks made for it."
+        yield f"{who} gives {codec} {kept} of PSNR back under attacks made for it.{doubt}"
         return
-    yield f"{who} gives {codec} {gained:.2f} dB PSNR back while attacks do not know it, and {kept} once they do."
+    yield f"{who} gives {codec} {gained:.2f} dB PSNR back while attacks do not know it, and {kept} once they do.{doubt}"
 
 
-def _cell(board: pd.DataFrame, rows: pd.DataFrame) -> str | None:
+def worst_cell(board: pd.DataFrame, rows: pd.DataFrame) -> str | None:
     """The cell of the contender that lost most, whose first sample, which is the one that pictures show, lost most."""
     if (found := _most(board, "drop")) is None:
         return None

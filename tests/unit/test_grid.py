@@ -85,7 +85,8 @@ def test_cells_of_one_victim_are_neighbours() -> None:
 
 def test_data_sets_keep_the_order_in_which_a_grid_names_them() -> None:
     blocks = [
-        {"codec": ["webp", "jpeg"], "attack": ["noise"], "data": [name]} for name in ("photos", "clips:size=16", "kodak")
+        {"codec": ["webp", "jpeg"], "attack": ["noise"], "data": [name]}
+        for name in ("photos", "clips:size=16", "kodak")
     ]
     cells = Grid("g", (*blocks, {"codec": ["avif"], "attack": ["noise"], "data": ["photos"]})).cells()
     assert list(dict.fromkeys(cell.data for cell in cells)) == ["photos", "clips:size=16", "kodak"]
