@@ -33,6 +33,10 @@ def command(
         typer.Option("--out", "--output", "-o", help="Run folder. Default: quickstart/NAME."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, envvar="ROBUSTCODEC_WORKERS", help="Processes, as of robustcodec run."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON, and nothing else.")] = False,
 ) -> None:
     """Attack bundled codecs on a photo of your own, and show what happens, in under a minute.
@@ -73,7 +77,7 @@ def command(
     for line in filter(None, (photo.note, plan_of(cells))):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}", style="dim", highlight=False, soft_wrap=True)
-    workforce = Workforce((where,), _workers())
+    workforce = Workforce((where,), workers)
     measure(cells, store, workforce, Setting((), 1), console, json, ending=_Story())
     mine = (codec or own_photo.CODECS)[0]
     for line in (
@@ -112,15 +116,10 @@ class _Story(Ending):
         from robustcodec.studies.own_photo import CLASSICAL
 
         rows = publication.rows
-        asked = [frame[frame["codec"].ne(CLASSICAL) & frame["defense"].eq("none")] for frame in (board, rows)]
-        if (cell := worst_cell(*asked)) is None:
+        bare = [frame[frame["defense"] == "none"] for frame in (board, rows)]
+        asked = [frame[frame["codec"] != CLASSICAL] for frame in bare]
+        if (cell := worst_cell(*asked) or worst_cell(*bare)) is None:
             return None
-        row, clips = rows.set_index("cell").loc[cell], next(iter(publication.store.decoded(cell).values()))
+        (row,) = rows[rows["cell"] == cell].to_dict("records")  # one photo
+        (clips,) = publication.store.decoded(cell).values()
         return before_and_after.draw(clips, row["codec"], row, publication.store.root / PICTURE)
-
-
-def _workers() -> int | None:
-    import os
-
-    given = os.environ.get("ROBUSTCODEC_WORKERS")
-    return int(given) if given else None

@@ -103,6 +103,7 @@ class Scheduler:
         self._estimated = self._looked = time.monotonic()
         self._counter, self._notice = PaceCounter(), Notice(store.paces)
         self._hands: dict[int, tuple[str, ...]] = {}  # codecs of the last task of each slot
+        self._soon: Cell | None = None  # whose number comes first
 
     def run(self, crafts: Iterable[Crafts], evaluations: Iterable[Evaluations]) -> None:
         """Until all is done or has failed."""
@@ -127,14 +128,15 @@ class Scheduler:
             self._notice.take_down()
 
     def _in_order(self, crafts: Sequence[Crafts]) -> Iterable[Crafts]:
-        """The least work of the first data set, so that there is a number soon; then what cannot be divided, for which
-        the others would wait in the end; then data sets in their order, of each the longest work first.
+        """The least work of the first data set, so that there is a number soon; then the longest work first, since the
+        others would wait for it in the end.
         """
-        place = {name: i for i, name in enumerate(dict.fromkeys(job.cell.data for job in crafts))}
-        soon = [job for job in crafts if place[job.cell.data] == 0 and job.divisible]
-        first = [min(soon, key=self.costs.left)] if soon else []
-        rest = sorted(crafts, key=lambda job: (job.divisible, place[job.cell.data], -self.costs.left(job)))
-        return dict.fromkeys(first + rest)
+        longest = sorted(crafts, key=self.costs.left, reverse=True)
+        if not crafts:
+            return longest
+        soon = min((job for job in crafts if job.cell.data == crafts[0].cell.data), key=self.costs.left)
+        self._soon = soon.cell
+        return dict.fromkeys([soon, *longest])
 
     def _give(self, slot: int) -> None:
         """A task for ``slot``, if there is any."""
@@ -154,7 +156,8 @@ class Scheduler:
             return
         if isinstance(work.job, Evaluations):
             work.job.under_way += work.attempt == 1
-        self._hands[slot] = work.job.codecs
+        if work.job.cell != self._soon:  # which many begin together; what follows is to be the longest
+            self._hands[slot] = work.job.codecs
         self._under_way[slot] = work
         self.watcher.started(slot, work.task)
         self.executor.start(slot, work.task)

@@ -52,11 +52,16 @@ class Headlines:
 
 def _most(board: pd.DataFrame, score: str) -> tuple[Line, str, str] | None:
     """The line with the largest ``score``, and the words for "most" and "at least" where they are true of it."""
-    known = board.dropna(subset=[score])
-    if known.empty:
+    known = _by(board, score)
+    if not known:
         return None
-    line = {str(name): value for name, value in known.loc[known[score].idxmax()].items()}
-    return line, " most" if len(known) > 1 else "", "at least " if line["bound"] == BOUND else ""
+    return known[0], " most" if len(known) > 1 else "", "at least " if known[0]["bound"] == BOUND else ""
+
+
+def _by(table: pd.DataFrame, score: str) -> list[Line]:
+    """The lines that have this score, the largest first."""
+    known = table.dropna(subset=[score]).sort_values(score, ascending=False, kind="stable")
+    return [{str(name): value for name, value in line.items()} for line in known.to_dict("records")]
 
 
 def _name(line: Line) -> str:
@@ -109,13 +114,12 @@ def _defense(rows: pd.DataFrame) -> Iterator[str]:
     if set(rows["defense"]) == {"none"}:
         return
     gains, _ = defenses_report.table(rows)
-    score = "adaptive" if gains["adaptive"].notna().any() else "oblivious"
-    known = gains.dropna(subset=[score])
-    if known.empty:
+    adaptive, known = _by(gains, "adaptive"), _by(gains, "oblivious")
+    if not (adaptive or known):
         return
-    line = known.loc[known[score].idxmax()]
+    line = (adaptive or known)[0]
     who, codec, gained = line["defense"], line["ladder"], line["oblivious"]
-    if score == "oblivious":
+    if not adaptive:
         yield (
             f"{who} gives {codec} at most {gained:.2f} dB PSNR back: no attack knew of it."
             if gained >= LITTLE
@@ -136,4 +140,4 @@ def worst_cell(board: pd.DataFrame, rows: pd.DataFrame) -> str | None:
     if (found := _most(board, "drop")) is None:
         return None
     mine = rows[(rows[CONTENDER] == [found[0][axis] for axis in CONTENDER]).all(axis=1)].drop_duplicates("cell")
-    return str(mine.loc[(mine["psnr"] - shown_psnr(mine)).idxmax(), "cell"])
+    return str(_by(mine.assign(loss=mine["psnr"] - shown_psnr(mine)), "loss")[0]["cell"])

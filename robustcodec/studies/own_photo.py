@@ -91,7 +91,7 @@ def grid(photo: Path, codecs: Sequence[str], threat: str) -> Grid:
 
     Without ``codecs``: :data:`CODECS`. Raises :class:`UserError` for a name that is none.
     """
-    chosen = [codec for codec in codecs if codec != CLASSICAL] or list(CODECS)
+    chosen = list(codecs) or list(CODECS)
     data = str(Spec("file", None, (("path", str(photo)),)))
     common = {"threat": [threat], "data": [data]}
     attacks = {codec: _attack(codec) for codec in (*chosen, CLASSICAL)}

@@ -70,7 +70,7 @@ def test_a_codec_without_bytes_says_nothing_of_them() -> None:
 
 
 def test_streams_that_cannot_be_decoded_are_counted_and_show_the_worst_picture() -> None:
-    lost = {"adv_psnr": NAN, "vi_db": NAN, "delta_psnr": NAN, "delta_own_psnr": NAN}
+    lost: dict[str, Any] = {"adv_psnr": NAN, "vi_db": NAN, "delta_psnr": NAN, "delta_own_psnr": NAN}
     found = told(row("jpeg"), row("webp", "1", decode_failed=1.0, **lost), row("webp", "2", adv_psnr=29.0, vi_db=2.0))
     assert found.sentences[1] == (
         "webp loses most quality: 15.50 dB PSNR, from 30.00 to 14.50 dB; "
@@ -90,7 +90,7 @@ def test_attacks_without_effect_are_said_to_have_none() -> None:
 
 
 def test_the_data_set_and_threat_that_most_met_are_told_of() -> None:
-    clip = {"data": "clips", "adv_psnr": 1.0, "vi_db": 40.0}
+    clip: dict[str, Any] = {"data": "clips", "adv_psnr": 1.0, "vi_db": 40.0}
     found = told(row("jpeg", **clip), row("jpeg"), row("webp", adv_psnr=23.0))
     assert found.about.startswith("photos at psnr:40") and found.sentences[1].startswith(
         "webp loses most quality: 7.00"

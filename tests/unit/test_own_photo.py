@@ -92,3 +92,8 @@ def test_a_codec_without_gradients_is_asked_and_not_defended(tmp_path: Path) -> 
         ("webp:quality=30", own_photo.BY_QUERIES, "none"),
         ("jpeg:quality=20", own_photo.BY_TRANSFORM, "none"),
     }
+
+
+def test_the_classical_codec_can_be_asked_for_alone(tmp_path: Path) -> None:
+    cells = own_photo.grid(photo(tmp_path, 40, 40), [own_photo.CLASSICAL], "psnr:36").cells()
+    assert [(cell.codec, cell.attack) for cell in cells] == [(own_photo.CLASSICAL, own_photo.BY_TRANSFORM)]
