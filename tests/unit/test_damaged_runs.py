@@ -242,6 +242,9 @@ ODD = {
     "another identity": Odd(lambda table: table["identity"].update(seed=1)),
     "identity null": Odd(lambda table: table.update(identity=[])),
     "curves of nobody": Odd(lambda table: table.update(frames={"x": {"psnr": [1.0]}})),
+    "curves of different lengths": Odd(
+        lambda table: table.update(frames={table["rows"][0]["sample"]: {"psnr": [1.0], "adv_psnr": [1.0, 2.0]}})
+    ),
     "provenance as text": Odd(lambda table: table.update(provenance="none")),
 }
 
