@@ -1,4 +1,4 @@
-"""Containers of codecs that have no symbols to show: nothing shows another clip when only the last checksum is right."""
+"""Containers of codecs that have no symbols to show: none shows another clip when only the last checksum is right."""
 
 from __future__ import annotations
 

@@ -147,10 +147,11 @@ def test_a_default_device_that_is_not_here_ends_nothing() -> None:
 
 def test_no_mode_of_torch_is_left_of_a_device_that_a_task_set() -> None:
     """It would be asked at every call of torch from then on."""
-    before = _get_current_function_mode_stack()
+    modes: Callable[[], list[Any]] = _get_current_function_mode_stack
+    before = modes()
     with isolated():
         torch.set_default_device("meta")
-    assert _get_current_function_mode_stack() == before
+    assert modes() == before
 
 
 def test_a_caller_s_with_of_a_device_is_not_met_either() -> None:
