@@ -1,4 +1,4 @@
-"""APGD: ascent whose step halves where it stops paying (Croce & Hein, 2020, https://arxiv.org/abs/2003.01690)."""
+"""APGD: gradient ascent that adapts its own step size (Croce & Hein, 2020, https://arxiv.org/abs/2003.01690)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ FIRST_STEP = 2.0  # in radii
 @attacks.register("apgd")
 @dataclass(frozen=True)
 class APGD(Attack):
-    """Algorithm 1 of the paper, ``steps`` gradients from each of ``restarts`` random starts; the best is returned.
+    """Projected gradient ascent that halves its step size wherever the damage stops rising.
 
-    The first step is two radii. At each checkpoint a sample halves its step and goes back to its best iterate if fewer
-    than three quarters of the steps since the last one raised the damage, or if neither step nor best damage
-    changed. Rises and the best are those of the crafting, under ``surrogate``: how the gradient passes the rounding of
-    latents. Of what it finds, the best at every ``judge``-th step, the best at the end and the last iterate are judged
-    by what the codec really does with their 8-bit version. The paper runs 100 steps, AutoAttack's code the
-    same; for L2 both normalise the gradient.
+    This is Algorithm 1 of the paper, run with ``steps`` gradients from each of ``restarts`` random starts. The first
+    step is two radii of the threat long. At each of the paper's checkpoints (after 22 %, 41 %, 57 % … of the steps) a
+    sample halves its step and goes back to its best input if fewer than three quarters of the steps since the last
+    checkpoint raised the damage, or if neither the step nor the best damage has changed since then. These comparisons
+    use the damage that the gradient's own forward pass reports, and start anew when an annealed rounding sharpens.
+
+    The attack judges the best input so far after every ``judge``-th step and after the last step, and the last input
+    itself: each is projected, rounded to 8 bits and coded with the codec's real rounding. The best input judged over
+    all restarts is returned. ``surrogate`` says how a gradient passes the rounding of latents: ``annealed`` (a soft
+    rounding that sharpens in stages), ``soft``, ``noise``, ``straight-through`` or ``none``.
+
+    The paper uses 100 steps, as the code of AutoAttack does. Under an L2 threat both normalise the gradient, as it is
+    done here.
     """
 
     steps: int = 100
@@ -80,7 +87,9 @@ class APGD(Attack):
 
 
 def checkpoints(steps: int) -> set[int]:
-    """Numbers of steps after which they may halve: 22 % of all, then in gaps of 19 %, 16 % … and not under 6 %."""
+    """Numbers of the steps after which a sample may halve its step: after 22 % of all steps, then in gaps of 19 %, 16 %
+    and so on, never below 6 %.
+    """
     share, gap, out = 22, 22, set[int]()
     while share < 100:
         out.add(-(-share * steps // 100))

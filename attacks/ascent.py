@@ -1,5 +1,5 @@
-"""Gradient ascent inside a threat as a base class of attacks, and what all iterative attacks share: the best input
-seen, per sample, and when to look.
+"""A base class of attacks that climb the gradient inside a threat, and what all iterative attacks share: keeping the
+best input of each sample, and deciding when to judge.
 
 A subclass of :class:`Ascent` changes where the climb starts or which gradient it follows, and adds fields of its own.
 """
@@ -21,9 +21,9 @@ from robustcodec.rounding import Crafting
 
 
 class Best:
-    """For each sample the input with the highest damage seen; the clean clip until there is one.
+    """The input of each sample that did the most damage so far; the clean clip until there is one.
 
-    ``history``: the highest damage, ``(N,)``, after each input that was judged.
+    ``history``: after each input that was judged, the highest damage so far, ``(N,)``.
     """
 
     def __init__(self, x: Tensor) -> None:
@@ -32,7 +32,9 @@ class Best:
         self.history: list[Tensor] = []
 
     def see(self, x_adv: Tensor, damage: Tensor, allowed: Tensor | None = None) -> None:
-        """Keep the samples of ``x_adv`` that beat what was seen, if ``allowed``, ``(N,)``."""
+        """Replace the best input of each sample for which ``damage``, ``(N,)``, is higher than before and ``allowed``,
+        ``(N,)``, is true.
+        """
         better = damage > self.damage  # false for NaN
         if allowed is not None:
             better &= allowed
@@ -41,9 +43,10 @@ class Best:
 
     @torch.no_grad()
     def judge(self, x_adv: Tensor, x: Tensor, oracle: Oracle, threat: Threat) -> Tensor:
-        """See ``x_adv`` as it will count: rounded to 8 bits inside the threat, by the codec that rounds its latents.
+        """Judge ``x_adv`` in the form in which the runner will count it: projected onto the threat, rounded to 8 bits,
+        and coded by the codec with its real rounding.
 
-        One query; returns that damage, ``(N,)``.
+        This costs one query. Returns the damage, ``(N,)``.
         """
         counted = threat.quantise(threat.project(x_adv, x), x)
         damage = oracle(counted)
@@ -57,10 +60,12 @@ PACE = 0.5  # of the mean pace: damage that rises faster at the end has not come
 
 
 def remark_rising(oracle: Oracle, best: Best, steps: int, every: int) -> None:
-    """A remark where ``best``, judged after every ``every``-th of ``steps`` steps, was found by too few of them.
+    """Add a remark to the results of the samples whose damage was still rising when the attack ended.
 
-    That is where damage rises at the end, in the last tenth of the steps or what was judged instead, at half the mean
-    pace of the whole attack or more. Measured in ``benchmarks/attack_lengths.py``.
+    ``best`` was judged after every ``every``-th of ``steps`` steps. A sample counts as rising if its damage rose, over
+    the last tenth of the steps (or since the judgement before that), at half the mean pace of the whole attack or
+    faster. Where there was a single judgement, the remark says that nothing is known. ``benchmarks/attack_lengths.py``
+    measures how well this predicts the gain of more steps.
     """
     after = [step + 1 for step in range(steps) if due(step, steps, every)]
     if len(after) == 1:
@@ -78,7 +83,7 @@ LAST_STEP = 0.02  # share of the first step that a cosine ends with
 
 
 def share(decay: Decay, progress: float) -> float:
-    """What is left of the first step when ``progress``, in [0, 1], of the steps are done."""
+    """The factor by which the first step has shrunk when a share ``progress``, in [0, 1], of the steps is done."""
     return 1.0 if decay == "constant" else LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * progress)) / 2
 
 
@@ -86,14 +91,18 @@ ARRIVAL = 0.9  # share of the steps after which a widened set has shrunk to the 
 
 
 def widened(threat: Threat, x_adv: Tensor, x: Tensor, factor: float) -> Tensor:
-    """``x_adv`` projected onto the threat with every perturbation ``factor`` times as large, inside the box."""
+    """``x_adv`` projected onto a threat in which every perturbation is ``factor`` times as large, and clamped to
+    [0, 1].
+    """
     if factor == 1:
         return threat.project(x_adv, x)
     return (x + factor * (threat.project(x + (x_adv - x) / factor, x) - x)).clamp(0, 1)
 
 
 def due(step: int, steps: int, every: int) -> bool:
-    """True after every ``every``-th of ``steps`` steps, counted from 0, and after the last: when to judge."""
+    """True if an attack must judge now: after every ``every``-th of ``steps`` steps, counted from 0, and after the
+    last.
+    """
     return (step + 1) % every == 0 or step == steps - 1
 
 
@@ -103,7 +112,7 @@ def per_sample(values: Tensor) -> Tensor:
 
 
 def normalised(grad: Tensor) -> Tensor:
-    """Mean absolute value 1 per sample; zero stays zero."""
+    """``grad`` scaled to a mean absolute value of 1 per sample; a zero gradient stays zero."""
     size = per_sample(grad.abs().flatten(1).mean(1))
     return grad / torch.where(size > 0, size, 1.0)
 
@@ -123,12 +132,14 @@ def ascend(
     widening: float = 1.0,
     look_ahead: bool = False,
 ) -> Best:
-    """The best judged of ``steps`` projected steepest steps from ``start``, the first of ``step_size`` radii.
+    """Take ``steps`` projected steps of steepest ascent from ``start``, and return the best input that was judged.
 
-    ``decay``: of the steps that follow. ``widening``: the climb begins in a set so many times as wide as the threat.
-    ``gradient``: of the damage at an input, both ``(N, T, 3, H, W)``.
-    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1; without it a step follows the
-    gradient alone. ``look_ahead``: gradients are taken where that sum alone would lead (Nesterov), inside or not.
+    ``step_size``: length of the first step, in radii of the threat. ``decay``: how the following steps shrink (see
+    :class:`Ascent`). ``widening``: the climb begins in a set that is this many times as wide as the threat.
+    ``gradient``: gives the gradient of the damage at an input; both are ``(N, T, 3, H, W)``. ``momentum``: the factor
+    by which the sum of past gradients, each scaled to a mean absolute value of 1, decays per step; at 0 a step follows
+    the gradient alone. ``look_ahead``: take each gradient at the point to which that sum alone would lead (Nesterov),
+    even if the point lies outside the threat. ``judge``: how many steps pass between two judgements.
     """
     best, x_adv, total = Best(x), start, torch.zeros_like(x)
     for step in range(steps):
@@ -148,7 +159,10 @@ def ascend(
 
 
 def best_of(oracle: Oracle, runs: list[Best]) -> Tensor:
-    """For each sample the best of several restarts; a remark where they are more than 1 dB of damage apart."""
+    """For each sample the best input of several restarts.
+
+    Adds a remark to the samples whose restarts are more than 1 dB of damage apart.
+    """
     best = Best(runs[0].x)
     for run in runs:
         best.see(run.x, run.damage)
@@ -160,15 +174,20 @@ def best_of(oracle: Oracle, runs: list[Best]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent(Attack):
-    """``steps`` steps from a random start, the first of ``step_size`` radii; the best of those judged is returned.
+    """Projected steepest ascent from a random start; the best input that was judged is returned.
 
-    ``surrogate``: how the gradient passes the rounding of latents; the default sharpens it in stages. ``widening``: the
-    climb begins in a set so many times as wide as the threat, which shrinks to it until 90 % of the steps are done:
-    latents that were pushed over a boundary stay there while what the push does not need is given back. ``decay``:
-    steps shrink along a cosine to 2 % of the first, or are ``constant``. ``momentum``: decay of the sum of past
-    gradients, each of mean absolute value 1. Every ``judge``-th iterate and the last are judged by what the codec
-    really does with their 8-bit version inside the threat. These fields follow those of a subclass, and are given by
-    name.
+    ``steps``: number of gradients. ``step_size``: length of the first step, in radii of the threat. ``decay``: with
+    ``cosine`` steps shrink along a cosine to 2 % of the first, with ``constant`` they keep their length. ``widening``:
+    the climb begins in a set this many times as wide as the threat (at least 1, which switches it off), and the set
+    shrinks to the threat until 90 % of the steps are done. Latents that were pushed over a rounding boundary stay
+    there, while the part of the perturbation that the push did not need is given back. ``momentum``: the factor by
+    which the sum of past gradients, each scaled to a mean absolute value of 1, decays per step (0: no sum). After every
+    ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded with the
+    codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the rounding of
+    latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``, ``straight-through`` or
+    ``none``.
+
+    A subclass adds fields in front of these, which must be given by name.
     """
 
     neutral = MappingProxyType({"decay": "constant", "widening": 1})
@@ -192,16 +211,16 @@ class Ascent(Attack):
             )
 
     def start(self, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        """Where the climb begins; inside the threat."""
+        """The input at which the climb begins, like ``x`` and inside the threat."""
         return threat.random_start(x, rng)
 
     def gradient(self, oracle: Oracle, x_adv: Tensor, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        """The gradient that a step at ``x_adv`` follows, like it."""
+        """The gradient that the step at ``x_adv`` follows, shaped like ``x_adv``."""
         _, grad = oracle.gradient(x_adv, self.surrogate)
         return grad
 
     def climb(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Best:
-        """One ascent; a subclass that needs several calls it in its own :meth:`run`."""
+        """Run one ascent; a subclass that needs several calls this in its own :meth:`run`."""
         return ascend(
             oracle,
             x,

@@ -1,10 +1,12 @@
-"""Search in all blocks of a frame at once, for who sees what the decoder shows and not only one number.
+"""Search in all blocks of a frame at once, for an attacker who sees the picture that the decoder shows.
 
-A random search learns one bit from a query. Who codes clips himself sees where the picture got worse, and codecs of
-blocks mostly err where they were disturbed: each block keeps what hurt itself, and the whole is asked about again.
+A usual random search learns one bit from each query: whether the damage rose. An attacker who can have clips coded sees
+more, namely where in the picture the error grew. Codecs that work in blocks mostly err where they were disturbed, so
+each block can keep the noise that raised its own error, and a single query tests all blocks at once.
 
-The search begins with what the codec does worst by itself: its own error, added to the clip, and again of what that
-gives. Quantisers, predictors and rate–distortion choices then take away what they had taken away already.
+The search begins with the codec's own coding error, which is the decoded clip minus the source. This error is added to
+the clip, then the error of the result is added, and so on for about 20 queries. The clip then already lacks what
+quantisers, predictors and rate–distortion decisions like to remove, and they remove more of the same.
 """
 
 from __future__ import annotations
@@ -30,11 +32,14 @@ LUMA = (0.299, 0.587, 0.114)  # BT.601: the direction in which luma moves farthe
 @attacks.register("block-search")
 @dataclass(frozen=True)
 class BlockSearch(QueryAttack):
-    """Noise in a random ``share`` of the ``block`` × ``block`` blocks; each keeps it where its own error rises.
+    """Random search guided by the decoded picture: each block keeps the noise that raised its own error.
 
-    A candidate is one query and what its blocks keep another; the better of the two stays if it does more damage than
-    what was there. Noise is of low frequencies in luma. A larger budget begins with the smaller one and never does less
-    damage.
+    The attack first spends about 20 queries on adding the codec's own coding error to the clip. Then it repeats pairs
+    of queries until ``queries`` are spent. The first input of a pair gets new noise, low frequencies of luma, in a
+    random ``share`` (in (0, 1]) of the blocks of ``block`` × ``block`` pixels. The second input keeps this noise only
+    in the blocks whose squared error it raised. The better of the two replaces the best so far if it does more damage.
+
+    A run with more ``queries`` begins exactly like one with fewer, and never does less damage.
     """
 
     block: int = 32

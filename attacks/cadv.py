@@ -1,10 +1,10 @@
 """cAdv: smooth changes of colour, after Bhattad et al., ICLR 2020 (https://arxiv.org/abs/1904.06347).
 
-The paper feeds the luminance of an image to a colourisation network and attacks its colour hints. Here chroma is
-attacked directly, without that network: a coarse grid of a* and b* offsets per frame, interpolated bilinearly, is
-added to the clip in CIE L*a*b*, and L* is kept. The grid's smoothness takes the place of what the network knows of
-plausible colours. The published presets (Adam at 1e-5 and 2e-5) are rates on inputs of the network and have no meaning
-without it, so there are none here.
+The paper feeds the luminance of an image to a colourisation network and attacks the colour hints of that network. Here
+the attack changes chroma directly, without a network: it adds a coarse grid of a* and b* offsets per frame, which is
+interpolated bilinearly, to the clip in CIE L*a*b*, and keeps L*. The smoothness of the grid takes the place of what the
+network knows about plausible colours. The published presets (Adam at 1e-5 and 2e-5) are learning rates on the inputs of
+the network, which mean nothing without it, so this attack has no presets.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ START = 0.16  # of the radius
 @attacks.register("cadv")
 @dataclass(frozen=True)
 class CAdv(Attack):
-    """``steps`` steps of Adam on one pair of chroma offsets per ``cell`` × ``cell`` pixels.
+    """Smooth changes of colour at constant lightness, found by Adam on a coarse grid of chroma offsets.
 
-    ``lr`` is a fraction of the size at which random offsets reach the threat's radius. Offsets are scaled down when
-    the change that they make is longer than the radius (under L∞: longer than that of the ball's corners). L* is kept
-    until the threat projects and rounds to 8 bits, and where colours leave the gamut. Every ``judge``-th iterate and
-    the last are judged. ``surrogate``: how gradients pass the rounding of latents.
+    The grid has one pair of a* and b* offsets per ``cell`` × ``cell`` pixels of each frame, and Adam takes ``steps``
+    steps. ``lr`` is the learning rate, as a fraction of the size at which random offsets reach the threat's radius. The
+    offsets are scaled down when the change that they make is longer than the radius; under an L∞ threat the limit is
+    the L2 length of a corner of its ball. Lightness changes only where a colour leaves the gamut, and when the threat
+    projects and rounds to 8 bits.
+
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
     """
 
     general = False

@@ -1,14 +1,15 @@
 """The hinge attack on distortion (Chen & Ma, TCSVT 2023, https://arxiv.org/abs/2112.08691).
 
-Adam minimises, over a perturbation n that two clips keep within ±16/255 and the image within [0, 1],
+Adam optimises a perturbation n, which is clipped to ±16/255 while the image is clipped to [0, 1]. It minimises
 
     |x* - x|²/values    where that exceeds 1e-4 (40 dB),
     1 - damage(x*)      elsewhere.
 
-As in the authors' code the loop skips the rounding of latents: a perturbation too small to flip one still has
-a gradient. Different from it: the hinge is per sample, not on the mean of a batch; n always starts uniform in
-±0.01, as in their runs with restarts, because ``distortion`` of a codec without rounding has no gradient at
-n = 0; the best iterate below the hinge is kept, not the last; restarts are compared with the rounding on.
+As in the authors' code, gradients skip the rounding of latents, so that a perturbation too small to flip a latent still
+has a gradient. Four things differ from their code. The hinge is tested per sample, not on the mean of a batch. The
+perturbation always starts uniform in ±0.01, as in their runs with restarts, because ``distortion`` of a codec without
+rounding has no gradient at n = 0. The best input below the hinge is kept, not the last one. Restarts are compared with
+the rounding switched on.
 """
 
 from __future__ import annotations
@@ -32,11 +33,16 @@ START = 0.01  # n starts uniform in ± this
 @attacks.register("chen-ma")
 @dataclass(frozen=True)
 class ChenMa(Attack):
-    """``steps`` steps of Adam at rate ``lr``, times ``decay`` at each third; ``linf`` clips the perturbation.
+    """Adam on the damage while the perturbation is small enough, and on its size while it is not.
 
-    ``constants="published"`` uses hinge, clip, start and rate as they are, whatever the threat.
-    ``"threat"`` multiplies them all by one factor, so that an L2-type threat is the hinge (the factor is 1 at
-    ``psnr:40``) and an L∞ threat is the clip, without a hinge. ``restarts``: the best of so many starts.
+    Adam takes ``steps`` steps from each of ``restarts`` random starts, and the best result is returned. ``lr`` is the
+    learning rate, which is multiplied by ``decay`` after each third of the steps. ``linf`` clips every value of the
+    perturbation, on the [0, 1] scale. Gradients skip the rounding of latents (surrogate ``none``).
+
+    ``constants="threat"`` multiplies clip, start and learning rate by one factor, so that the attack fits the threat.
+    Under a threat of L2 type the hinge is the threat's radius (the factor is 1 at ``psnr:40``); under an L∞ threat the
+    clip is the radius, and there is no hinge. ``constants="published"`` uses all constants of the paper as they are,
+    whatever the threat, which then projects the result.
     """
 
     general = False

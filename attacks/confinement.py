@@ -1,7 +1,8 @@
-"""A threat cut down to a part of all perturbations: a region of the frame, a band of frequencies.
+"""A threat cut down to a part of all perturbations, such as a region of the frame or a band of frequencies.
 
-A part is a linear orthogonal projection of perturbations, frame by frame. What is in the part and in the threat at
-once is found by projecting onto one and the other in turn. :class:`ConfinedAscent` is an attack in such a part.
+A part is given as a linear orthogonal projection of perturbations, frame by frame. A perturbation that lies in the part
+and in the threat at once is found by projecting onto one and the other in turn. :class:`ConfinedAscent` is an attack
+inside such a part.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NOTHING = 1e-5  # of a norm: beyond the rounding errors of float32
 
 
 class Confined(Threat):
-    """What ``threat`` allows, with perturbations in ``part`` alone until they are rounded to 8 bits."""
+    """The inputs that ``threat`` allows and whose perturbation lies in ``part``, until it is rounded to 8 bits."""
 
     def __init__(self, threat: Threat, part: Part) -> None:
         self._threat, self._part = threat, part
@@ -34,7 +35,9 @@ class Confined(Threat):
         return self._threat.radius(x)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """An input near ``x_adv`` that differs from ``x`` in the part alone and, but for the box, is in the threat."""
+        """An input near ``x_adv`` whose difference from ``x`` lies in the part and, apart from the clamp to [0, 1], in
+        the threat.
+        """
         for _ in range(ROUNDS):
             x_adv = x + self._part(self._threat.project(x_adv, x) - x)
         if self.norm == "l2":  # a part is never longer than the whole
@@ -44,7 +47,7 @@ class Confined(Threat):
         return x + delta / per_sample(over.clamp(min=1))
 
     def random_start(self, x: Tensor, rng: Draws) -> Tensor:
-        """In a random direction, and as far as the threat allows."""
+        """An input in a random direction, as far from ``x`` as the threat allows."""
         return self.project(x + self.steepest(self._threat.random_start(x, rng) - x, x), x)
 
     def steepest(self, grad: Tensor, x: Tensor) -> Tensor:
@@ -57,9 +60,9 @@ class Confined(Threat):
         return self._threat.confine(self._part(delta), x)
 
     def empty(self, x: Tensor, rng: Draws) -> Tensor:
-        """``(N,)``: whether nothing of the kind that the threat allows is in the part, but for the clean clip.
+        """``(N,)`` bool: true where the part holds no perturbation of the kind that the threat allows, except zero.
 
-        So it is for an offset of whole frames (``flicker``) in a region of them.
+        An example is a region of the frame under ``flicker``, which allows only offsets of whole frames.
         """
         delta = self._threat.random_start(x, rng) - x
         inside = self.confine(delta, x)
@@ -69,9 +72,10 @@ class Confined(Threat):
 
 @dataclass(frozen=True, kw_only=True)
 class ConfinedAscent(Ascent):
-    """Gradient ascent whose perturbation is in a part of all perturbations, called ``place`` in remarks.
+    """Gradient ascent whose perturbation stays in a part of all perturbations.
 
-    Where nothing that the threat allows is in the part, the clean clip is returned, with a remark.
+    ``place`` is the word for the part in remarks. Where the part holds nothing that the threat allows, the clean clip
+    is returned and a remark says so. The fields are those of :class:`robustcodec.attacks.ascent.Ascent`.
     """
 
     general = False
@@ -80,7 +84,7 @@ class ConfinedAscent(Ascent):
 
     @abstractmethod
     def part(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Part:
-        """The part for the clips ``x``."""
+        """The part for the clips ``x`` ``(N, T, 3, H, W)``: a function that projects perturbations of this shape."""
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
         inside = Confined(threat, self.part(oracle, x, threat, rng))

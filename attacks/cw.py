@@ -1,10 +1,12 @@
-"""C&W: a Lagrangian whose weight is searched for each sample (Carlini & Wagner, 2017, https://arxiv.org/abs/1608.04644).
+"""C&W: a Lagrangian whose weight is searched for each sample (Carlini & Wagner, 2017,
+https://arxiv.org/abs/1608.04644).
 
-Adam minimises ``|n|² - c·damage(x + s n)``, s making n of root mean square 1 where the threat ends. As published, each
-search starts anew, with c multiplied by a factor until both sides of it are known, then bisected, by sample. What
-differs, because damage has no decision boundary and the threat is hard: c is too large where n wants to leave the
-threat, and the right c just uses it; iterates are projected onto the threat. n itself is optimised, in a box, and
-not tanh(w), which has no gradient where a clean pixel is black or white.
+Adam minimises ``|n|² - c·damage(x + s n)``, where the factor s is chosen so that n has a root mean square of 1 at the
+edge of the threat. As published, each search starts anew: c is first multiplied by a factor until a too small and a too
+large value are known, and is then bisected, all per sample. Two things differ, because damage has no decision boundary
+and the threat is a hard limit. The weight c counts as too large when n wants to leave the threat, so that the right c
+just uses the budget, and every iterate is projected onto the threat. And n itself is optimised, inside the box, instead
+of tanh(w), which has no gradient where a clean pixel is black or white.
 """
 
 from __future__ import annotations
@@ -32,14 +34,20 @@ DAMPING = 10.0
 @attacks.register("cw")
 @dataclass(frozen=True)
 class CW(Attack):
-    """For each of ``binary_search`` values of c, ``steps`` steps of Adam at rate ``lr``; the best judged is returned.
+    """Adam on squared size minus weighted damage, with the weight c searched for each sample.
 
-    The first c makes both gradients equally long. ``lr`` is of n, whose root mean square is 1 where the threat ends.
-    Under L∞ the projection alone holds n, and c only grows. ``start``: a fraction in [0, 1] of a random allowed
-    perturbation, where each search begins. Every ``judge``-th iterate of a search and the last are judged by what
-    the codec really does with their 8-bit version. ``surrogate``: how the gradient passes the rounding of latents.
+    There are ``binary_search`` searches, each of ``steps`` steps of Adam with one value of c. The first c makes the
+    gradients of both terms equally long. Under an L∞ threat only the projection limits n, and c only grows. ``lr`` is
+    the learning rate for n, whose root mean square is 1 at the edge of the threat. ``start``: each search begins at
+    this fraction, in [0, 1], of a random allowed perturbation.
 
-    Published: 9 searches of up to 1000 steps at 0.01 in the space of w, c from 1e-3, start at the clean clip.
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
+
+    The published attack has 9 searches of up to 1000 steps at a rate of 0.01 in the space of w, begins with c = 1e-3,
+    and starts at the clean clip.
     """
 
     steps: int = 30

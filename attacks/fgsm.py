@@ -15,10 +15,12 @@ from robustcodec.rounding import Crafting
 @attacks.register("fgsm")
 @dataclass(frozen=True)
 class FGSM(Attack):
-    """The steepest step of full radius from the clean clip, by the gradient near it.
+    """One step of full radius from the clean clip, along the steepest direction of the gradient near it.
 
-    ``start``: where the gradient is taken, as a fraction in [0, 1] of a random allowed perturbation. At 0, the
-    original attack, ``distortion`` has next to no gradient. ``surrogate``: how it passes the rounding of latents.
+    ``start``: the gradient is taken at this fraction, in [0, 1], of a random allowed perturbation. The original attack
+    has ``start=0``, but at the clean clip ``distortion`` has almost no gradient. ``surrogate`` says how a gradient
+    passes the rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``. A single step is crafted with the first, softest stage of ``annealed``.
     """
 
     general = False

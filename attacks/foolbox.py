@@ -1,6 +1,7 @@
 """Every attack of foolbox, by name (Rauber et al., 2020, https://doi.org/10.21105/joss.02607; version 3.3.4).
 
-The codec is shown to them as a classifier, see :mod:`robustcodec.attacks._classifier`.
+The library sees the codec as a classifier of two classes, "fine" and "damaged", see
+:mod:`robustcodec.attacks._classifier`.
 """
 
 from __future__ import annotations
@@ -85,17 +86,26 @@ ALIASES = {
 @attacks.register("foolbox")
 @dataclass(frozen=True)
 class Foolbox(Foreign):
-    """``foolbox:L2CarliniWagnerAttack,options=steps=100``: ``name`` with or without ``Attack`` at its end,
-    or one of the library's short names (``PGD``).
+    """An attack of the library foolbox, such as ``foolbox:L2CarliniWagnerAttack,options=steps=100``.
 
-    ``options`` of its constructor, and ``epsilon`` of attacks of a fixed size: if not given, it is the threat's, the
-    radius of its own norm, and of another norm a radius whose ball holds the threat's (of an L∞ attack under an L2
-    threat: that at which ±epsilon has the threat's radius). Attacks of smallest perturbations are followed by a
-    search for the smallest multiple that, in 8 bits, breaks the codec. ``surrogate``: how gradients pass the rounding
-    of latents; ``scale`` of the logits; ``start``: a gradient at the clean clip is taken at so large a share of the
-    budget from it.
+    ``name`` is the name of a class of the library, with or without ``Attack`` at its end, or one of the library's short
+    names (``PGD``). ``options`` are arguments for its constructor, as ``key=value``, separated by semicolons. Attacks
+    of a fixed size also take the option ``epsilon``. Without it they get the radius of the threat, if the threat has
+    their norm; for another norm they get a radius whose ball holds the threat's. An L∞ attack under an L2 threat is the
+    exception: it gets the epsilon at which ±epsilon on every value has the threat's radius. An attack that looks for
+    the smallest perturbation is followed by a search for the smallest multiple of its result that breaks the codec in 8
+    bits.
 
-    Noises that are repeated until the model is fooled give the clean clip back if it is not.
+    ``scale`` multiplies the logits of the classifier (positive). ``start``: where the library asks for the gradient at
+    the clean clip, it is taken at this fraction, in (0, 1], of a random allowed perturbation. ``surrogate`` says how a
+    gradient passes the rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``,
+    ``noise``, ``straight-through`` or ``none``.
+
+    Noise attacks that repeat until the model is fooled return the clean clip if they never succeed.
+
+    Raises :class:`ValueError` for a name or an option that the library does not have, :class:`MissingDependency` for an
+    attack that needs a further package, and :class:`AttackError` for attacks that cannot work on a codec and where the
+    clean clip counts as broken already.
     """
 
     library: ClassVar[str] = "foolbox"

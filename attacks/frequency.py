@@ -1,7 +1,7 @@
-"""PGD in a band of spatial frequencies: which ones a codec amplifies.
+"""PGD in a band of spatial frequencies, which shows the frequencies that a codec amplifies.
 
-Low frequencies alone: Guo, Frank & Weinberger, UAI 2019 (https://arxiv.org/abs/1809.08758). Bands of the Fourier
-spectrum as a diagnosis: Yin et al., NeurIPS 2019 (https://arxiv.org/abs/1906.08988).
+Guo, Frank & Weinberger, UAI 2019 (https://arxiv.org/abs/1809.08758), restrict attacks to low frequencies. Yin et al.,
+NeurIPS 2019 (https://arxiv.org/abs/1906.08988), use bands of the Fourier spectrum as a diagnosis.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from robustcodec.registry import attacks
 @attacks.register("frequency")
 @dataclass(frozen=True)
 class Frequency(ConfinedAscent):
-    """PGD whose perturbation has radial frequencies from ``low`` to ``high`` cycles per pixel alone.
+    """PGD whose perturbation contains only the radial frequencies from ``low`` to ``high``, in cycles per pixel.
 
-    0 is the mean of a frame, 0.5 the finest grating along rows or columns, ``sqrt(0.5)`` the chequerboard. The band is
-    that of the Fourier transform of a frame, which repeats at its edges. The perturbation is in its band until the
-    threat clamps it to the box and rounds it to 8 bits: afterwards it is so but for the noise of that rounding, of
-    about 1/12 level squared, which is 1 % of the perturbation's energy at 40 dB. ``steps``, ``step_size``,
-    ``momentum``, ``judge`` and ``surrogate`` are as in ``pgd``.
+    A frequency of 0 is the mean of a frame, 0.5 is the finest grating along rows or columns, and ``sqrt(0.5)`` is the
+    chequerboard; values must satisfy 0 <= ``low`` < ``high`` <= 0.7071. The band is taken from the Fourier transform of
+    each frame, which assumes that the frame repeats at its edges. The perturbation is exactly in its band until the
+    threat clamps it to [0, 1] and rounds it to 8 bits. After that it also contains the noise of this rounding, about
+    1/12 of a squared grey level, which is 1 % of the perturbation's energy at 40 dB.
+
+    ``steps``, ``step_size``, ``decay``, ``widening``, ``momentum``, ``judge`` and ``surrogate`` are as in ``pgd``.
     """
 
     place = "band"

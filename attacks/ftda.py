@@ -1,16 +1,18 @@
-"""FTDA: Adam on the damage inside the budget, another Adam on the distance outside it.
+"""FTDA: Adam raises the damage while the perturbation is inside the budget, another Adam shrinks it while it is
+outside.
 
-The fast threshold-constrained distortion attack of Chen & Ma, TCSVT 2023 (https://arxiv.org/abs/2112.08691) in the
-form, with the name and the presets of NIC-RobustBench (https://github.com/msu-video-group/NIC-RobustBench). At each
-step a perturbation p does one of two things:
+This is the fast threshold-constrained distortion attack of Chen & Ma, TCSVT 2023 (https://arxiv.org/abs/2112.08691), in
+the form, with the name and with the presets of NIC-RobustBench (https://github.com/msu-video-group/NIC-RobustBench). At
+each step a perturbation p does one of two things:
 
     inside:   Adam(lr) on -damage(x + p)
     outside:  Adam(lr_distance) on the distance
 
-Outside is mean(p²) >= tau, and the distance 1e4·mean(p²), under an L2-type threat; under L∞ it is max|p| > tau, and
-the distance Σ|p| over the values beyond tau. Different from theirs: each sample decides for itself, not the mean of a
-batch; iterates are judged clipped or scaled to the budget, which stands for their up to 1000 further steps on the
-distance, after which the budget might still be exceeded.
+Under a threat of L2 type p is outside if mean(p²) >= tau, and the distance is 1e4·mean(p²). Under an L∞ threat p is
+outside if max|p| > tau, and the distance is Σ|p| over the values beyond tau. Two things differ from their code. Each
+sample decides for itself whether it is inside, where theirs uses the mean of a batch. And inputs are clipped or scaled
+to the budget before they are judged; theirs takes up to 1000 further steps on the distance instead, after which the
+budget may still be exceeded.
 """
 
 from __future__ import annotations
@@ -61,13 +63,21 @@ PRESETS = {
 @attacks.register("ftda")
 @dataclass(frozen=True)
 class FTDA(Attack):
-    """``steps`` steps of Adam, of which only those inside the budget ask for a gradient.
+    """Two Adams in turn: one on the damage while the perturbation is inside the budget, one on its size while it is
+    outside.
 
-    ``constants="threat"``: tau is the threat's radius, ``lr`` and ``lr_distance`` are fractions of it (per value), and
-    the start is random; an iterate inside an L2-type budget is judged scaled up to it. ``"published-0"`` …
-    ``"published-3"``: the four presets of NIC-RobustBench, of the norm that the threat has, whatever its radius, from
-    1/255 on every value; they set all three fields themselves. Every ``judge``-th iterate and the last are judged.
-    ``surrogate``: how gradients pass the rounding of latents.
+    The attack takes ``steps`` steps, of which only those inside the budget ask for a gradient. ``lr`` is the learning
+    rate of the Adam on the damage and ``lr_distance`` that of the Adam on the size.
+
+    With ``constants="threat"`` the budget is the threat's radius, both rates are fractions of it (per value), and the
+    start is random; an input inside a budget of L2 type is scaled up to it before it is judged. With ``"published-0"``
+    … ``"published-3"`` the four presets of NIC-RobustBench apply, in the version for the threat's norm but whatever its
+    radius, and the start is 1/255 on every value. A preset sets ``steps``, ``lr`` and ``lr_distance`` itself.
+
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
     """
 
     steps: int = 80

@@ -1,10 +1,13 @@
-"""Coefficients over rounding boundaries: the closed form of a worst case for codecs that round in a known transform.
+"""Coefficients pushed over rounding boundaries: a worst case in closed form, for codecs that round in a known
+transform.
 
-A level that lies ``e`` from the whole number that it is rounded to crosses the boundary when it moves by ``1/2 - |e|``.
-Its error then grows from ``e²`` to ``(1 - |e|)²`` steps squared. The move costs the square of its length, so the levels
-that give most per budget are crossed first, until it is spent: a knapsack that can be filled by sorting.
+A coefficient that lies ``e`` from the whole number to which it is rounded crosses the boundary when it moves by
+``1/2 - |e|``. The move raises its squared error from ``e²`` to ``(1 - |e|)²`` quantiser steps squared, and costs the
+square of its own length. So the coefficients that give most for their cost are crossed first, until the budget is
+spent: a knapsack problem that sorting solves.
 
-No gradient is asked for: the gradient of a rounding is zero, and that of what replaces it points elsewhere.
+The attack needs no gradient. The gradient of a rounding is zero, and the gradient of a smooth substitute points
+elsewhere.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ SHARES = 0.35, 0.2, 0.6, 1.0  # that are tried and kept where single values are:
 @attacks.register("jpeg-dct")
 @dataclass(frozen=True)
 class JpegDct(Attack):
-    """Crosses the rounding boundaries that give most, ``steps`` times after the first attempts; the best is returned.
+    """Pushes those coefficients over their rounding boundaries that give most for their share of the budget.
 
-    What a crossing is worth is tried in four ways (the error that it adds, the change of the picture, how rare the new
-    level is, how frequent it is), so that any objective is met by its answers alone. After each attempt the crossings
-    that 8 bits undid get a wider margin. Raises :class:`AttackError` for codecs that state no transform; ``jpeg`` and
-    ``diff-jpeg`` do.
+    The value of a crossing is estimated in four ways (by the error that it adds, by the change of the picture, by how
+    rare or by how frequent the new level is), and the codec's answers decide which estimate fits the objective.
+    ``steps`` (at least 0) further attempts follow: after each one, crossings that were undone by the rounding to 8 bits
+    get a wider margin. The best input of all attempts is returned.
+
+    Raises :class:`AttackError` for codecs that state no transform; ``jpeg`` and ``diff-jpeg`` state one.
     """
 
     access: ClassVar[Access] = "transform"

@@ -1,12 +1,12 @@
-"""The attack of Korhonen & You, QoEVMA 2022 (https://doi.org/10.1145/3552469.3555715): change what is textured.
+"""The attack of Korhonen & You, QoEVMA 2022 (https://doi.org/10.1145/3552469.3555715), which changes textured areas.
 
-Adam on the clip, with the gradient multiplied by a map of spatial activity in [0, 1]: the Sobel magnitude of the luma
-without its border, divided by its largest value, dilated by 5×5 pixels without the corners. It was made against
-metrics of image quality; NIC-RobustBench (https://github.com/msu-video-group/NIC-RobustBench) turns it on codecs (its
-Sobel is of one direction only).
+Adam works on the clip, with the gradient multiplied by a map of spatial activity in [0, 1]. The map is the Sobel
+magnitude of the luma without its border, divided by its largest value and dilated by 5×5 pixels without the corners.
+The attack was made against metrics of image quality; NIC-RobustBench
+(https://github.com/msu-video-group/NIC-RobustBench) applies it to codecs, with a Sobel filter of one direction only.
 
-Adam divides the gradient of every value by its own size, and with it the map: their mask changes the steps hardly at
-all, but where it is 0. With the threat's constants it is the step that is multiplied.
+Adam divides the gradient of every value by its own size, and this division also cancels the map: as published, the mask
+hardly changes the steps except where it is 0. With ``constants="threat"`` the map multiplies the steps instead.
 """
 
 from __future__ import annotations
@@ -34,13 +34,19 @@ PRESETS = {"published-0": (0.2, 70), "published-1": (0.1, 60)}  # rate and steps
 @attacks.register("korhonen")
 @dataclass(frozen=True)
 class Korhonen(Attack):
-    """``steps`` steps of Adam on the clip, the more the more textured a place is.
+    """Adam on the clip, with steps that are larger where the picture has more texture.
 
-    ``constants="threat"``: ``lr`` is a fraction of the threat's radius (per value), the map multiplies the steps, and
-    every step ends with the projection. ``"published-0"``, ``"published-1"``: the presets of NIC-RobustBench, the map
-    on the gradient, without a budget until the threat projects; they set ``steps`` and ``lr`` themselves. They started
-    at the clean clip; here the start is a little off it in both cases, or ``distortion`` might have no gradient. Every
-    ``judge``-th iterate and the last are judged. ``surrogate``: how gradients pass the rounding of latents.
+    Adam takes ``steps`` steps. With ``constants="threat"`` the learning rate ``lr`` is a fraction of the threat's
+    radius (per value), the texture map multiplies the steps, and every step ends with the projection onto the threat.
+    With ``"published-0"`` or ``"published-1"`` the presets of NIC-RobustBench apply: the map multiplies the gradient,
+    and there is no budget until the threat projects what is judged. A preset sets ``steps`` and ``lr`` itself. The
+    published attack starts at the clean clip; here the start always lies a little beside it, since ``distortion`` may
+    have no gradient at the clean clip.
+
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
     """
 
     general = False
@@ -77,7 +83,9 @@ class Korhonen(Attack):
 
 
 def activity(x: Tensor) -> Tensor:
-    """The map of each frame of ``x``, ``(N, T, 1, H, W)`` in [0, 1]; 1 everywhere in a frame without edges."""
+    """The texture map of each frame of ``x``, ``(N, T, 1, H, W)`` in [0, 1]; it is 1 everywhere in a frame without
+    edges.
+    """
     luma = torch.einsum("c,ntchw->nthw", torch.tensor(LUMA, dtype=x.dtype, device=x.device), x)
     kernel = torch.tensor(SOBEL, dtype=x.dtype, device=x.device)
     both = torch.stack([kernel, kernel.T])[:, None]

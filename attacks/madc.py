@@ -1,15 +1,16 @@
 """MADC: gradient steps along the surface of the budget, after Wang & Simoncelli, Journal of Vision 2008.
 
-Maximum differentiation (https://doi.org/10.1167/8.12.8) changes one measure while it holds another: here it raises
-the damage and holds the distance to the clean clip. In the form of NIC-RobustBench
-(https://github.com/msu-video-group/NIC-RobustBench) a step goes along the sign of g2 - <g1, g2>/<g1, g1> g1, where g2
-is the gradient of the damage and g1 that of the distance (RMSE, or max|x* - x| under L∞), then back to the ball. Its
-``madc-norm`` standardises the direction in the place of the sign and its ``mad-mix`` takes turns, without g1.
+Maximum differentiation (https://doi.org/10.1167/8.12.8) changes one measure while it holds another. Here it raises the
+damage and holds the distance to the clean clip. In the form of NIC-RobustBench
+(https://github.com/msu-video-group/NIC-RobustBench) a step follows the sign of g2 - <g1, g2>/<g1, g1> g1, where g2 is
+the gradient of the damage and g1 the gradient of the distance (RMSE, or max|x* - x| under L∞), and then returns to the
+ball. Its variant ``madc-norm`` standardises the direction instead of taking its sign, and its variant ``mad-mix``
+alternates between both, without removing g1.
 
-Their presets of ``madc`` give 6e-4 and 3e-4, which are mean squares elsewhere in that benchmark, as the largest RMSE:
-results have more than 64 dB and no 8-bit image changes. The presets here are corrected: the largest RMSE is
-sqrt(6e-4) and sqrt(3e-4), 32.2 and 35.2 dB. Different from theirs, too: every sample is orthogonalised and
-standardised by itself.
+Their presets of ``madc`` state the largest RMSE as 6e-4 and 3e-4, which are mean squares elsewhere in that benchmark:
+with them results have more than 64 dB, and no 8-bit image changes. The presets here are corrected, so that the largest
+RMSE is sqrt(6e-4) and sqrt(3e-4), which is 32.2 and 35.2 dB. A second difference: here every sample is orthogonalised
+and standardised by itself.
 """
 
 from __future__ import annotations
@@ -53,20 +54,25 @@ PRESETS = {
 @attacks.register("madc")
 @dataclass(frozen=True)
 class MADC(Attack):
-    """``steps`` steps of ``lr`` along ``direction``, each followed by the way back to the ball.
+    """Gradient steps that leave out what only changes the distance to the clean clip, each followed by a return to the
+    budget.
 
-    ``direction``: ``sign`` of the gradient (``madc``), ``normalised`` to mean 0 and standard deviation 1, or ``mix``,
-    one and the other in turn. ``orthogonalise``: remove from it what only changes the distance.
-    ``constants="threat"``: the ball is the threat, the way back its projection, ``lr`` a fraction of its radius (per
-    value), the start random.
+    The attack takes ``steps`` steps of length ``lr``. ``direction``: a step follows the ``sign`` of the gradient (the
+    published ``madc``), the gradient ``normalised`` to mean 0 and standard deviation 1, or ``mix``, the two in turn.
+    ``orthogonalise``: remove the part of the gradient that only changes the distance to the clean clip.
 
-    ``"published-0"`` … ``"published-3"``: the RMSE presets, corrected. They start at the clean clip, where every value
-    steps down if there is no gradient, and come back by taking the same amount off every |x* - x|, of which their sign
-    steps of 0.0005 are an approximation. ``"published-linf-0"``, ``"published-linf-1"``: those of ``madc-linf``, from
-    noise and back by clipping; with ``direction=normalised`` those of ``madc-norm``, with ``mix`` and
-    ``orthogonalise=false`` those of ``mad-mix``. A preset sets ``steps`` and ``lr`` itself.
+    With ``constants="threat"`` the ball is the threat, its projection leads back to it, ``lr`` is a fraction of its
+    radius (per value), and the start is random. With ``"published-0"`` … ``"published-3"`` the corrected RMSE presets
+    apply. They start at the clean clip, where every value steps down if there is no gradient. They return to the ball
+    by taking the same amount off every |x* - x|, which the published sign steps of 0.0005 approximate. With
+    ``"published-linf-0"`` and ``"published-linf-1"`` the presets of ``madc-linf`` apply, which start from noise and
+    return by clipping; together with ``direction=normalised`` they are those of ``madc-norm``, together with ``mix``
+    and ``orthogonalise=false`` those of ``mad-mix``. A preset sets ``steps`` and ``lr`` itself.
 
-    Every ``judge``-th iterate and the last are judged. ``surrogate``: how gradients pass the rounding of latents.
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
     """
 
     general = False

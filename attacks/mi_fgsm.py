@@ -8,11 +8,16 @@ from robustcodec.registry import attacks
 
 @attacks.register("mi-fgsm")
 class MIFGSM(Momentum):
-    """``steps`` steps, together ``reach`` radii long, along a sum of gradients that decays by ``momentum``.
+    """Steepest ascent along a decaying sum of past gradients, each scaled to a mean absolute value of 1.
 
-    Gradients are summed at mean absolute value 1. ``start``: where the first is taken, as a fraction in [0, 1] of a
-    random allowed perturbation. ``constants="published"``: 10 steps that together are one radius long, momentum 1, from
-    the clean clip, where ``distortion`` has next to no gradient; it sets these four fields itself. Every ``judge``-th
-    iterate and the last are judged by what the codec really does with their 8-bit version, and the best is returned.
-    ``surrogate``: how the gradient passes the rounding of latents.
+    The attack takes ``steps`` steps of equal length, which together are ``reach`` radii of the threat long. The sum of
+    gradients decays by the factor ``momentum`` (at least 0) per step. ``start``: the climb begins at this fraction, in
+    [0, 1], of a random allowed perturbation. ``constants="published"`` means the paper's settings: 10 steps that
+    together are one radius long, momentum 1, from the clean clip, where ``distortion`` has almost no gradient. It sets
+    ``steps``, ``reach``, ``momentum`` and ``start`` itself; ``constants="threat"`` leaves them as they are given.
+
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
     """

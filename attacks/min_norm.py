@@ -1,12 +1,13 @@
-"""The smallest perturbation that breaks the codec: ascent whose norm follows what the last one did.
+"""The smallest perturbation that breaks the codec, by ascent at a norm that adapts to what the last step did.
 
-As in DDN, direction and norm are decoupled (Rony et al., 2019, https://arxiv.org/abs/1811.09600): each step turns the
-perturbation towards the gradient and then gives it the norm that is wanted, which shrinks where the codec is broken
-and grows where it is not. What differs: a codec is damaged by degrees, so the next norm is the one that would just
-break it if damage grew with its square; and whether it is broken is asked of the codec that rounds its latents, with
-the 8-bit input. A classifier's boundary is seen by the gradient's own forward pass, a codec's is not: with the same
-100 gradients through a soft rounding DDN ends 0.4 dB and FMN (Pintor et al., 2021, https://arxiv.org/abs/2102.12827)
-5 dB further from the clean clip (``robustcodec run benchmarks/smallest-breaks.toml``).
+As in DDN (Rony et al., 2019, https://arxiv.org/abs/1811.09600), direction and norm are decoupled: each step turns the
+perturbation towards the gradient and then gives it a wanted norm, which shrinks where the codec is broken and grows
+where it is not. Two things differ. A codec is damaged by degrees, so the next norm is the one that would just break it
+if damage grew with the square of the norm. And whether the codec is broken is tested with the 8-bit input and the real
+rounding of latents: the forward pass of a gradient shows the decision boundary of a classifier, but not that of a
+codec. With the same 100 gradients through a soft rounding, DDN ends 0.4 dB and FMN (Pintor et al., 2021,
+https://arxiv.org/abs/2102.12827) 5 dB further from the clean clip
+(``robustcodec run benchmarks/smallest-breaks.toml``).
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ NARROWEST = 0.8  # … from this share of the smallest perturbation found to all
 @attacks.register("min-norm")
 @dataclass(frozen=True)
 class MinNorm(Attack):
-    """``steps`` steps from a random start with the norm of the whole budget; of those judged the smallest that breaks
-    the codec is returned, in 8 bits, or the one of most damage if none does.
+    """Looks for the smallest perturbation that breaks the codec, in the norm that the threat bounds (L2 or L∞).
 
-    Small is what the threat bounds: L2 or L∞. Steps are of ``step_size`` times the norm wanted at first, and fall
-    along a cosine. Every ``judge``-th iterate is judged and changes the norm. A codec is broken here where damage is
-    ``margin`` beyond its level (as a share of the way there), so that the rounding of what is decoded cannot undo it.
-    ``surrogate``: how gradients pass the rounding of latents.
+    The attack takes ``steps`` steps, beginning at a random start whose norm is the whole budget. A step is
+    ``step_size`` times as long as the norm that is currently wanted, times a factor that falls along a cosine. After
+    every ``judge``-th step the input is judged in 8 bits and with the codec's real rounding, and the result changes the
+    wanted norm. A codec counts as broken here when the damage exceeds the level of the objective by ``margin``, as a
+    share of the way from the clean clip to that level, so that the rounding of the decoded pixels cannot undo it.
+    ``surrogate`` says how a gradient passes the rounding of latents: ``annealed`` (a soft rounding that sharpens in
+    stages), ``soft``, ``noise``, ``straight-through`` or ``none``.
+
+    The smallest 8-bit input that breaks the codec is returned, or, if none does, the one that does the most damage.
     """
 
     general = False

@@ -1,4 +1,4 @@
-"""NES: gradients from differences along antithetic normal noise, climbed by steepest steps (Ilyas et al., ICML 2018).
+"""NES: gradients estimated from differences along pairs of opposite Gaussian noise (Ilyas et al., ICML 2018).
 
 https://arxiv.org/abs/1804.08598
 """
@@ -18,14 +18,17 @@ from robustcodec.registry import attacks
 @attacks.register("nes")
 @dataclass(frozen=True)
 class NES(QueryAttack):
-    """Steps of ``step_size`` radii from a random start, each by ``samples`` pairs of queries, while ``queries`` last.
+    """Steepest ascent along gradients that are estimated from ``samples`` pairs of queries at opposite noise.
 
-    ``width``: the standard deviation of the noise, as a fraction of the root mean square of a perturbation of full
-    budget. The paper's, 0.001 in [0, 1], would not survive the rounding to 8 bits that everything asked about goes
-    through. ``momentum``: decay of the sum of past estimates. The paper takes 25 pairs of pixel noise (``kind=pixel``);
-    noise of ``coarse`` × ``coarse`` blocks, or of the ``1 / coarse`` lowest frequencies (``dct``), needs fewer.
-    One query is for each iterate; the best of all that was asked about is returned. A larger budget begins with the
-    smaller one.
+    The attack starts at a random allowed input and takes steps of ``step_size`` radii of the threat until ``queries``
+    are spent. Each iterate costs one further query. ``width``: standard deviation of the noise, as a fraction of the
+    root mean square of a perturbation of full budget. The paper's width, 0.001 on the [0, 1] scale, would not survive
+    the rounding to 8 bits that every queried input goes through. ``momentum``: the factor by which the sum of past
+    estimates decays per step. ``kind``: the noise is that of single pixels (``pixel``), of blocks of ``coarse`` ×
+    ``coarse`` pixels (``block``), or of the lowest ``1 / coarse`` of the frequencies of a frame's cosine transform
+    (``dct``). The paper takes 25 pairs of pixel noise; coarser noise needs fewer pairs.
+
+    The best of all queried inputs is returned. A run with more queries begins exactly like one with fewer.
     """
 
     samples: int = 12

@@ -1,4 +1,4 @@
-"""Random noise of the full budget: the floor that every attack must beat."""
+"""Random noise of the full budget, which every attack must beat."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from robustcodec.registry import attacks
 @attacks.register("noise")
 @dataclass(frozen=True)
 class Noise(Attack):
-    """Uniform in the ball: ±eps for L∞; for L2 a random direction, at the boundary.
+    """Random noise: uniform in ±eps under an L∞ threat, a random direction of full length under a threat of L2 type.
 
-    In d dimensions a uniform point of an L2 ball is at ``u^(1/d)`` of the radius, with u uniform: within
-    0.001 dB of it for an image. No query is made.
+    The attack asks the codec nothing. In d dimensions a uniform point of an L2 ball lies at ``u^(1/d)`` of the radius,
+    with u uniform in [0, 1]. For an image that is within 0.001 dB of the boundary, so the noise is put onto the
+    boundary.
     """
 
     access: ClassVar[Literal["white", "black"]] = "black"

@@ -1,7 +1,7 @@
 """PGD in a region of the frame: a box, a mask read from an image, or the window where the codec is weakest.
 
-The window is the patch search of Chen & Ma, 2023 (https://arxiv.org/abs/2112.08691), who move one of 64×64 pixels over
-the picture; here it is found by one gradient instead of an attack on each.
+The last is the patch search of Chen & Ma, 2023 (https://arxiv.org/abs/2112.08691), who move a window of 64×64 pixels
+over the picture and attack each place. Here one gradient finds the window.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from robustcodec.registry import attacks
 @attacks.register("patch")
 @dataclass(frozen=True)
 class Patch(ConfinedAscent):
-    """PGD that changes no pixel outside a region, the same in all frames of a clip.
+    """PGD that changes only the pixels of one region, which is the same in all frames of a clip.
 
-    ``where=saliency``: the window of ``size`` × ``size`` pixels, or of the whole frame if that is smaller, with the
-    largest sum of squares of the objective's gradient at a random start (one query). ``where=box``: ``box`` is
-    ``top;left;height;width`` in fractions of the frame. ``where=mask``: ``mask`` is an image, stretched to the frame;
-    what is lighter than mid-grey may change. The budget is the threat's: an L2 threat lets a smaller region change
-    more. ``steps``, ``step_size``, ``momentum``, ``judge`` and ``surrogate`` are
-    as in ``pgd``.
+    ``where=saliency`` takes the window of ``size`` × ``size`` pixels (or the whole frame, if that is smaller) in which
+    the objective's gradient at a random start has the largest sum of squares; this costs one query. ``where=box`` takes
+    ``box``, which is ``top;left;height;width`` in fractions of the frame. ``where=mask`` takes ``mask``, the path of an
+    image that is stretched to the frame, and changes what is lighter than mid-grey in it. The budget is the threat's,
+    so under an L2 threat a smaller region may change more.
+
+    ``steps``, ``step_size``, ``decay``, ``widening``, ``momentum``, ``judge`` and ``surrogate`` are as in ``pgd``.
+    Raises :class:`BadData` for a mask that cannot be read or is black everywhere.
     """
 
     place = "region"

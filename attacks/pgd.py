@@ -1,6 +1,7 @@
 """PGD: projected steepest ascent from random starts (Madry et al., 2018, https://arxiv.org/abs/1706.06083).
 
-With ``momentum``, MI-FGSM (Dong et al., 2018, https://arxiv.org/abs/1710.06081).
+With ``momentum`` it follows a decaying sum of gradients, as MI-FGSM does (Dong et al., 2018,
+https://arxiv.org/abs/1710.06081).
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from robustcodec.registry import attacks
 @attacks.register("pgd")
 @dataclass(frozen=True)
 class PGD(Ascent):
-    """``steps`` steps from each of ``restarts`` starts, the first of ``step_size`` radii; the best of those judged is
-    returned.
+    """Projected steepest ascent from random starts; the best input that was judged is returned.
 
-    ``surrogate``: how the gradient passes the rounding of latents; ``annealed`` sharpens it in stages
-    (:mod:`robustcodec.rounding`). ``widening``: the climb begins in a set so many times as wide as the threat, which
-    shrinks to it until 90 % of the steps are done. ``decay``: steps shrink along a cosine to 2 % of the first, or are
-    ``constant``. Every ``judge``-th
-    iterate and the last are judged by what the codec really does with their 8-bit version. More restarts never do less;
-    with ``judge=1``, ``decay=constant,widening=1`` and another surrogate a longer run begins with the shorter one.
-    ``momentum``: decay of the sum of past gradients, each of mean absolute value 1. ``random_start=False`` starts at
-    the clean clip, where ``distortion`` has next to no gradient. The published attack has
-    ``decay=constant,widening=1``.
+    The attack takes ``steps`` steps from each of ``restarts`` starts. ``step_size``: length of the first step, in radii
+    of the threat. ``decay``: with ``cosine`` steps shrink along a cosine to 2 % of the first, with ``constant`` they
+    keep their length. ``widening``: the climb begins in a set this many times as wide as the threat (1: off), which
+    shrinks to the threat until 90 % of the steps are done. ``momentum``: the factor by which the sum of past gradients,
+    each scaled to a mean absolute value of 1, decays per step (0: no sum). ``random_start=false`` starts at the clean
+    clip, where ``distortion`` has almost no gradient.
+
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
+
+    The published attack has ``decay=constant,widening=1``. More restarts never do less damage. With ``judge=1``,
+    ``decay=constant``, ``widening=1`` and a surrogate other than ``annealed`` a run with more steps begins exactly like
+    one with fewer.
     """
 
     steps: int = 20  # once more, so that it is the first: ``pgd:50``

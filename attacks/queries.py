@@ -1,5 +1,5 @@
-"""A base class of attacks by queries alone, and what they share: a budget that is kept, perturbations as long as the
-threat's, and slopes by differences.
+"""A base class of attacks that only query, and what they share: a budget of queries that is kept, perturbations as long
+as the threat allows, and slopes estimated from differences.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ Kind = Literal["pixel", "block", "dct"]
 
 
 class Asker:
-    """Asks for the damage of perturbations as they will count, at most ``queries`` times, and keeps the best.
+    """Asks for the damage of perturbations at most ``queries`` times, and keeps the best input.
 
-    A victim that draws random numbers is asked several times for one answer: each of them is one of the ``queries``.
+    Each perturbation is asked about in the form in which the runner will count it: projected and rounded to 8 bits. A
+    victim that draws random numbers is asked several times for one answer, and each time counts as a query.
     """
 
     def __init__(self, oracle: Oracle, x: Tensor, threat: Threat, queries: int) -> None:
@@ -31,7 +32,7 @@ class Asker:
         self.best = Best(x)
 
     def can(self, times: int = 1) -> bool:
-        """True if so many more answers are within the budget."""
+        """True if the budget has room for this many more answers."""
         return self._left >= times * self._price
 
     @torch.no_grad()
@@ -41,7 +42,7 @@ class Asker:
 
     @torch.no_grad()
     def look(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and what the decoder shows, like ``delta``."""
+        """The damage as above, and the picture that the decoder shows, shaped like ``delta``."""
         pictures: list[Tensor] = []
 
         def looked(counted: Tensor) -> Tensor:
@@ -63,7 +64,9 @@ class Asker:
 
 @dataclass(frozen=True)
 class QueryAttack(Attack):
-    """Asks for damage at most ``queries`` times; the best of all that it asked about is returned."""
+    """A black-box attack: it asks for damage at most ``queries`` times, and the best input that it asked about is
+    returned.
+    """
 
     access: ClassVar[Literal["white", "black"]] = "black"
 
@@ -77,7 +80,9 @@ class QueryAttack(Attack):
 
     @abstractmethod
     def search(self, ask: Asker, x: Tensor, threat: Threat, rng: Draws) -> None:
-        """Ask while ``ask.can()``; a larger budget should begin with the smaller one."""
+        """Ask for damage while ``ask.can()`` is true. A search with a larger budget should begin exactly like one with
+        a smaller.
+        """
 
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
         ask = Asker(oracle, x, threat, self.queries)
@@ -86,7 +91,9 @@ class QueryAttack(Attack):
 
 
 def slope(damage: Callable[[Tensor], Tensor], at: Tensor, directions: Iterable[Tensor]) -> Tensor:
-    """Mean of ``(damage(at + u) - damage(at - u)) u / 2``: the gradient, times their covariance."""
+    """The mean of ``(damage(at + u) - damage(at - u)) u / 2`` over ``directions`` u: an estimate of the gradient, times
+    the covariance of the directions.
+    """
     total, count = torch.zeros_like(at), 0
     for u in directions:
         difference = damage(at + u) - damage(at - u)
@@ -96,24 +103,25 @@ def slope(damage: Callable[[Tensor], Tensor], at: Tensor, directions: Iterable[T
 
 
 def sized(direction: Tensor, x: Tensor, threat: Threat) -> Tensor:
-    """What of ``direction`` the threat allows, as long as the threat's steepest step along it; zero stays zero.
+    """The part of ``direction`` that the threat allows, scaled to the length of the threat's steepest step along it.
 
-    Of white noise for L∞: values whose root mean square is ``eps``.
+    For white noise under an L∞ threat the result has a root mean square of ``eps``. A zero direction stays zero.
     """
     kept = threat.confine(direction, x)
     return kept * per_sample(_over(rms(threat.steepest(direction, x)), rms(kept)))
 
 
 def rms(v: Tensor) -> Tensor:
-    """``(N,)`` root mean square of each sample."""
+    """``(N,)`` root mean square of each sample of ``v``."""
     size: Tensor = v.flatten(1).square().mean(1, dtype=torch.float64).sqrt().to(v.dtype)
     return size
 
 
 def noise(rng: Draws, x: Tensor, kind: Kind, coarse: int) -> Tensor:
-    """Normal noise like ``x``: of each pixel, of ``coarse`` × ``coarse`` blocks, or of the lowest frequencies.
+    """Gaussian noise shaped like ``x``, of a ``kind``.
 
-    ``dct``: the ``1 / coarse`` lowest frequencies of each axis of the discrete cosine transform of a frame.
+    ``pixel``: every value by itself. ``block``: blocks of ``coarse`` × ``coarse`` equal values. ``dct``: the lowest
+    ``1 / coarse`` of the frequencies along each axis of the discrete cosine transform of a frame.
     """
     if kind == "pixel":
         return rng.normal(x.shape).to(x.device)
@@ -126,7 +134,7 @@ def noise(rng: Draws, x: Tensor, kind: Kind, coarse: int) -> Tensor:
 
 
 def cosines(length: int, count: int, device: torch.device) -> Tensor:
-    """``(length, count)`` on ``device``: the first columns of the orthonormal inverse DCT-II."""
+    """The first ``count`` columns of the orthonormal inverse DCT-II, ``(length, count)``, on ``device``."""
     position = torch.arange(length, device=device)[:, None] + 0.5
     frequency = torch.arange(count, device=device)[None]
     basis: Tensor = (torch.pi * position * frequency / length).cos() * (2 / length) ** 0.5

@@ -1,7 +1,7 @@
-"""Random search: keep what does more damage, and adapt how much of the frame is tried by how often that happens.
+"""Random search that keeps what does more damage, and adapts the area that it tries to how often that happens.
 
-A (1+1) evolution strategy with the one-fifth rule (Rechenberg, 1973) for the area that is drawn anew. Its noise can be
-that of blocks or of low frequencies, as in Guo et al., ICML 2019 (https://arxiv.org/abs/1905.07121).
+It is a (1+1) evolution strategy whose redrawn area follows the one-fifth rule (Rechenberg, 1973). Its noise can have
+blocks or low frequencies, as in Guo et al., ICML 2019 (https://arxiv.org/abs/1905.07121).
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ SUCCESS = 1.5  # factor of the area where a candidate was kept; where not, a fou
 @attacks.register("random-search")
 @dataclass(frozen=True)
 class RandomSearch(QueryAttack):
-    """``queries`` candidates, each the best so far with new noise in a window; one is kept where it does more damage.
+    """Random search: noise in a window of the best input so far is drawn anew, and kept if it does more damage.
 
-    What is searched is a direction, in which a clip moves by the whole budget. ``area``: share of the frame that the
-    first window covers; it grows by 1.5 after a success and shrinks so that one success in five keeps it. A window
-    covers all frames of a clip. ``kind``: noise of single pixels, of ``coarse`` × ``coarse`` blocks, or of the
-    ``1 / coarse`` lowest frequencies of the frame's cosine transform. A larger budget begins with the smaller one and
-    never does less damage.
+    The attack asks ``queries`` times. It searches for a direction, and each candidate moves the clip along its
+    direction by the whole budget. ``area``: share of the frame, in (0, 1], that the first window covers. The area grows
+    by a factor of 1.5 after a success and shrinks after a failure, so that one success in five keeps it. A window
+    covers all frames of a clip. ``kind``: the noise is that of single pixels (``pixel``), of blocks of ``coarse`` ×
+    ``coarse`` pixels (``block``), or of the lowest ``1 / coarse`` of the frequencies of a frame's cosine transform
+    (``dct``).
+
+    A run with more queries begins exactly like one with fewer, and never does less damage.
     """
 
     area: float = 1.0

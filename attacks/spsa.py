@@ -1,4 +1,4 @@
-"""SPSA: gradients from differences along random signs, climbed with Adam (Uesato et al., ICML 2018).
+"""SPSA: gradients estimated from differences along random signs, climbed with Adam (Uesato et al., ICML 2018).
 
 https://arxiv.org/abs/1802.05666; the estimate is Spall's, 1992 (https://doi.org/10.1109/9.119632).
 """
@@ -21,14 +21,17 @@ BETAS = (0.9, 0.999)
 @attacks.register("spsa")
 @dataclass(frozen=True)
 class SPSA(QueryAttack):
-    """Steps of Adam at rate ``lr`` from a random start, each by ``samples`` pairs of queries, while ``queries`` last.
+    """Adam along gradients that are estimated from ``samples`` pairs of queries at opposite random signs.
 
-    ``width`` is the size of the differences and ``lr`` that of a step, both as fractions of the root mean square of a
-    perturbation of full budget. The paper's are 0.01 and 0.01 in [0, 1] under an L∞ budget of 8/255, so 0.32 of it,
-    with 8192 pairs and signs of single pixels (``kind=pixel``). Signs of ``coarse`` × ``coarse`` blocks, or of noise of
-    the ``1 / coarse`` lowest frequencies (``dct``), need fewer queries. All that is asked about is projected and
-    rounded as it would count, and the best of it is returned. One query is for each iterate. A larger budget begins
-    with the smaller one.
+    The attack starts at a random allowed input and steps until ``queries`` are spent; each iterate costs one further
+    query. ``width`` is the size of the differences and ``lr`` the learning rate, both as fractions of the root mean
+    square of a perturbation of full budget. ``kind``: the signs are those of noise of single pixels (``pixel``), of
+    blocks of ``coarse`` × ``coarse`` pixels (``block``), or of the lowest ``1 / coarse`` of the frequencies of a frame
+    (``dct``).
+
+    The paper uses 0.01 for both on the [0, 1] scale, under an L∞ budget of 8/255 (0.32 of it), 8192 pairs, and signs of
+    single pixels; coarser signs need fewer queries. Every queried input is projected and rounded to 8 bits, and the
+    best one is returned. A run with more queries begins exactly like one with fewer.
     """
 
     samples: int = 5

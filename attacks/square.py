@@ -1,12 +1,12 @@
 """Square attack: random search over squares that shrink (Andriushchenko et al., ECCV 2020).
 
-https://arxiv.org/abs/1912.00049; both forms as in the authors' code. The L∞ form starts from vertical stripes and gives
-one square one colour of ±eps. The L2 form starts from a grid of bumps and moves the energy of one window to another,
-where it adds a pair of bumps of opposite signs.
+https://arxiv.org/abs/1912.00049; both forms follow the authors' code. The L∞ form starts from vertical stripes and
+gives one square one colour of ±eps per query. The L2 form starts from a grid of bumps; each query moves the energy of
+one window to another, in which it adds a pair of bumps of opposite signs.
 
-Different here: the input is always judged projected and rounded to 8 bits; a candidate that changes nothing counts as
-a query instead of being drawn again; of a clip a square covers all frames, with the same colours; a threat that
-does not use a norm of the whole clip (some frames, one budget per frame) is met by projecting what the search finds.
+Four things differ here. Every input is judged projected and rounded to 8 bits. A candidate that changes nothing counts
+as a query, and is not drawn again. In a clip, a square covers all frames with the same colours. A threat that does not
+bound one norm of the whole clip (one for some frames, or with a budget per frame) projects what the search finds.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the area, afte
 @attacks.register("square")
 @dataclass(frozen=True)
 class Square(QueryAttack):
-    """``queries`` candidates, each with one square of the best so far replaced; kept where it does more damage.
+    """Random search that replaces one square of the best input per query, and keeps it if it does more damage.
 
-    ``area``: share of the frame that the first square covers; the paper's is 0.05 for L∞ and 0.1 for L2, AutoAttack's
-    0.8. It halves at nine fixed shares of the budget (``schedule=published``) or at the fixed numbers of queries that
-    these are of a budget of 10,000 (``schedule=fixed``); with these a larger budget begins with the smaller one and
-    never does less damage.
+    The attack asks ``queries`` times. ``area``: share of the frame that the first square covers; the paper uses 0.05
+    under L∞ and 0.1 under L2, AutoAttack 0.8. ``schedule``: the area halves nine times, with ``published`` at fixed
+    shares of the budget, with ``fixed`` at the numbers of queries that these shares are of a budget of 10,000. With
+    ``fixed`` a run with more queries begins exactly like one with fewer, and never does less damage.
     """
 
     area: float = 0.3

@@ -1,9 +1,11 @@
-"""SSAH's constraint: damage in high frequencies (Luo et al., CVPR 2022, https://arxiv.org/abs/2203.05151).
+"""The constraint of SSAH, which keeps damage in high frequencies (Luo et al., CVPR 2022,
+https://arxiv.org/abs/2203.05151).
 
 Adam minimises -damage(x*) + weight·Σ SmoothL1(LL(x*) - LL(x)), where LL keeps the low-low band of a one-level Haar
-transform: the mean of every 2×2 pixels in their place. The attack on semantic similarity that the paper couples with
-it needs a classifier; as in NIC-RobustBench (https://github.com/msu-video-group/NIC-RobustBench) the damage stands
-here. No difference between two images exceeds 1, so SmoothL1 is half the square, whose gradient is LL(x* - x).
+transform, which is the mean of every 2×2 pixels in their place. In the paper this constraint accompanies an attack on
+semantic similarity, which needs a classifier; here, as in NIC-RobustBench
+(https://github.com/msu-video-group/NIC-RobustBench), the damage takes its place. No difference between two images
+exceeds 1, so SmoothL1 is half the square, and its gradient is LL(x* - x).
 """
 
 from __future__ import annotations
@@ -52,15 +54,20 @@ PRESETS = {
 @attacks.register("ssah")
 @dataclass(frozen=True)
 class SSAH(Attack):
-    """``steps`` steps of Adam on the clip, its low band held to the clean one by ``weight``.
+    """Adam on the clip, with a penalty that holds the low frequencies to those of the clean clip.
 
-    ``constants="threat"``: ``lr`` is a fraction of the threat's radius (per value), every step ends with the
-    projection, and gradient and perturbation are measured in radii, so that ``weight`` means the same for every
-    objective, size and budget: 0 is no constraint, and of a perturbation as long as the radius along the gradient, 1
-    cancels just the low band. ``"published-0"`` … ``"published-3"``: the loss above with the presets of
-    NIC-RobustBench, from 1/255 on every value and without a budget until the threat projects; they set ``steps``,
-    ``lr`` and ``weight`` themselves. Every ``judge``-th iterate and the last are judged. ``surrogate``: how gradients
-    pass the rounding of latents.
+    Adam takes ``steps`` steps. With ``constants="threat"`` the learning rate ``lr`` is a fraction of the threat's
+    radius (per value), and every step ends with the projection onto the threat. Gradient and perturbation are then
+    measured in radii, so that ``weight`` means the same for every objective, size and budget: 0 is no constraint, and 1
+    just cancels the low band of a perturbation that is as long as the radius and follows the gradient. With
+    ``"published-0"`` … ``"published-3"`` the presets of NIC-RobustBench apply to the loss above; the start is 1/255 on
+    every value, and there is no budget until the threat projects what is judged. A preset sets ``steps``, ``lr`` and
+    ``weight`` itself.
+
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
     """
 
     general = False

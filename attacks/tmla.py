@@ -1,15 +1,16 @@
 """T-MLA: ascent on Haar coefficients, each moved in the logarithm of its exponential (Information Sciences, 2026).
 
-Of a coefficient c of a transform of three levels, and a number n that is optimised,
+The attack optimises a number n for each coefficient c of a Haar transform of three levels. The coefficient becomes
 
     c* = sign(c) · log(max(exp|c| + n, 0.001)),    |n| <= 0.1 · 1.8^(3 - k),
 
-k being 0 for the low band and 1 to 3 for the details from coarse to fine. So a coefficient moves by n where it is
-small and by less where it is large: noise goes where the picture is flat at that scale, and little into the low band.
+where k is 0 for the low band and 1 to 3 for the details from coarse to fine. A small coefficient therefore moves by
+about n and a large one by less, so that noise goes where the picture is flat at that scale, and little of it into the
+low band.
 
-The published loss, with PSNRs in dB, is |PSNR(x̂*, x) - 15| + max(|PSNR(x*, x) - 45| - 2, 0) + 0.001·|n|₁, descended
-by 1000 steps at a rate of 0.01 with gradients clipped to norm 1. Different from theirs: the first term is minus the
-damage in dB, whatever the objective, without the target of 15 dB, which a perturbation of 45 dB does not reach; and n
+The published loss, with PSNRs in dB, is |PSNR(x̂*, x) - 15| + max(|PSNR(x*, x) - 45| - 2, 0) + 0.001·|n|₁. It is
+minimised by 1000 steps at a rate of 0.01, with gradients clipped to norm 1. Two things differ here. The first term is
+minus the damage in dB, whatever the objective, because a perturbation of 45 dB does not reach a target of 15 dB. And n
 starts at random, because ``distortion`` has no gradient at the clean clip.
 """
 
@@ -41,13 +42,19 @@ DECIBELS = 10 / math.log(10)  # of a change by a small share
 @attacks.register("tmla")
 @dataclass(frozen=True)
 class TMLA(Attack):
-    """``steps`` steps on the coefficients of the clip's three-level Haar transform; the best judged is returned.
+    """Ascent on the coefficients of the clip's three-level Haar transform, which moves small coefficients the most.
 
-    ``constants="threat"``: steps follow the gradient to n, of root mean square 1, times ``lr`` radii (per value), which
-    falls to nothing; each ends with the projection onto the threat, from which n is read back; the bounds on n are the
-    published ones, of ``reach`` radii at the finest level. The start is random. ``"published"``: the loss above, with
-    its constants, whatever the threat's budget; the threat projects what is judged. Every ``judge``-th iterate and the
-    last are judged. ``surrogate``: how gradients pass the rounding of latents.
+    The attack takes ``steps`` steps. With ``constants="threat"`` a step follows the gradient with respect to the
+    numbers n (see the method), scaled to a root mean square of 1; its length is ``lr`` radii of the threat (per value)
+    and falls linearly to nothing. Each step ends with the projection onto the threat, from which n is read back. The
+    bounds on n are the published ones, scaled so that they are ``reach`` radii at the finest level, and the start is
+    random. With ``constants="published"`` the loss above and its constants apply, whatever the budget of the threat,
+    which projects what is judged; it sets ``steps``, ``lr`` and ``reach`` itself.
+
+    After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
+    with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``.
     """
 
     general = False

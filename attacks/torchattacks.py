@@ -1,6 +1,7 @@
 """Every attack of torchattacks, by name (Kim, 2020, https://arxiv.org/abs/2010.01950; version 3.5.1).
 
-The codec is shown to them as a classifier, see :mod:`robustcodec.attacks._classifier`.
+The library sees the codec as a classifier of two classes, "fine" and "damaged", see
+:mod:`robustcodec.attacks._classifier`.
 """
 
 from __future__ import annotations
@@ -49,17 +50,26 @@ CATALOGUE = {
 @attacks.register("torchattacks")
 @dataclass(frozen=True)
 class Torchattacks(Foreign):
-    """``torchattacks:VMIFGSM,options=steps=20;N=5``: ``name`` as the library spells it, ``options`` of its constructor.
+    """An attack of the library torchattacks, such as ``torchattacks:VMIFGSM,options=steps=20;N=5``.
 
-    An ``eps``, ``max_epsilon`` or ``std`` that is not given is the threat's: the radius of its own norm, and of
-    another norm the radius at which a perturbation of ±eps, or noise of that deviation, has the threat's. An ``alpha``
-    that is not given is the library's, times the ratio of that ``eps`` to the library's. ``norm`` is the threat's;
-    ``seed`` is drawn. Attacks of smallest perturbations are followed by a search for the smallest multiple that,
-    in 8 bits, breaks the codec. ``surrogate``: how gradients pass the rounding of latents; ``scale`` of the logits;
-    ``start``: a gradient at the clean clip is taken at so large a share of the budget from it.
+    ``name`` is the name of a class of the library. ``options`` are arguments for its constructor, as ``key=value``,
+    separated by semicolons. Options that are not given follow the threat. An ``eps`` or ``max_epsilon`` is the threat's
+    radius; for an attack of another norm it is the radius at which ±eps on every value has the threat's radius, and
+    likewise ``std`` is the deviation at which noise has it. An ``alpha`` is the library's, times the ratio of that
+    ``eps`` to the library's. The ``norm`` is the threat's, and the ``seed`` is drawn. An attack that looks for the
+    smallest perturbation is followed by a search for the smallest multiple of its result that breaks the codec in 8
+    bits.
 
-    Those that give a picture back only if it fools the model (APGD, Square …) give the clean clip back if the budget
-    does not suffice to break the codec.
+    ``scale`` multiplies the logits of the classifier (positive). ``start``: where the library asks for the gradient at
+    the clean clip, it is taken at this fraction, in (0, 1], of a random allowed perturbation. ``surrogate`` says how a
+    gradient passes the rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``,
+    ``noise``, ``straight-through`` or ``none``.
+
+    Attacks that return a picture only if it fools the model (APGD, Square …) return the clean clip if the budget does
+    not suffice to break the codec.
+
+    Raises :class:`ValueError` for a name or an option that the library does not have, and :class:`AttackError` for
+    attacks that cannot work on a codec and where the clean clip counts as broken already.
     """
 
     library: ClassVar[str] = "torchattacks"

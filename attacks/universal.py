@@ -1,10 +1,10 @@
-"""A universal perturbation: made on some clips, added unseen to others.
+"""A universal perturbation, which is made on some clips and added to others without having seen them.
 
-One small tile of a few frames is made by gradient ascent over a training set and then repeated over any clip, of
-whatever size and length. Universal perturbations: Moosavi-Dezfooli et al., CVPR 2017
+Gradient ascent over a training set makes one small tile of a few frames, which is then repeated over any clip, whatever
+its size and length. Universal perturbations are due to Moosavi-Dezfooli et al., CVPR 2017
 (https://arxiv.org/abs/1610.08401). As in Li et al., NDSS 2019 (https://arxiv.org/abs/1807.00458), the tile repeats in
-time and is trained at every phase, because whoever attacks a stream does not know where a clip begins. Their
-generator network is not used: the tile itself is optimised.
+time and is trained at every phase, because an attacker of a stream does not know where a clip begins. Their generator
+network is not used: the tile itself is optimised.
 """
 
 from __future__ import annotations
@@ -26,17 +26,22 @@ from robustcodec.rounding import Crafting
 @registry.attacks.register("universal")
 @dataclass(frozen=True)
 class Universal(Attack):
-    """A tile of ``period`` frames of ``size`` × ``size`` pixels, made on the first ``clips`` clips of ``data``.
+    """A small tile that is optimised on training clips and then repeated over every attacked clip.
 
-    ``data``: a data set, with ``;`` for the commas between its parameters: ``universal:clips:frames=8;size=64``.
-    A training clip that shows a frame of the attacked clip is left out, so that ``data`` may be the data set that is
-    evaluated; only equal pixels around the centre are recognised, so for other crops of one scene, or other parts of
-    one video, choose another data set. ``steps`` gradients are taken, each on one clip at a random phase, and summed
-    with a decay of ``momentum``: a sign is then one of many clips and phases. ``step_size`` is relative to the
-    threat's radius and falls to nothing. Training clips must have the frames that the threat chooses. The tile's
-    randomness is of ``seed`` alone, the phase at which a clip meets it of the cell's seed. Queries are the training's.
+    The tile has ``period`` frames of ``size`` × ``size`` pixels, and is made on the first ``clips`` clips of ``data``.
+    The tile is a direction: each attacked clip moves along it by the whole radius of the threat, under L∞ by ±eps on
+    every value. ``data``: name of a data set, with ``;`` in place of the commas between its parameters, such as
+    ``universal:clips:frames=8;size=64``. The training takes ``steps`` gradients, each on one clip at a random phase,
+    and follows their sum, which decays by ``momentum`` (in [0, 1)) per step. ``step_size``: length of the first step as
+    a fraction of the threat's radius; it falls linearly to nothing. ``surrogate`` says how a gradient passes the
+    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
+    ``straight-through`` or ``none``. ``seed`` alone decides the randomness of the tile; the phase at which a clip meets
+    the tile follows the seed of the cell.
 
-    The tile is a direction: a clip moves along it by the whole radius of the threat, so every value by ±eps for L∞.
+    A training clip that shares a frame with the attacked clip is left out, so ``data`` may be the data set that is
+    evaluated. Only equal pixels around the centre are recognised: for other crops of one scene, or other parts of one
+    video, choose another data set. Training clips must have the frames that the threat chooses. The queries of the
+    training count for every sample that uses the tile. Raises :class:`BadData` if no training clip is left.
     """
 
     general = False

@@ -1,4 +1,5 @@
-"""Bit-depth reduction, "feature squeezing" (Xu et al., NDSS 2018, https://arxiv.org/abs/1704.01155), before coding.
+"""Bit-depth reduction before coding, known as "feature squeezing" (Xu et al., NDSS 2018,
+https://arxiv.org/abs/1704.01155).
 
 Chen & Ma (TCSVT 2023, https://arxiv.org/abs/2112.08691) try 6 bits on codecs.
 """
@@ -17,11 +18,12 @@ from robustcodec.rounding import round_latent
 @defenses.register("bitdepth")
 @dataclass(frozen=True)
 class BitDepth(Preprocessor):
-    """Rounds every value to one of ``2**bits`` equally spaced ones, 0 and 1 among them; ``bits`` 1 to 8.
+    """Rounds every value to fewer bits before coding.
 
-    It rounds, so its gradient is a surrogate, and the one that an attack names for latents: ``surrogate=noise`` is the
-    uniform noise with which Chen & Ma attack it, ``straight-through`` keeps the rounded values, ``none`` skips it.
-    Damage that an attack reports is always that of rounded values.
+    ``bits`` is 1 to 8: a value becomes the nearest of ``2**bits`` equally spaced ones, which include 0 and 1. A
+    rounding has no gradient, so attacks get that of a surrogate, the same that they choose for latents:
+    ``surrogate=noise`` is the uniform noise with which Chen & Ma attack this defense, ``straight-through`` keeps the
+    rounded values, and ``none`` skips the rounding. The damage that an attack reports is always that of rounded values.
     """
 
     label = "bitdepth (gradient by the surrogate of rounding)"

@@ -1,4 +1,4 @@
-"""Gaussian blur before coding: a low-pass filter, the plainest of input transformations."""
+"""Gaussian blur before coding: a low-pass filter, the simplest input transformation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ REACH = 4.0  # standard deviations after which the kernel ends, as in scipy.ndim
 @defenses.register("blur")
 @dataclass(frozen=True)
 class Blur(Preprocessor):
-    """Blurs every frame with a standard deviation of ``sigma`` pixels; the gradient is its own."""
+    """Blurs every frame with a Gaussian before coding.
+
+    ``sigma``: standard deviation of the Gaussian in pixels (positive). Attacks get its exact gradient.
+    """
 
     sigma: float = 0.5
 

@@ -1,6 +1,6 @@
 """Reversible permutation of colours: the codec sees red, green and blue in another order, and the decoder sorts them.
 
-A learned codec is trained on one order and spends more bits on others.
+A learned codec is trained on one order, and spends more bits on others.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from robustcodec.registry import defenses
 @defenses.register("colour-order")
 @dataclass(frozen=True)
 class OrderOfColours(MovingBy):
-    """``order``: of the channels that are coded, such as ``bgr``; ``random`` draws one of all six for each sample and
-    call.
+    """Codes the colour channels in another order, which the decoder undoes exactly.
+
+    ``order``: the order of the coded channels, such as ``bgr``. With ``random``, each sample and each call draws one of
+    all six orders. The order is in the stream.
     """
 
     name, kind = "colour-order", ColourOrder

@@ -1,8 +1,8 @@
 """Purification by diffusion before coding (DiffPure; Nie et al., ICML 2022, https://arxiv.org/abs/2205.07460).
 
-Noise drowns a perturbation, and a diffusion model takes noise and perturbation away together. The time t* up to which a
-clip is diffused is given as the standard deviation of the noise in pixels: the level ``t`` of the network whose
-``σ_t = ½ √((1 - ᾱ_t) / ᾱ_t)`` is the nearest (``_purifier.py``).
+Noise drowns a perturbation, and a diffusion model then removes noise and perturbation together. The paper diffuses a
+clip up to a time t*. Here t* is given as the standard deviation of the noise in the pixels: it is the level ``t`` of
+the network whose ``σ_t = ½ √((1 - ᾱ_t) / ᾱ_t)`` is nearest to it (``_purifier.py``).
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from robustcodec.registry import defenses
 @defenses.register("diffpure")
 @dataclass(frozen=True)
 class DiffPure(Defense):
-    """Frames get Gaussian noise of standard deviation ``sigma``, in units of the [0, 1] range, and lose it in ``steps``
-    reverse steps: ``ddpm`` adds new noise after all but the last, as the paper does, ``ddim`` none.
+    """Adds Gaussian noise to every frame before coding, and removes it with a diffusion model.
 
-    ``weights``: None for the small network that ships (it knows ``sigma`` from 0.002 to 0.15), a ``.safetensors`` file
-    of ``robustcodec train diffpure``, a folder with a UNet2DModel and its scheduler's configuration as diffusers stores
-    them (nothing is downloaded), or ``random``. Noise is drawn anew at every call from torch's global random state. The
-    gradient is its own, through all reverse steps.
+    ``sigma``: standard deviation of the noise, on the [0, 1] scale (the network that ships knows 0.002 to 0.15).
+    ``steps``: number of reverse steps. ``sampler``: ``ddpm`` adds new noise after all steps but the last, as the paper
+    does; ``ddim`` adds none. ``weights``: by default the small network that ships; otherwise a ``.safetensors`` file of
+    ``robustcodec train diffpure``, a folder with a UNet2DModel and the configuration of its scheduler as diffusers
+    stores them (nothing is downloaded), or ``random``.
+
+    Every call draws new noise from torch's global random state. Attacks get the exact gradient, through all reverse
+    steps.
     """
 
     trainable = True

@@ -1,4 +1,4 @@
-"""Reversible flips: a clip is coded mirrored or upside down, in a way that may be drawn, and turned back exactly."""
+"""Reversible flips: a clip is coded mirrored, upside down or both, and turned back exactly."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ VIEWS = {"horizontal": [1], "vertical": [2], "both": [3], "random": [0, 1, 2, 3]
 @defenses.register("flip")
 @dataclass(frozen=True)
 class Flip(MovingBy):
-    """``axis``: ``horizontal`` swaps left and right, ``vertical`` top and bottom; ``random`` draws for each sample and
-    call whether to swap either.
+    """Codes a clip mirrored or upside down, which the decoder undoes exactly.
+
+    ``axis``: ``horizontal`` swaps left and right, ``vertical`` swaps top and bottom. With ``random``, each sample and
+    each call draws whether to swap either. The choice is in the stream.
     """
 
     name, kind = "flip", View

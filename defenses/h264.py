@@ -1,7 +1,7 @@
-"""H.264 before coding: the clip that a camera or a platform has compressed already.
+"""H.264 before coding, as if a camera or a platform had compressed the clip already.
 
-Video compression in front of a network is the defense of SHIELD (Das et al., KDD 2018,
-https://arxiv.org/abs/1802.06816) in time: what changes from frame to frame and is not motion is coarsely quantised.
+SHIELD (Das et al., KDD 2018, https://arxiv.org/abs/1802.06816) puts image compression in front of a network as a
+defense; this is its counterpart in time. Changes from frame to frame that are not motion are coarsely quantised.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from robustcodec.registry import codecs, defenses
 @defenses.register("h264")
 @dataclass(frozen=True)
 class H264(Defense):
-    """Each clip is coded and decoded by x264 at ``crf`` 0 to 51, 4:2:0, before its codec codes it; an image is a clip
-    of one keyframe.
+    """Codes and decodes each clip with x264 before the codec codes it.
 
-    Straight-through: the gradient is that of the identity; values are the real decoder's.
+    ``crf``: constant rate factor, 0 to 51 (coarsest), with 4:2:0 chroma. An image is a clip of one keyframe. Values are
+    those of the real decoder. The gradient is straight-through, that of the identity.
     """
 
     crf: float = 23.0

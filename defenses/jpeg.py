@@ -1,7 +1,7 @@
 """JPEG before coding (Dziugaite, Ghahramani & Roy, 2016, https://arxiv.org/abs/1608.00853).
 
-Das et al., "SHIELD", KDD 2018 (https://arxiv.org/abs/1802.06816); as a defense of codecs it is a generation of JPEG in
-front of them.
+Das et al. call it SHIELD (KDD 2018, https://arxiv.org/abs/1802.06816). As a defense of codecs it is a generation of
+JPEG in front of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from robustcodec.registry import codecs, defenses
 @defenses.register("jpeg")
 @dataclass(frozen=True)
 class Jpeg(Defense):
-    """Each frame is coded and decoded by libjpeg-turbo at ``quality`` 1 to 100, 4:2:0, before its codec codes it.
+    """Codes and decodes each frame with libjpeg-turbo before the codec codes it.
 
-    The gradient is that of the codec ``diff-jpeg`` of the same quality; values are the real decoder's.
+    ``quality``: 1 (coarsest) to 100, with 4:2:0 chroma. Values are those of the real decoder; the gradient is that of
+    the codec ``diff-jpeg`` of the same quality.
     """
 
     quality: int = 75

@@ -1,8 +1,8 @@
-"""Latents clamped to the range that clean images give them, channel by channel (Chen & Ma, TCSVT 2023,
+"""Latents clamped, channel by channel, to the range that clean images give them (Chen & Ma, TCSVT 2023,
 https://arxiv.org/abs/2112.08691).
 
-An attack on the rate or on a few latents drives them where no image does. The clamp is the encoder's alone: streams are
-those of the codec, and it decodes them without knowing of it.
+An attack on the rate, or on a few latents, drives them to values that no image has. Only the encoder clamps: the
+streams are streams of the codec, which decodes them without knowing about the clamp.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ ANALYSES = ("g_a", "img_encoder", "motion_encoder", "res_encoder", "encoder")
 @defenses.register("latent-clamp")
 @dataclass(frozen=True)
 class LatentClamp(Defense):
-    """Each channel is clamped to the range that it has on ``data``, widened at both ends by ``margin`` of its width.
+    """Clamps each channel of the latents to the range that it has on clean images.
 
-    ``data``: a data set of clean images or clips, with ``;`` for the commas between its parameters. Latents are those
-    before rounding, of a codec of which a network is called ``g_a``, ``encoder`` or as in CompressAI's video codec.
-    Gradients are the clamp's own, zero for latents outside: attack it also through the bare codec (``bpda:CODEC``).
+    ``data``: a data set of clean images or clips, with ``;`` in place of the commas between its parameters. ``margin``:
+    the range is widened at both ends by this share of its width (at least 0). Clamped are the latents before rounding,
+    of codecs with a network that is called ``g_a`` or ``encoder``, or is named as in CompressAI's video codec.
+
+    Attacks get the exact gradient, which is zero for latents outside the range. Therefore attack it through the bare
+    codec too (access ``bpda:CODEC``).
     """
 
     data: str = "photos"

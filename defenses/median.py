@@ -1,5 +1,6 @@
 """Median filter before coding, "feature squeezing" by local smoothing (Xu et al., NDSS 2018,
-https://arxiv.org/abs/1704.01155)."""
+https://arxiv.org/abs/1704.01155).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +17,10 @@ from robustcodec.rounding import kept
 @defenses.register("median")
 @dataclass(frozen=True)
 class Median(Preprocessor):
-    """Each value becomes the median of the ``size`` × ``size`` around it, in its frame and channel; ``size`` is odd.
+    """Replaces each value by the median of its neighbourhood before coding.
 
-    The gradient is its own: all of it goes to the pixel that is the median.
+    ``size``: the neighbourhood is ``size`` × ``size`` pixels, of the same frame and channel; ``size`` is odd. Attacks
+    get the exact gradient, all of which goes to the pixel that is the median.
     """
 
     size: int = 3

@@ -1,12 +1,13 @@
 """Gaussian noise before coding, and randomised smoothing (Cohen, Rosenfeld & Kolter, ICML 2019,
-https://arxiv.org/abs/1902.02918), the expectation of a codec under it.
+https://arxiv.org/abs/1902.02918), which is the mean of a codec over such noise.
 
-A smoothed function is the mean of its values at noisy inputs. For a codec that mean has to be taken of what is *shown*:
-there it is bounded, so that each value of ``E[C(x + n)]`` changes by at most ``1 / (√(2π) sigma)`` times the L2 norm of
-a perturbation, whatever the codec does (Salman et al., 2019, https://arxiv.org/abs/1906.04584, Lemma 1 for values in
-[0, 1]). So ``smooth`` sends every noisy coding, the decoder averages, and all the bytes count. An encoder that averaged
-by itself and sent one stream would be cheaper, but what it sends goes through the unsmoothed codec once more. The bound
-is of single values and few pixels: against a PSNR budget of a whole picture it says nothing, the measured gain does.
+A smoothed function is the mean of its values at noisy inputs. For a codec the mean has to be taken over what the
+decoder *shows*, because those values are bounded: each value of ``E[C(x + n)]`` changes by at most
+``1 / (√(2π) sigma)`` times the L2 norm of a perturbation, whatever the codec does (Salman et al., 2019,
+https://arxiv.org/abs/1906.04584, Lemma 1 for values in [0, 1]). So ``smooth`` sends every noisy coding, the decoder
+averages them, and all the bytes count. An encoder that averages by itself and sends one stream would be cheaper, but
+what it sends goes once more through the codec, which is not smoothed. The bound helps only for single values and few
+pixels. It says nothing against a PSNR budget of a whole picture; the measured gain does.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from robustcodec.registry import defenses
 @defenses.register("noise")
 @dataclass(frozen=True)
 class Noise(Preprocessor):
-    """Adds Gaussian noise of standard deviation ``sigma``, in units of the [0, 1] range, to what is coded.
+    """Adds Gaussian noise to the clip before coding.
 
-    Drawn anew at every call from torch's global random state; values are clamped to [0, 1].
+    ``sigma``: standard deviation of the noise, on the [0, 1] scale (positive). Every call draws new noise from torch's
+    global random state, and the noisy values are clamped to [0, 1].
     """
 
     random = True
@@ -49,9 +51,10 @@ class Noise(Preprocessor):
 @defenses.register("smooth")
 @dataclass(frozen=True)
 class Smooth(Defense):
-    """Codes each clip ``draws`` times with other noise of standard deviation ``sigma``; the decoder shows the mean.
+    """Codes each clip several times with different Gaussian noise, and shows the mean of all decoded clips.
 
-    The stream holds ``draws`` streams and a header. ``draws=1`` is ``noise`` in a container.
+    ``draws``: how many times each clip is coded (at least 1). ``sigma``: standard deviation of the noise, on the [0, 1]
+    scale. The stream holds ``draws`` streams and a header. ``draws=1`` is ``noise`` in a container.
     """
 
     sigma: float = 0.01
@@ -115,7 +118,6 @@ class SmoothCodec(PreprocessedCodec):
 
     def _decompress_clip(self, data: bytes) -> Tensor:
         packet = self._packet(data)
-        packet.expect(0, self.card.name)
         clips = self.inner.decompress(packet.parts)
         shape = self.draws, packet.frames, 3, packet.height, packet.width
         if clips.shape != shape:

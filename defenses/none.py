@@ -1,4 +1,4 @@
-"""No defense: the codec as it is, so that "undefended" is a row like any other."""
+"""No defense, so that "undefended" is a row of every table like any other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robustcodec.registry import defenses
 @defenses.register("none")
 @dataclass(frozen=True)
 class NoDefense(Defense):
-    """Returns the codec itself."""
+    """No defense: the codec itself, unchanged."""
 
     def wrap(self, codec: Codec) -> Codec:
         return codec

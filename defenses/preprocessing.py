@@ -1,8 +1,8 @@
-"""A base class of defenses that preprocess: a codec that is given another clip, and gradients for what has none.
+"""A base class of defenses that preprocess: the codec codes another clip, and what has no gradient borrows one.
 
-The decoder is the wrapped codec's own, and its stream has no byte more. A preprocessor hands on float pixels in [0, 1]
-and does not round them to 8 bits: learned encoders take them as they are, classical ones round by themselves, and a
-rounding would only hide a gradient. What comes out of JPEG or H.264 is 8-bit anyway.
+The wrapped codec decodes by itself, and its stream has no extra byte. A preprocessor hands on float pixels in [0, 1]
+and does not round them to 8 bits. Learned encoders take floats as they are, classical ones round by themselves, and a
+rounding here would only hide a gradient. What JPEG or H.264 decodes is 8-bit anyway.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from robustcodec.rounding import is_frozen, kept, rounding
 
 
 class Preprocessor(Defense):
-    """A defense that has another clip coded in the place of each; subclasses are frozen dataclasses.
+    """A defense that changes each clip before it is coded; subclasses are frozen dataclasses.
 
-    ``random``: it draws from torch's global random state. ``label``: what the name of a defended codec says of it,
-    with the surrogate that its gradient is of, if it has none of its own; by default the name of the class.
+    ``random``: set it to True if :meth:`preprocess` draws from torch's global random state. ``label``: what the name of
+    a defended codec says about the defense; it should also name the surrogate if the defense borrows a gradient. By
+    default it is the name of the class.
     """
 
     random: ClassVar[bool] = False
@@ -32,7 +33,9 @@ class Preprocessor(Defense):
 
     @abstractmethod
     def preprocess(self, x: Tensor) -> Tensor:
-        """What is coded in the place of one clip ``(1, T, 3, H, W)`` in [0, 1]; like it."""
+        """The clip that is coded in the place of ``x``, a single clip ``(1, T, 3, H, W)`` in [0, 1]; it has the same
+        shape.
+        """
 
     def wrap(self, codec: Codec) -> Codec:
         label = self.label or re.sub(r"\B(?=[A-Z])", "-", type(self).__name__).lower()
@@ -40,10 +43,10 @@ class Preprocessor(Defense):
 
 
 class PreprocessedCodec(Wrapping):
-    """Codes ``pre(clip)``, ``(1, T, 3, H, W)`` in [0, 1] like its input, in the place of each clip.
+    """A codec that codes ``pre(clip)`` in the place of each clip; both are ``(1, T, 3, H, W)`` in [0, 1].
 
-    ``name``: of the defense, and of the surrogate that its gradient is of, if it has none of its own. Clips are
-    preprocessed one by one in float32, so that no bit of a stream depends on a batch or on an attacker's precision.
+    ``name``: the name of the defense, with the surrogate if it borrows a gradient. Clips are preprocessed one by one in
+    float32, so that no bit of a stream depends on the batch or on the precision of an attacker.
     """
 
     def __init__(self, inner: Codec, name: str, pre: Change, *, random: bool = False) -> None:
@@ -59,16 +62,16 @@ class PreprocessedCodec(Wrapping):
             return self.inner.compress(self.preprocessed(x))
 
     def preprocessed(self, x: Tensor) -> Tensor:
-        """What ``inner`` codes in the place of ``x``."""
+        """The clips that ``inner`` codes in the place of ``x``."""
         with torch.autocast(x.device.type, enabled=False):
             return torch.cat([self.pre(clip[None]) for clip in x])
 
 
 def with_gradient_of(surrogate: Callable[[], Tensor], value: Tensor) -> Tensor:
-    """``value`` that changes as ``surrogate()`` does (BPDA; Athalye et al., 2018, https://arxiv.org/abs/1802.00420).
+    """``value``, with the gradient of ``surrogate()`` (BPDA; Athalye et al., 2018, https://arxiv.org/abs/1802.00420).
 
-    Whatever an attacker chooses for the rounding of latents, the value is real. Only under ``frozen`` rounding is it
-    the surrogate plus what it lacked at the first call, a smooth function that finite differences can check.
+    The value is real, whatever an attacker chooses for the rounding of latents. Only under ``frozen`` rounding is it
+    the surrogate plus the difference of both at the first call: a smooth function, which finite differences can check.
     """
     if is_frozen():
         soft = surrogate()
@@ -80,9 +83,9 @@ def with_gradient_of(surrogate: Callable[[], Tensor], value: Tensor) -> Tensor:
 
 
 def reflected(planes: Tensor, margin: int) -> Tensor:
-    """``(…, H, W)`` with ``margin`` more pixels on every side, mirrored about its edges: ``c b a a b c c b a``.
+    """``(…, H, W)`` with ``margin`` more pixels on every side, mirrored about the edges: ``c b a a b c c b a``.
 
-    A margin may be wider than the planes. It is the mode ``reflect`` of scipy.ndimage.
+    The margin may be wider than the planes. scipy.ndimage calls this mode ``reflect``.
     """
     for dim in (-2, -1):
         length = planes.shape[dim]

@@ -1,8 +1,9 @@
 """Random resizing (Xie et al., ICLR 2018, https://arxiv.org/abs/1711.01991) for codecs, as in the code of Chen & Ma
 (TCSVT 2023, https://arxiv.org/abs/2112.08691).
 
-The encoder scales a clip by a factor that it draws, its codec codes the small clip, and the decoder scales back to the
-original size, which the stream holds. Both ways are antialiased bicubic; the small clip is not rounded to 8 bits.
+The encoder draws a factor and scales the clip by it, the codec codes the small clip, and the decoder scales back to the
+original size, which is in the stream. Both scalings are antialiased and bicubic; the small clip is not rounded to 8
+bits.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ LARGEST = 65535
 @defenses.register("resize")
 @dataclass(frozen=True)
 class Resize(Defense):
-    """Scales each sample by a factor uniform in ``low`` to ``high``, both in (0, 1]; equal ones make it deterministic.
+    """Codes a smaller copy of each clip, scaled by a random factor, and scales it back after decoding.
 
-    The code of Chen & Ma draws from 0.5 to 0.75, which costs 2.3 to 2.9 dB of clean quality on the bundled photos and
-    codecs; the default costs 0.7 to 0.9 dB and saves 4 to 8 % of the rate.
+    ``low``, ``high``: each sample draws a factor uniformly between them, both in (0, 1]; equal values make it
+    deterministic. The code of Chen & Ma draws from 0.5 to 0.75, which costs 2.3 to 2.9 dB of clean quality on the
+    bundled photos and codecs. The default costs 0.7 to 0.9 dB and saves 4 to 8 % of the rate.
     """
 
     low: float = 0.8

@@ -1,6 +1,7 @@
-"""Reversible circular shift: what leaves a frame on one side enters it on the other, and the decoder shifts back.
+"""Reversible circular shift: the rows and columns that leave a frame on one side enter it on the other, and the decoder
+shifts back.
 
-It moves a perturbation relative to the grid of a codec's strides, at the price of a seam through the frame.
+The shift moves a perturbation relative to the grid of a codec's strides, at the price of a seam through the frame.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ Amount = int | Literal["random"]
 @defenses.register("roll")
 @dataclass(frozen=True)
 class Roll(Moving):
-    """``down``, ``right``: pixels; negative ones are up and left, ``random`` any number below the side of the clip,
-    drawn for each sample and call.
+    """Codes a clip shifted circularly, which the decoder undoes exactly.
+
+    ``down``, ``right``: the shift in pixels; negative numbers mean up and left. With ``random``, each sample and each
+    call draws any number below the side of the clip. The shift is in the stream.
     """
 
     name, kind = "roll", Shift

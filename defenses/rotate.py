@@ -1,6 +1,6 @@
-"""Reversible rotations: a clip is coded turned by quarter turns, whose number may be drawn, and turned back exactly.
+"""Reversible rotations: a clip is coded turned by quarter turns, and turned back exactly.
 
-Other angles would resample pixels and cut corners off, and could not be undone.
+Other angles would resample pixels and cut off corners, and could not be undone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ VIEWS = {0: 0, 90: 5, 180: 3, 270: 6}  # counter-clockwise; a quarter turn mirro
 @defenses.register("rotate")
 @dataclass(frozen=True)
 class Rotate(MovingBy):
-    """``angle``: counter-clockwise, 90, 180 or 270 degrees; ``random`` draws one of these or 0 for each sample and
-    call.
+    """Codes a clip turned by quarter turns, which the decoder undoes exactly.
+
+    ``angle``: 90, 180 or 270 degrees, counter-clockwise. With ``random``, each sample and each call draws one of these
+    or 0. The angle is in the stream.
     """
 
     name, kind = "rotate", View

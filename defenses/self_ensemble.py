@@ -1,7 +1,7 @@
 """Geometric self-ensemble (Chen & Ma, TCSVT 2023, https://arxiv.org/abs/2112.08691).
 
-The encoder codes all eight flips and rotations of a clip and sends the one that its codec reconstructs best;
-the decoder turns it back. The published code did not count the view's 3 bits; here it is a byte of the stream.
+The encoder codes flips and rotations of a clip and sends the one that its codec reconstructs best; the decoder turns it
+back. The published code does not count the 3 bits that name the view; here they are a byte of the stream.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from robustcodec.rounding import choices_are_soft
 @defenses.register("self-ensemble")
 @dataclass(frozen=True)
 class SelfEnsemble(Defense):
-    """``views``: 1, 2 (identity, mirrored), 4 (and upside down) or 8 (and transposed), or a list such as ``0;3;5``: bit
-    0 mirrors, bit 1 turns upside down, bit 2 then transposes.
+    """Codes several flips and rotations of each clip and sends the best one, which the decoder turns back.
 
-    ``criterion``: the view of the smallest MSE between itself and its reconstruction (``own-input``), of the fewest
-    ``bits``, or of the least bits per pixel + ``lmbda`` · 255² · MSE (``rd``).
+    ``views``: 1, 2 (as it is, and mirrored), 4 (both also upside down) or 8 (all four also transposed); or a list such
+    as ``0;3;5``, in which bit 0 of a number mirrors, bit 1 turns upside down, and bit 2 then transposes. ``criterion``:
+    the best view has the smallest MSE between itself and its reconstruction (``own-input``), the fewest ``bits``, or
+    the least bits per pixel + ``lmbda`` · 255² · MSE (``rd``). ``lmbda`` (positive) counts for ``rd`` alone.
     """
 
     views: int | str = 8

@@ -23,8 +23,11 @@ FLAT = 1e-20  # the square of a slope that counts as none: the root has no deriv
 @defenses.register("tv")
 @dataclass(frozen=True)
 class TotalVariation(Preprocessor):
-    """Each plane of each frame becomes the ``u`` that minimises ``½‖u - plane‖² + weight · TV(u)``, after ``steps``
-    iterations. Larger weights smooth more. The gradient is its own, through all iterations.
+    """Smooths every frame before coding by minimising its total variation.
+
+    Each colour plane of each frame becomes the ``u`` that minimises ``½‖u - plane‖² + weight · TV(u)``, after ``steps``
+    iterations (at least 1). A larger ``weight`` (positive) smooths more. Attacks get the exact gradient, through all
+    iterations.
     """
 
     label = "tv"

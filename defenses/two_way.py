@@ -1,9 +1,9 @@
 """Two-way coding (Song et al., 2024, "A Training-Free Defense Framework for Robust Learned Image Compression",
 https://arxiv.org/abs/2401.11902).
 
-The encoder codes a clip as it is and after a random transform, and sends the one of smaller rate + λ · distortion. As a
-clip can always be sent as it is, clean rate and distortion stay as they were but for a byte. The transforms here are
-moves of pixels, which the decoder undoes exactly.
+The encoder codes a clip as it is and after a random transform, and sends the one with less rate + λ · distortion. A
+clip can always be sent as it is, so clean rate and distortion stay as they were, except for a byte. The transforms here
+are moves of pixels, which the decoder undoes exactly.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ AS_IT_IS = View(0)
 @defenses.register("two-way")
 @dataclass(frozen=True)
 class TwoWay(Defense):
-    """``transforms``: kinds to draw from, equally likely, then any of that kind: ``view`` (eight flips and rotations),
-    ``roll`` (circular shifts), ``colour-order``; several joined by ``;``.
+    """Codes each clip as it is and after a random move of its pixels, and sends the cheaper of the two.
 
-    ``lmbda``: of bits per pixel + ``lmbda`` · 255² · MSE, the distortion being that of the encoder's own input.
+    ``transforms``: kinds of moves, joined by ``;``. The encoder draws a kind, all equally likely, and then any move of
+    this kind: ``view`` (eight flips and rotations), ``roll`` (circular shifts) or ``colour-order``. ``lmbda``
+    (positive): the cost is bits per pixel + ``lmbda`` · 255² · MSE, with the MSE against the encoder's own input.
     """
 
     transforms: str = "view;roll"

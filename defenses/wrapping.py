@@ -1,7 +1,9 @@
-"""What codecs around codecs share: they code another clip in the place of the one they are given, and undo that.
+"""What codecs around codecs share: they code another clip in the place of the one that they are given, and undo that
+after decoding.
 
-Side information (the "head") is bytes in front of the inner codec's stream. Its checksum is laid over the end of that
-stream, where streams have one of their own: with another head, the inner codec meets a damaged stream.
+Side information, the "head", is a few bytes in front of the inner codec's stream. A checksum of the head is laid over
+the end of that stream (exclusive or), where streams have a checksum of their own. With a damaged head, the inner codec
+therefore meets a damaged stream.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Step:
-    """What is done alike to the samples ``rows`` of a batch: the inner codec codes ``apply(x[rows])``, behind ``head``;
-    ``undo`` makes of what it decodes the clips that are shown.
+    """One change for the samples ``rows`` of a batch, and how to undo it.
+
+    The inner codec codes ``apply(x[rows])``, and ``head`` is written in front of its stream. ``undo`` turns the clips
+    that the inner codec decodes into the clips that are shown.
     """
 
     rows: Sequence[int]
@@ -37,8 +41,10 @@ class Step:
 
 
 class Wrapping(Codec):
-    """``inner`` behind a defense ``name``: all that a wrapped codec keeps of it, decoder included. Subclasses give
-    ``forward`` and ``compress``; ``random``: these draw from torch's global random state.
+    """A codec ``inner`` behind a defense ``name``; it keeps everything of ``inner`` that the defense does not change.
+
+    Subclasses give ``forward`` and ``compress``. ``random``: set it to True if these draw from torch's global random
+    state.
     """
 
     def __init__(self, inner: Codec, name: str, *, random: bool = False) -> None:
@@ -73,11 +79,12 @@ class Wrapping(Codec):
 
 
 class StepwiseCodec(Wrapping):
-    """Does in front of ``inner`` what :meth:`steps` says, and undoes behind it what :meth:`read` finds in the bytes.
+    """Changes clips in front of ``inner`` as :meth:`steps` says, and undoes behind it what :meth:`read` finds in the
+    bytes.
 
-    ``random``: steps are drawn in :meth:`steps`, so that after the same seed ``forward`` and ``compress`` do the same.
-    ``fixed``: every clip of a size meets the same step, so that the inner codec's latents say all that its stream
-    does; others show none.
+    ``random``: set it to True if :meth:`steps` draws random numbers; after the same seed, ``forward`` and ``compress``
+    then draw the same. ``fixed``: set it to True if every clip of a size meets the same step; the inner codec's latents
+    then say everything about the stream, and are shown. Other subclasses show no latents.
     """
 
     side = "side information"  # what an anatomy calls the head
@@ -88,22 +95,25 @@ class StepwiseCodec(Wrapping):
 
     @abstractmethod
     def steps(self, x: Tensor, real: bool) -> list[Step]:
-        """What is done to ``x`` ``(N, T, 3, H, W)``, every sample in one step.
+        """The steps for ``x`` ``(N, T, 3, H, W)``; each sample is in exactly one step.
 
-        ``real``: for bytes; where ``forward`` of the inner codec is a surrogate, a choice then asks its bytes instead.
+        ``real``: True when bytes will be written. Where the inner codec's ``forward`` is only a surrogate, a choice
+        then uses the real bytes instead.
         """
 
     @abstractmethod
     def read(self, stream: bytes) -> tuple[int, Change]:
-        """The length of the head of ``stream``, and what undoes the step that it names.
+        """The length of the head of ``stream`` in bytes, and the function that undoes the step that the head names.
 
-        Raises :class:`StreamError` for a head that this codec does not write; so may what undoes it, for a clip that
-        does not belong to the head.
+        Raises :class:`StreamError` for a head that this codec does not write. The function may raise it too, for a clip
+        that does not belong to the head.
         """
 
     def alike(self, keys: Sequence[Key]) -> list[tuple[Key, list[int]]]:
-        """Each different key of a batch with the samples that have it; one by one, in order, where the inner codec
-        draws random numbers, so that it draws the same for every sample in ``forward`` and ``compress``.
+        """Each different key of a batch, with the indices of the samples that have it.
+
+        Where the inner codec draws random numbers, each sample stands alone and in order, so that ``forward`` and
+        ``compress`` draw the same numbers for it.
         """
         if self.inner.randomised:
             return [(key, [i]) for i, key in enumerate(keys)]
@@ -146,7 +156,7 @@ class StepwiseCodec(Wrapping):
         return [StreamPart(self.side, 0, 0, 8 * len(head)), *self.inner.anatomy(inner)]
 
     def taken_apart(self, stream: bytes) -> tuple[bytes, bytes, Change]:
-        """The head, the inner codec's stream, and what undoes the step; raises as :meth:`read`."""
+        """The head, the stream of the inner codec, and the function that undoes the step; raises as :meth:`read`."""
         length, undo = self.read(stream)
         head = stream[:length]
         return head, laid_over(stream[length:], head), undo
@@ -157,7 +167,9 @@ class StepwiseCodec(Wrapping):
 
 
 def laid_over(stream: bytes, head: bytes) -> bytes:
-    """``stream`` with the CRC-32 of ``head`` laid over its last bytes; twice is as before."""
+    """``stream`` with the CRC-32 of ``head`` laid over its last bytes by exclusive or; doing it twice restores the
+    stream.
+    """
     end = stream[-MASK:]
     mask = zlib.crc32(head).to_bytes(MASK, "little")
     return stream[: len(stream) - len(end)] + bytes(a ^ b for a, b in zip(end, mask, strict=False))

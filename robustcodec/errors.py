@@ -7,15 +7,15 @@ RobustCodecError
 │   ├── BadData           an image, clip or folder that cannot be used
 │   ├── WeightsError      missing, damaged or foreign weights
 │   ├── StreamError       bytes that are not a whole stream of this codec
-│   ├── ProcessError      a codec's own process ended, hung or answered what it should not
-│   ├── GridError         a grid file or command line that names no runnable cell
+│   ├── ProcessError      a codec's own process ended, hung or gave a forbidden answer
+│   ├── GridError         a grid file or command line that names no cell that can run
 │   ├── StoreError        the run folder cannot be read or written
-│   │   ├── DiskFull      there is no room for what was to be written
-│   │   └── DamagedFile   a file of a run folder is not as it was written
+│   │   ├── DiskFull      the disk has no room for what was to be written
+│   │   └── DamagedFile   a file of a run folder differs from what was written
 │   └── BoardError        a leaderboard or an entry that cannot be read, or does not fit
-├── OutOfMemory           it does not fit, or did not, into the memory that there is
-├── PluginError           a plugin raised where it should not, or gave back something else than it promises
-│   └── BrokenPlugin      one that was named cannot be had: its package, file or constructor raised
+├── OutOfMemory           the work does not fit, or did not fit, into memory
+├── PluginError           a plugin raised where it should not, or returned something else than promised
+│   └── BrokenPlugin      a plugin that was named cannot be used: its package, file or constructor raised
 ├── MissingDependency     an optional package or backbone is not installed
 └── AttackError           an attack broke a rule that the runner cannot repair
 """
@@ -57,11 +57,11 @@ class StreamError(UserError):
 
 
 class ProcessError(UserError):
-    """A codec's own process ended, hung or answered what it should not."""
+    """A codec's own process ended, hung or gave an answer that the protocol does not allow."""
 
 
 class GridError(UserError):
-    """A grid file or command line that names no runnable cell."""
+    """A grid file or a command line that names no cell that can run."""
 
 
 class StoreError(UserError):
@@ -69,11 +69,11 @@ class StoreError(UserError):
 
 
 class DiskFull(StoreError):
-    """There is no room for what was to be written."""
+    """The disk has no room for what was to be written."""
 
 
 class DamagedFile(StoreError):
-    """A file of a run folder is not as it was written; the command that wrote it makes it again."""
+    """A file of a run folder differs from what was written; the command that wrote it makes it again."""
 
 
 class BoardError(UserError):
@@ -81,19 +81,19 @@ class BoardError(UserError):
 
 
 class OutOfMemory(RobustCodecError):
-    """It does not fit, or did not, into the memory that there is; the message holds the ways out."""
+    """The work does not fit, or did not fit, into memory; the message lists the ways out."""
 
 
 class PluginError(RobustCodecError):
-    """A plugin raised where it should not, or gave back something else than :mod:`robustcodec.interfaces` promises."""
+    """A plugin raised where it should not, or returned something else than :mod:`robustcodec.interfaces` promises."""
 
 
 class BrokenPlugin(PluginError):
-    """A plugin that was named cannot be had: its package, file or constructor raised."""
+    """A plugin that was named cannot be used, because its package, file or constructor raised."""
 
 
 class MissingDependency(RobustCodecError):
-    """An optional package or backbone is not there; the message holds the remedy."""
+    """An optional package or backbone is not installed; the message says how to get it."""
 
 
 class AttackError(RobustCodecError):
@@ -101,32 +101,32 @@ class AttackError(RobustCodecError):
 
 
 def blamed(who: str, error: BaseException, kind: type[PluginError] = PluginError) -> PluginError:
-    """What a plugin raised, in one line; raises Ctrl-C again, which is nobody's fault."""
+    """The error of a plugin as one line. Ctrl-C is raised again, since it is nobody's fault."""
     if isinstance(error, KeyboardInterrupt):
         raise error
     return kind(f"{who}{place_of(error)}: {type(error).__name__}: {shortened(str(error))}")
 
 
 def shortened(text: str) -> str:
-    """``text``, of which the end is left out where it is longer than anybody reads."""
+    """``text``, without its end if it is longer than anybody reads."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def last_line(text: str) -> str:
-    """What a traceback or a message ends with; shortened of a traceback, of which anybody may have written it."""
+    """The last line of a traceback or a message; shortened if it is of a traceback, which anybody may have written."""
     line = (text.strip().splitlines() or [""])[-1]
     return shortened(line) if text.startswith("Traceback") else line
 
 
 def counted(number: int, noun: str) -> str:
-    """How many of something, in words: ``1 clip``, ``2 clips``, ``3 entries``."""
+    """A number with its noun, in words: ``1 clip``, ``2 clips``, ``3 entries``."""
     if number != 1:
         noun = f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
     return f"{number} {noun}"
 
 
 def place_of(error: BaseException) -> str:
-    """Where it was raised, in brackets: the file and line."""
+    """The file and line where ``error`` was raised, in brackets."""
     if isinstance(error, SyntaxError):
         return f" ({error.filename}, line {error.lineno})"
     last = traceback.extract_tb(error.__traceback__)[-1:]

@@ -1,7 +1,7 @@
 """What the pieces are. Everything is a clip: float32 ``(N, T, 3, H, W)`` in [0, 1]; an image has T = 1.
 
-Shapes, ranges and units are fixed here and nowhere else: RGB, batch first, bits (not bits per pixel)
-per sample, damage "higher is worse for the codec". A codec that thinks in 0–255 or YCbCr converts inside.
+Shapes, ranges and units are fixed here and nowhere else: RGB, batch first, bits (not bits per pixel) per sample, and
+damage that is higher when it is worse for the codec. A codec that thinks in 0–255 or YCbCr converts inside.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ YES_NO = "yes/no"  # unit of a score that is 1.0 for yes and 0.0 for no; the mea
 
 @dataclass(frozen=True)
 class Column:
-    """One number, or name, of results: how it is called, printed and read wherever it is shown.
+    """One column of results: how it is called, printed and read wherever it is shown.
 
-    ``name``: in rows, CSV and Parquet; ``label``: in print, by default the name with spaces; ``digits``: decimals in
-    print; ``better``: which values speak for the codec, if there are such.
+    ``name``: in rows, CSV and Parquet. ``label``: in print; by default the name with spaces. ``digits``: decimals in
+    print. ``better``: whether ``high`` or ``low`` values speak for the codec, or None if neither does.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The label, with the unit where it does not say it: ``input PSNR (dB)``."""
+        """The label with the unit, if the label does not contain it already: ``input PSNR (dB)``."""
         complete = not self.unit or self.unit == YES_NO or self.label.endswith(self.unit)
         return self.label if complete else f"{self.label} ({self.unit})"
 
@@ -58,30 +58,29 @@ class Column:
 class Plugin:
     """What attacks, objectives, threats and defenses have in common: their parameters are their identity.
 
-    ``neutral``: parameters that are younger than published results, with the value at which they change nothing. At
-    that value an identity leaves them out, so that results keep their names. ``superseded``: parameters whose default
-    has changed, with the default that the first published suites mean where they leave them out.
+    ``neutral``: parameters that are younger than published results, each with the value at which it changes nothing. At
+    that value an identity leaves the parameter out, so that results keep their names. ``superseded``: parameters whose
+    default has changed, each with the default that the first published suites mean when they do not state it.
     """
 
     neutral: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     superseded: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def made_on(self) -> list[Sample]:
-        """Clips that this plugin is made on; their checksums are part of its identity, in the place of a ``path``."""
+        """The clips on which this plugin is made; their checksums replace a parameter ``path`` in its identity."""
         return []
 
     def fingerprint(self) -> str:
-        """What identifies weights and libraries that its result depends on; it stands for a parameter ``weights``."""
+        """What identifies the weights and libraries that its result depends on; it replaces a parameter ``weights``."""
         return ""
 
 
 class Output:
-    """What a codec makes of a clip, evaluated lazily: an objective that needs only one branch pays only for one.
+    """What a codec makes of a clip, computed lazily: an objective that needs one branch pays for one branch.
 
-    ``x_hat``: reconstruction, like the input, in [0, 1], not rounded to 8 bits.
-    ``bits``: ``(N,)`` estimated size of each sample's stream, header included; differentiable.
-    ``latents``: what is entropy-coded, ``(N, …)`` each, in steps of the rounding, rounded as
-    :mod:`robustcodec.rounding` says; equal rounded latents of equal-sized clips give equal bytes.
+    ``x_hat``: the reconstruction, shaped like the input, in [0, 1], not rounded to 8 bits. ``bits``: ``(N,)`` estimated
+    size of each sample's stream, header included; differentiable. ``latents``: the tensors that are entropy-coded,
+    ``(N, …)`` each, in rounding steps; clips of equal size whose rounded latents are equal give equal bytes.
     """
 
     def __init__(
@@ -105,21 +104,21 @@ class Output:
 
 
 class Transform(ABC):
-    """What stands in front of a codec's rounding, and behind it: for attacks that push over rounding boundaries.
+    """The transforms before and after a codec's rounding, for attacks that push coefficients over rounding boundaries.
 
-    Levels are tensors ``(N, T, rows, columns, …)``, in steps of the rounding: the last dimensions are kinds of level
-    (frequencies, say), alike at every place. Whatever is rounded on the way goes through
-    :func:`robustcodec.rounding.round_latent`; under the surrogate ``none`` both methods are linear but for an offset
-    and for clamping, and differentiable.
+    Levels are tensors ``(N, T, rows, columns, …)`` in rounding steps; their last dimensions are kinds of level, such as
+    frequencies, which are alike at every place. All rounding inside goes through
+    :func:`robustcodec.rounding.round_latent`. Under the surrogate ``none`` both methods are differentiable, and linear
+    except for an offset and for clamping.
     """
 
     @abstractmethod
     def analyse(self, x: Tensor) -> list[Tensor]:
-        """The levels of clips ``(N, T, 3, H, W)``."""
+        """The levels of clips ``x`` ``(N, T, 3, H, W)``."""
 
     @abstractmethod
     def synthesise(self, levels: Sequence[Tensor], height: int, width: int) -> Tensor:
-        """What a decoder shows of levels: ``(N, T, 3, height, width)`` in [0, 1]."""
+        """The clips ``(N, T, 3, height, width)`` in [0, 1] that a decoder makes of levels."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +139,9 @@ class Card:
 
 @dataclass(frozen=True)
 class StreamPart:
-    """Some bits of a stream: what they are, and the frames ``first`` … ``first + frames - 1`` that they are spent on.
+    """Some bits of a stream, and the frames ``first`` … ``first + frames - 1`` on which they are spent.
 
-    ``frames=0``: of no frame in particular (a header), or of frames that are not known.
+    ``frames=0`` means that they belong to no frame in particular (a header), or that the frames are not known.
     """
 
     name: str
@@ -152,7 +151,7 @@ class StreamPart:
 
 
 class Codec(nn.Module, ABC):
-    """A codec. In eval mode ``forward`` must agree with ``decompress(compress(x))`` (``robustcodec check``)."""
+    """A codec. In eval mode ``forward`` must agree with ``decompress(compress(x))``; ``robustcodec check`` tests it."""
 
     card: Card
     differentiable: bool = True  # False: forward gives no gradient (JPEG …)
@@ -168,15 +167,15 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Output:
-        """Differentiable path: the true rounding forward, gradients by :mod:`robustcodec.rounding`."""
+        """The differentiable path: values with the real rounding, gradients as :mod:`robustcodec.rounding` says."""
 
     @abstractmethod
     def compress(self, x: Tensor) -> list[bytes]:
-        """One self-contained stream per sample: its length is the published size."""
+        """One self-contained stream per sample; its length is the size that is published."""
 
     @abstractmethod
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        """Decode equal-sized clips from the bytes alone; damaged bytes raise :class:`StreamError`."""
+        """Decode streams of clips of one size from their bytes alone; raises :class:`StreamError` for damaged bytes."""
 
     def anatomy(self, stream: bytes) -> list[StreamPart]:
         """What the bytes of one sample's stream are spent on; the parts add up to all of its bits.
@@ -186,45 +185,45 @@ class Codec(nn.Module, ABC):
         return [StreamPart("stream", 0, 0, 8 * len(stream))]
 
     def aux_loss(self) -> Tensor | None:
-        """Loss of the auxiliary parameters (quantiles of an entropy bottleneck), or None."""
+        """The loss of the auxiliary parameters (quantiles of an entropy bottleneck), or None if there are none."""
         return None
 
     def aux_parameters(self) -> list[nn.Parameter]:
-        """Parameters trained by :meth:`aux_loss` alone."""
+        """The parameters that :meth:`aux_loss` alone trains."""
         return []
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint of this codec stores."""
+        """The tensors that a checkpoint of this codec stores."""
         return dict(self.state_dict())
 
     def refresh(self) -> None:
         """Rebuild entropy-coding tables and frozen copies after the weights have changed."""
 
     def grown(self, seed: int, **widths: int) -> Codec:
-        """A wider codec that shows what this one shows, its new weights drawn by ``seed``: training goes on from it.
+        """A wider codec that shows the same pictures, as a start for training; ``seed`` draws its new weights.
 
-        Raises :class:`UserError` for a family that cannot grow, and for widths that it has not or that are smaller.
+        Raises :class:`UserError` for a family that cannot grow, and for ``widths`` that it lacks or that are smaller.
         """
         raise UserError(f"{self.card.family} cannot grow; train it at the width that it has")
 
     @classmethod
     def fingerprint(cls, **params: Any) -> str:
-        """What besides the parameters can change a number: weights' sha256, library versions. No model is built."""
+        """What can change a number besides the parameters: weights' sha256, library versions. It builds no model."""
         return ""
 
 
 class Threat(Plugin, ABC):
-    """The set of inputs an attack may return, per sample, inside the [0, 1] box. Enforced by the runner."""
+    """The set of inputs that an attack may return, per sample and inside [0, 1]. The runner enforces it."""
 
     norm: ClassVar[Literal["linf", "l2"]]
 
     @abstractmethod
     def radius(self, x: Tensor) -> Tensor:
-        """``(N,)`` largest allowed norm of ``x_adv - x``."""
+        """``(N,)`` the largest allowed norm of ``x_adv - x``."""
 
     @abstractmethod
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Nearest allowed input."""
+        """The allowed input nearest to ``x_adv``."""
 
     @abstractmethod
     def random_start(self, x: Tensor, rng: Draws) -> Tensor:
@@ -236,11 +235,12 @@ class Threat(Plugin, ABC):
 
     @abstractmethod
     def quantise(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The 8-bit input inside the set nearest to ``x_adv``; ``x`` is 8-bit already."""
+        """The allowed 8-bit input nearest to ``x_adv``; ``x`` has 8 bits already."""
 
     def allows(self, input_psnr: float, input_linf: float) -> bool:
-        """False if no input of this threat has such a PSNR (dB) or such a largest change (grey levels, 0–255).
-        For who has the scores of an attacked input and not the input itself; True where they say too little.
+        """False if no allowed input has this PSNR (dB) or largest change (grey levels); True if that cannot be told.
+
+        For callers that have the scores of an attacked input and not the input itself.
         """
         return True
 
@@ -252,8 +252,8 @@ class Threat(Plugin, ABC):
 class Objective(Plugin, ABC):
     """Damage per sample, higher is worse for the codec. Subclasses are frozen dataclasses.
 
-    ``tau``: how many times its clean value damage must reach for the codec to count as broken. At 2 that is a PSNR
-    3 dB lower for an MSE against the source, and twice the bits for a rate.
+    ``tau``: the codec counts as broken when the damage reaches ``tau`` times its clean value. At 2 that means 3 dB less
+    PSNR if damage is an MSE against the source, and twice the bits if it is a rate.
     """
 
     tau: float = 2.0
@@ -264,25 +264,23 @@ class Objective(Plugin, ABC):
         """``(N,)`` damage of ``x_adv``."""
 
     def level(self, x: Tensor, clean: Output) -> Tensor:
-        """``(N,)`` damage from which the codec counts as broken."""
+        """``(N,)`` the damage from which the codec counts as broken."""
         return self.tau * self(x, clean, clean, x)
 
     def bind(self, codec: Codec) -> Objective:
-        """This objective for one victim: for objectives that have to code something themselves, such as a target."""
+        """This objective for one victim, for objectives that have to code something themselves, such as a target."""
         return self
 
     def scores(self, x: Tensor, x_adv: Tensor, stream: bytes, x_adv_hat: Tensor | None) -> dict[str, float]:
-        """Scores of its own of one attacked sample, by name; :attr:`columns` says what they are. Called on what
-        :meth:`bind` gave for the codec under test.
+        """Scores of one attacked sample, by name, as :attr:`columns` lists them; called on the result of :meth:`bind`.
 
-        ``x``, ``x_adv``, ``x_adv_hat`` ``(1, T, 3, H, W)``; ``stream`` the attacked bytes; None: they did not decode.
+        ``x``, ``x_adv``, ``x_adv_hat``: ``(1, T, 3, H, W)``; ``x_adv_hat`` is None if ``stream`` does not decode.
         """
         return {}
 
 
 class Draws:
-    """Random numbers for a batch, one generator per sample: a sample's draws do not depend on its batch. Drawn on the
-    CPU, so that they do not depend on the device either."""
+    """Random numbers from one generator per sample, on the CPU: they depend neither on the batch nor on the device."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -296,18 +294,18 @@ class Draws:
         return torch.stack([torch.randn(shape[1:], generator=g) for g in self._generators])
 
     def child(self) -> Draws:
-        """Fresh draws seeded from these: the first ``k`` children are the same however many follow."""
+        """New draws seeded from these: the first ``k`` children are the same however many follow."""
         return Draws([int(torch.randint(2**63 - 1, (), generator=g)) for g in self._generators])
 
 
 class Attack(Plugin, ABC):
-    """An optimiser over inputs. Subclasses are frozen dataclasses: their fields are their identity.
+    """An optimiser over inputs. Subclasses are frozen dataclasses, whose fields are their identity.
 
-    ``access``: whether it asks for gradients (``white``), for the transform in which the codec rounds (``transform``),
-    or for damage alone. ``effort``: parameters of which more is a longer attack, which must not do less. ``baseline``:
-    it asks nothing of the codec, so that every other attack must beat it. ``general``: it looks for the most damage in
-    the whole of the threat, so that a weakness that it misses speaks against it; not so for one that keeps to a part of
-    it (a patch, a band), to a look, to one step or to the settings of a paper.
+    ``access``: what the attack asks for: gradients (``white``), the transform in which the codec rounds
+    (``transform``), or damage alone (``black``). ``effort``: parameters that make it longer; a longer attack must not
+    do less damage. ``baseline``: True if it asks nothing of the codec, so that every other attack must beat it.
+    ``general``: True if it looks for the most damage in the whole threat, so that a missed weakness speaks against it;
+    False if it keeps to a part of the threat (a patch, a band), to a look, to one step or to the settings of a paper.
     """
 
     access: ClassVar[Access] = "white"
@@ -318,20 +316,20 @@ class Attack(Plugin, ABC):
 
     @abstractmethod
     def run(self, oracle: Oracle, x: Tensor, threat: Threat, rng: Draws) -> Tensor:
-        """Inputs that hurt, like ``x``. The runner projects, rounds and checks: no clipping "to be safe"."""
+        """Inputs that hurt, shaped like ``x``. They need no clipping: the runner projects, rounds and checks them."""
 
 
 class Defense(Plugin, ABC):
-    """Turns a codec into another codec. Subclasses are frozen dataclasses; side information goes in the bytes."""
+    """Turns a codec into another codec. Subclasses are frozen dataclasses; side information goes into the bytes."""
 
     trainable: ClassVar[bool] = False  # True: ``robustcodec train`` takes its name, and trains its ``trainee``
 
     @abstractmethod
     def wrap(self, codec: Codec) -> Codec:
-        """A codec around ``codec``, which itself stays as it is: others may be around it too."""
+        """A codec around ``codec``, which itself must stay unchanged, since other defenses may wrap it too."""
 
     def trainee(self) -> nn.Module:
-        """The network to train, as :class:`robustcodec.training.denoiser.Denoiser`, of a defense that is trainable."""
+        """The network to train of a trainable defense, as a :class:`robustcodec.training.denoiser.Denoiser`."""
         raise UserError(f"{type(self).__name__} has nothing to train")
 
 
@@ -339,8 +337,8 @@ class Defense(Plugin, ABC):
 class Metric:
     """A score of a test clip against a reference: ``fn(reference, test) -> (N,)``, both clips in [0, 1].
 
-    ``label``: in print, by default the name with spaces; ``digits``: decimals in print; ``least``: side of the smallest
-    frames that it scores, smaller ones give NaN."""
+    ``label`` and ``digits`` (decimals): in print. ``least``: frames with a side of fewer pixels score NaN.
+    """
 
     name: str
     unit: str
@@ -351,17 +349,17 @@ class Metric:
     least: int = 1
 
     def score(self, reference: Tensor, test: Tensor) -> float:
-        """Of one clip; raises :class:`PluginError` for what is no number."""
+        """The score of one clip; raises :class:`PluginError` if it is not a number."""
         return answers.per_sample(f"metric {self.name}", self.fn(reference, test), 1).item()
 
     @property
     def column(self) -> Column:
-        """What tables show of it where nothing is attacked."""
+        """The column of this metric where nothing is attacked."""
         return self.columns[0]
 
     @property
     def columns(self) -> tuple[Column, Column]:
-        """What tables show of it: ``NAME`` of the clean and ``adv_NAME`` of the attacked reconstruction."""
+        """The columns of this metric: ``NAME`` for the clean and ``adv_NAME`` for the attacked reconstruction."""
         label = self.label or self.name.replace("_", " ")
         quantity = f"{label} in {self.unit}" if self.unit else label
         meaning = f"clean {quantity}, of the decoded bytes against the source"
@@ -372,8 +370,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``; ``source``: the file it is read from, if any;
-    ``fps``: if stated; ``checksum``: if known already. It travels to other processes as its pixels."""
+    """One clip of a data set: ``load()`` gives uint8 ``(T, 3, H, W)``. It travels to other processes as its pixels.
+
+    ``source``: the file from which it is read, if any. ``fps``: frames per second, if stated. ``checksum``: if known.
+    """
 
     id: str
     load: Callable[[], Tensor]

@@ -1,4 +1,4 @@
-"""What an attack may ask of its victim: damage and, where it is allowed, a gradient; and every question is counted."""
+"""What an attack may ask of its victim: damage and, if it is allowed to, a gradient. Every question is counted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Made:
 
 
 def shown(codec: Codec, x: Tensor) -> Output:
-    """``codec(x)``, of which a branch raises :class:`PluginError` when it is asked for and is not what it should be."""
+    """``codec(x)``; each branch raises :class:`PluginError` when it is asked for and is not what it should be."""
     out, name = codec(x), codec.card.name
     if not isinstance(out, Output):
         raise PluginError(f"{name}: forward gave {answers.described(out)}; expected a robustcodec.interfaces.Output")
@@ -41,17 +41,17 @@ def shown(codec: Codec, x: Tensor) -> Output:
 
 
 def damage(objective: Objective, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
-    """What ``objective`` says; raises :class:`PluginError` if that is not a number for each sample."""
+    """The damage that ``objective`` states; raises :class:`PluginError` if it is not a number for each sample."""
     return answers.per_sample(type(objective).__name__, objective(x, clean, attacked, x_adv), len(x))
 
 
 def level(objective: Objective, x: Tensor, clean: Output) -> Tensor:
-    """The damage from which a codec is broken; raises as :func:`damage` does."""
+    """The damage from which a codec counts as broken; raises as :func:`damage` does."""
     return answers.per_sample(f"level of {type(objective).__name__}", objective.level(x, clean), len(x))
 
 
 class ForwardOnly(Codec):
-    """A codec for an oracle alone, which asks ``forward`` and writes and reads no bytes."""
+    """A codec for an oracle alone, which uses only ``forward`` and writes and reads no bytes."""
 
     def compress(self, x: Tensor) -> list[bytes]:
         raise NotImplementedError(f"{type(self).__name__} is for an oracle, which writes no bytes")
@@ -61,7 +61,7 @@ class ForwardOnly(Codec):
 
 
 class Ensemble(ForwardOnly):
-    """Several codecs that are attacked at once; an oracle asks each of its ``members`` for itself."""
+    """Several codecs that are attacked at once; an oracle asks each of its ``members`` separately."""
 
     def __init__(self, members: Sequence[Codec]) -> None:
         super().__init__()
@@ -126,15 +126,18 @@ class _Member:
 
 
 class Oracle:
-    """All an attack sees of its victim: ``(N,)`` damage of an input, counted; a gradient only if its access is
-    ``white``, the codec's transform only if it is ``transform``.
+    """Everything that an attack sees of its victim. It counts each question as a query.
 
-    Of an :class:`Ensemble` damage is the mean over its members of its share of what breaks each: 0 at the clean clip, 1
-    where all of them are broken evenly. Each member makes a query.
-    ``memory``: what :meth:`once` has made, for all oracles of one attack, objective, threat and victim.
-    ``draws``: a victim that draws random numbers is asked so many times, and damage and gradient are the means.
-    ``precision``: of the victim's arithmetic where a gradient is asked for; damage alone is always float32.
-    ``progress``: how much of an attack is done, in [0, 1], set by its loop; annealed roundings sharpen with it.
+    It tells the damage of an input, ``(N,)``; the gradient only to attacks of access ``white``, and the codec's
+    transform only to attacks of access ``transform``. The damage of an :class:`Ensemble` is the mean over its members,
+    each measured as a share of what breaks it: 0 at the clean clip, 1 where all members are broken evenly. Each member
+    counts as a query.
+
+    ``x``: the clean clips. ``on_query``: is called with the damage of each query. ``memory``: what :meth:`once` has
+    made, shared by all oracles of one attack, objective, threat and victim. ``draws``: how often a victim that draws
+    random numbers is asked; damage and gradient are then means. ``precision``: of the victim's arithmetic when a
+    gradient is asked for; damage alone is always float32. ``progress``: how much of the attack is done, in [0, 1]; the
+    attack's loop sets it, and annealed roundings sharpen with it.
     """
 
     progress: float = MIDWAY
@@ -182,10 +185,10 @@ class Oracle:
         return sum((self._ask(x_adv)[0] for _ in range(self._draws - 1)), self._ask(x_adv)[0]) / self._draws
 
     def look(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        """Damage, and the picture that the decoder shows, like ``x_adv``: one query, no gradient.
+        """The damage, and the picture that the decoder shows, shaped like ``x_adv``: one query, no gradient.
 
-        Whoever can have clips coded sees the picture too; of a victim that draws random numbers, and of several
-        codecs, it is the mean.
+        An attacker who can have clips coded sees the picture too. If the victim draws random numbers, or is several
+        codecs, it is the mean of all pictures.
         """
         with torch.no_grad():
             answers = [self._ask(x_adv) for _ in range(self._draws)]
@@ -193,11 +196,11 @@ class Oracle:
         return damage, shown
 
     def gradient(self, x_adv: Tensor, surrogate: Surrogate = "annealed") -> tuple[Tensor, Tensor]:
-        """``(damage, gradient)`` at ``x_adv``, to the input only: ``(N,)`` and like ``x_adv``.
+        """``(damage, gradient)`` at ``x_adv``: ``(N,)``, and the gradient with respect to the input, shaped like it.
 
-        ``surrogate``: how latents are rounded for this query. The default follows :attr:`progress`, from hardly at all,
-        so that a perturbation too small to flip a latent has a gradient, to nearly what the codec does (measured in
-        ARCHITECTURE.md).
+        ``surrogate``: how latents are rounded for this query. The default, ``annealed``, follows :attr:`progress`: it
+        hardly rounds at the beginning, so that a perturbation too small to flip a latent has a gradient, and rounds
+        nearly as the codec does at the end (measured in ARCHITECTURE.md).
         """
         leaf = x_adv.detach().requires_grad_(True)
         damage, grad = torch.zeros(len(leaf), device=leaf.device), torch.zeros_like(leaf)
@@ -215,7 +218,7 @@ class Oracle:
 
     @property
     def transform(self) -> Transform:
-        """In which the victim rounds; raises :class:`AttackError` where that is not known. Not a query."""
+        """The transform in which the victim rounds; raises :class:`AttackError` if it is not known. Not a query."""
         if self._access != "transform" or self._transform is None:
             raise AttackError(
                 f"{self._name} states no transform in which it rounds, as jpeg does; attack it by queries, or by the "
@@ -224,23 +227,23 @@ class Oracle:
         return self._transform
 
     def level(self) -> Tensor:
-        """``(N,)`` damage from which the codec counts as broken. Not a query."""
+        """``(N,)`` the damage from which the codec counts as broken. Not a query."""
         level = self._members[0].level()
         return level if len(self._members) == 1 else torch.ones_like(level)
 
     def clean(self) -> Tensor:
-        """``(N,)`` damage of the clean clip. Not a query, and what a random victim draws for it is not missed later."""
+        """``(N,)`` the damage of the clean clip. Not a query, and it leaves the random state as it was."""
         with torch.random.fork_rng(devices=[]):
             none = self._members[0].none()
         return none if len(self._members) == 1 else torch.zeros_like(none)
 
     def remark(self, what: str, where: Tensor) -> None:
-        """Warn of something about the samples chosen by ``where``, ``(N,)`` bool: it goes into the tables."""
+        """Attach a remark to the samples where ``where``, ``(N,)`` bool, is true; tables show it as a warning."""
         self._remarked.append((what, where))
 
     @property
     def remarks(self) -> list[list[str]]:
-        """What was remarked about each sample, in order. Reading it waits for the device: when all is done."""
+        """The remarks on each sample, in their order. Reading them waits for the device, so read them at the end."""
         notes: list[list[str]] = [[] for _ in range(self._shape[0])]
         odd = [(f"the {what} of {self._name} was not finite", where) for what, where in self._unbounded.items()]
         remarked = [*self._remarked, *odd]
@@ -271,15 +274,16 @@ class Oracle:
         return torch.autocast(device, torch.bfloat16, enabled=self._reduced, cache_enabled=False)
 
     def on(self, x: Tensor) -> Oracle:
-        """The same victim and objective for other clean clips; what it is asked counts here too."""
+        """An oracle of the same victim and objective for other clean clips; its queries count here too."""
         self._others.append(self._elsewhere(x))
         return self._others[-1]
 
     def once(self, key: str, make: Callable[[], Made]) -> Made:
-        """``make()``, computed for the first sample that asks for ``key`` and given to all others; not to be changed.
+        """``make()``, computed for the first sample that asks for ``key`` and given to all others, who must not change
+        it.
 
-        It may depend on ``key``, the attack, objective, threat and victim, and on nothing else: no clean clip, no draw
-        of a sample. Its queries, by oracles from :meth:`on`, count for every sample that uses it.
+        The result may depend on ``key``, the attack, objective, threat and victim, and on nothing else: no clean clip,
+        no draw of a sample. Its queries, through oracles from :meth:`on`, count for every sample that uses it.
         """
         if key not in self._memory:
             before, self._others = self._others, []
@@ -293,12 +297,14 @@ class Oracle:
 
     @property
     def queries(self) -> int:
-        """Calls so far, each one query per sample; of several things made once a sample uses one, here the dearest."""
+        """The number of queries so far, per sample. If several things were made by :meth:`once`, a sample uses one of
+        them, and the most expensive one counts.
+        """
         return self._asked + sum(o.queries for o in self._others) + max((m.queries for m in self._used), default=0)
 
     @property
     def blind(self) -> list[bool]:
-        """Per sample: gradients were asked for and all were zero."""
+        """For each sample, whether gradients were asked for and all of them were zero."""
         if self._seen_gradient is None:
             return [any(m.blind for m in self._used)] * self._shape[0]
         return [not seen for seen in self._seen_gradient.tolist()]

@@ -1,8 +1,8 @@
 """Names to plugins. One decorator spells the name; its module is imported when that name is first looked up.
 
-Third parties put ``my_name = "my_package.module"`` under the entry-point group
-``robustcodec.codecs`` (``.attacks``, ``.defenses``, ``.objectives``, ``.threats``, ``.metrics``, ``.data``);
-importing that module must run the decorators. It is imported when all names are asked for, or one that is none of ours.
+Other packages put ``my_name = "my_package.module"`` under the entry-point group ``robustcodec.codecs`` (``.attacks``,
+``.defenses``, ``.objectives``, ``.threats``, ``.metrics``, ``.data``); importing that module must run the decorators.
+It is imported when all names are asked for, or a name that is none of ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ B = TypeVar("B", bound=Callable[..., Any])
 
 
 class Registry(Generic[T]):
-    """The plugins of one kind (``kind`` in messages), found in the module or package ``home`` and by entry points."""
+    """The plugins of one kind, found in the module or package ``home`` and by entry points of the group ``group``.
+
+    ``kind`` is the word for them in messages.
+    """
 
     def __init__(self, kind: str, home: str, group: str) -> None:
         self.kind, self.home, self.group = kind, home, group
@@ -39,8 +42,10 @@ class Registry(Generic[T]):
         self._broken: dict[str, str] = {}  # names of entry points that cannot be loaded, and of two that differ: why
 
     def register(self, name: str) -> Callable[[B], B]:
-        """Decorator: ``@attacks.register("pgd")``. A name taken by another definition, or that no spec can hold,
-        raises.
+        """A decorator that gives a class or function a name: ``@attacks.register("pgd")``.
+
+        Raises :class:`RobustCodecError` for a name that has another definition already, and for one that cannot be
+        typed.
         """
         if not re.fullmatch(r"[A-Za-z_][\w-]*", name):
             raise RobustCodecError(
@@ -58,7 +63,7 @@ class Registry(Generic[T]):
         return add
 
     def lend(self, name: str, builder: Callable[..., T]) -> None:
-        """Have ``builder`` go by a name that nobody can type, in the place of what went by it."""
+        """Let ``builder`` have a name that nobody can type, and replace what had it before."""
         self._builders[name] = builder
 
     def names(self) -> list[str]:
@@ -87,15 +92,15 @@ class Registry(Generic[T]):
             raise UnknownName(f"no {self.kind} is named {name!r}{hint} (robustcodec list shows all)") from None
 
     def layers(self, text: str) -> list[Spec]:
-        """The plugins that a text names: one, or those that plus signs join, in their order.
+        """The plugins that a text names: a single one, or those that plus signs join, in their order.
 
-        A ``+`` in front of a letter or ``_`` joins two, so no parameter of what can be joined holds that. Raises
-        :class:`BadParameter` for what is no spec, and for ``none`` joined to others.
+        A ``+`` in front of a letter or ``_`` joins two plugins, so no parameter of plugins that can be joined holds
+        that. Raises :class:`BadParameter` for a text that cannot be read, and for ``none`` joined to others.
         """
         return [Spec.parse(text)]
 
     def joined(self, specs: Sequence[Spec], plugins: Sequence[T]) -> T:
-        """``plugins`` as one, see :class:`JoiningRegistry`; of this kind a text names a single one."""
+        """``plugins`` as one, see :class:`JoiningRegistry`; for other kinds a text names a single plugin."""
         (plugin,) = plugins
         return plugin
 
@@ -105,7 +110,11 @@ class Registry(Generic[T]):
         return resolve(spec, self.get(spec.name), self.kind)
 
     def build(self, spec: Spec | str) -> T:
-        """Build the plugin a spec names; raises :class:`BrokenPlugin` for what it raises that says nothing to users."""
+        """Build the plugin that a spec names.
+
+        Raises :class:`UnknownName` for its name, :class:`BadParameter` for its values, and :class:`BrokenPlugin` if its
+        code fails.
+        """
         spec = Spec.parse(spec) if isinstance(spec, str) else spec
         builder = self.get(spec.name)
         params = resolve(spec, builder, self.kind)
@@ -123,8 +132,12 @@ class Registry(Generic[T]):
         return built
 
     def immaterial(self, name: str) -> set[str]:
-        """Parameters that can change none of its numbers."""
+        """The parameters of a plugin that can change none of its numbers."""
         return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
+
+    def runs_code(self, name: str) -> bool:
+        """Whether asking about it runs what its name or its parameters point to, so that who typed them is trusted."""
+        return brought.is_in_file(name) or bool(getattr(self.get(name), "runs_code", False))
 
     def modules(self) -> set[str]:
         """The modules of the plugins that have been used so far."""
@@ -192,7 +205,7 @@ def _imported(module: str) -> None:
 
 
 class CodecRegistry(Registry["Codec"]):
-    """Codecs, of which some can be identified without being built."""
+    """Codecs, some of which can be identified without being built."""
 
     def fingerprint(self, name: str, /, **params: Any) -> str:
         """What besides its parameters can change a codec's numbers, see :meth:`Codec.fingerprint`."""
@@ -241,7 +254,7 @@ def spelled_out(budget: str) -> str:
 
 
 class ThreatRegistry(JoiningRegistry["Threat"]):
-    """Threats, of which a budget in short is none."""
+    """Threats; a budget in short, such as ``36dB``, is refused with the threat that it stands for."""
 
     def layers(self, text: str) -> list[Spec]:
         if (meant := spelled_out(text)) != text.strip():

@@ -67,9 +67,10 @@ _state: ContextVar[_State | None] = ContextVar("rounding", default=None)
 
 @contextmanager
 def rounding(surrogate: Surrogate, progress: float = MIDWAY) -> Iterator[_State]:
-    """Choose the surrogate for all latents rounded inside the block.
+    """Choose how all latents that are rounded inside the block let a gradient pass.
 
-    ``progress``: how much of an attack is done, in [0, 1]; it chooses the stage of ``annealed``.
+    ``surrogate``: one of the table above. ``progress``: how much of an attack is done, in [0, 1]; it chooses the stage
+    of ``annealed``.
     """
     state = _State(surrogate, stage(progress) if surrogate == "annealed" else SHARPNESS)
     token = _state.set(state)
@@ -80,36 +81,38 @@ def rounding(surrogate: Surrogate, progress: float = MIDWAY) -> Iterator[_State]
 
 
 def stage(progress: float) -> float:
-    """The sharpness of ``annealed`` when so much of an attack is done, of which 0 is the beginning and 1 the end."""
+    """The sharpness of ``annealed`` at a ``progress`` of an attack, from 0, the beginning, to 1, the end."""
     return STAGES[min(int(progress * len(STAGES)), len(STAGES) - 1)]
 
 
 def chosen() -> tuple[Surrogate, float]:
-    """The surrogate in force, and its sharpness if it is a soft round, else 0: for codecs that round elsewhere."""
+    """The surrogate in force, and its sharpness if it is a soft round, else 0; for codecs that round in another
+    process.
+    """
     state = _state.get() or _State("straight-through")
     return state.surrogate, state.sharpness if state.surrogate in ("soft", "annealed") else 0.0
 
 
 def is_frozen() -> bool:
-    """Whether this forward repeats what the first one rounded and chose."""
+    """True if this forward must repeat the roundings and choices of the first one."""
     state = _state.get()
     return state is not None and state.surrogate == "frozen"
 
 
 def choices_are_soft() -> bool:
-    """Whether a choice among ways of coding is a mixture of them, so that a gradient sees all of them."""
+    """True if a choice among ways of coding must be a mixture of them, so that a gradient sees all of them."""
     state = _state.get()
     return state is not None and state.surrogate == "annealed"
 
 
 def kept(value: Tensor) -> Tensor:
-    """``value`` without gradient; under ``frozen`` that of the first forward. For choices other than rounding."""
+    """``value`` without gradient, for choices other than rounding; under ``frozen`` the value of the first forward."""
     state = _state.get()
     return value.detach() if state is None else state.residual(torch.zeros_like(value), value)
 
 
 def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
-    """``y`` rounded about ``mean`` (default 0): same shape, gradient by the chosen surrogate."""
+    """``y`` rounded about ``mean`` (default 0), in the same shape, with the gradient of the chosen surrogate."""
     state = _state.get() or _State("straight-through")
     centred = y if mean is None else y - mean
     if state.surrogate == "none":
@@ -132,11 +135,12 @@ def soft_round(y: Tensor, sharpness: float = SHARPNESS) -> Tensor:
 
 
 def choose_level(soft: Tensor) -> Tensor:
-    """The most probable level of soft assignments ``(…, levels)`` as one-hot, gradient by the chosen surrogate.
+    """The most probable level of soft assignments ``(…, levels)``, as one-hot, with the gradient of the chosen
+    surrogate.
 
-    For a codebook ``none`` and ``soft`` are the soft assignment itself and ``noise`` draws a level from it.
-    ``annealed`` multiplies its logits by the sharpness, where that is above 1: between two centres one apart, whose
-    logits are negative squared distances, that is the soft round of the same sharpness, but for its scale.
+    For a codebook, ``none`` and ``soft`` give the soft assignment itself, and ``noise`` draws a level from it.
+    ``annealed`` multiplies the logits by the sharpness, if that is above 1. Between two centres at a distance of 1,
+    whose logits are negative squared distances, this equals the soft round of the same sharpness, except for its scale.
     """
     state = _state.get() or _State("straight-through")
     if state.surrogate in ("none", "soft") or (state.surrogate == "annealed" and state.sharpness <= 1):

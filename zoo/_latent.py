@@ -53,10 +53,16 @@ class LatentCodec(FrameCodec):
         weights: str | None = None,
         seed: int = 0,
     ) -> None:
-        """Weights by ``tag`` (bundled, or ``mse-q3`` for CompressAI's), by ``quality`` and ``metric``
-        (CompressAI's), by path, or ``weights="random"`` with ``seed``.
+        """Weights come from a ``tag``, from ``quality`` and ``metric``, or from ``weights``.
 
-        Raises :class:`WeightsError` if they are missing, damaged or of another family.
+        ``tag`` is typed after a dot: it names weights that ship (``bmshj2018-hyperprior.tiny-q2``), or CompressAI's
+        official ones (``mse-q3``, ``ms-ssim-q3``). ``quality`` (from 1, the fewest bits, to 8, or to 6 for the
+        ``cheng2020`` families) and ``metric`` (``mse`` or ``ms-ssim``, for which it was trained) name CompressAI's
+        official weights, too. ``weights`` is the path of a checkpoint, or ``random``: then ``seed`` draws them, and
+        ``quality`` only sets the widths of the network (without it, the small widths of the weights that ship).
+
+        Raises :class:`BadParameter` if no weights are named, and :class:`WeightsError` if they are missing, damaged or
+        of another family.
         """
         super().__init__()
         source = _pretrained.Source.choose(self.family, tag, quality, metric, weights, seed)
@@ -120,11 +126,11 @@ class LatentCodec(FrameCodec):
         return super().pad(frames).contiguous(memory_format=torch.channels_last)
 
     def exactly(self, name: str, z: Tensor) -> Tensor:
-        """``net.<name>(z)`` in float64: encoder and decoder must agree on entropy parameters on any thread count.
+        """``net.<name>(z)`` computed in float64, because encoder and decoder must agree on the entropy parameters.
 
-        The order of additions depends on threads and batch size. A scale that this moves across a table threshold
-        ruins the stream; in float64 the room for that is nine orders of magnitude smaller than in float32, and the
-        checksum of symbols catches what is left.
+        In float32 the order of additions depends on the number of threads and on the batch size. A scale that this
+        moves across a threshold of the tables ruins the stream. In float64 such a move is nine orders of magnitude less
+        likely, and the checksum of the symbols catches what remains.
         """
         if self.training:
             with torch.autocast(z.device.type, enabled=False):

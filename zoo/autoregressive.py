@@ -1,5 +1,9 @@
-"""Image codecs with an autoregressive context: Minnen et al., 2018 (https://arxiv.org/abs/1809.02736) and the
-anchor and attention networks after Cheng et al., 2020 (https://arxiv.org/abs/2001.01568)."""
+"""Image codecs with an autoregressive context: Minnen et al., 2018 (https://arxiv.org/abs/1809.02736) and the anchor
+and attention networks after Cheng et al., 2020 (https://arxiv.org/abs/2001.01568).
+
+Each latent is decoded given all latents before it in reading order. The ``forward`` is exact nevertheless: a scan
+without gradient finds the latents that the decoder will see, then one parallel pass gives values and gradients.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,11 @@ from robustcodec.zoo._raster import RasterCodec
 
 @codecs.register("mbt2018")
 class Joint(RasterCodec):
-    """Convolutions and GDN; means and scales from side information and causal context."""
+    """Image codec with a joint autoregressive and hierarchical prior, of convolutions and GDN.
+
+    Each latent is Gaussian, with a mean and a scale that follow from side information and from the latents decoded
+    before.
+    """
 
     family = "mbt2018"
     paper = "https://arxiv.org/abs/1809.02736"
@@ -22,7 +30,10 @@ class Joint(RasterCodec):
 
 @codecs.register("cheng2020-anchor")
 class ChengAnchor(RasterCodec):
-    """Residual blocks and sub-pixel convolutions; one Gaussian per latent, not the paper's mixture."""
+    """Image codec with residual blocks, sub-pixel convolutions and an autoregressive context.
+
+    As in CompressAI, each latent has one Gaussian, not the mixture of the paper.
+    """
 
     family = "cheng2020-anchor"
     paper = "https://arxiv.org/abs/2001.01568"
@@ -33,7 +44,7 @@ class ChengAnchor(RasterCodec):
 
 @codecs.register("cheng2020-attn")
 class ChengAttention(ChengAnchor):
-    """The same with simplified attention blocks."""
+    """Image codec like ``cheng2020-anchor``, with simplified attention blocks in the transforms."""
 
     family = "cheng2020-attn"
     paper = "https://arxiv.org/abs/2001.01568"

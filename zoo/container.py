@@ -1,8 +1,8 @@
-"""A base class for codecs whose streams are the container of :mod:`robustcodec.stream`.
+"""A base class for codecs whose streams use the container of :mod:`robustcodec.stream`.
 
-It has the loop over clips, padding, header and checksums; its subclasses say which parts a clip has, and code a clip to
-them and back. Bases that need less: :mod:`robustcodec.zoo.frames` for codecs that code frame by frame, and
-:mod:`robustcodec.zoo.symbols` for those of one array of integers per frame.
+The base class has the loop over clips, the padding, the header and the checksums. Its subclasses say which parts a clip
+has, and code a clip to these parts and back. Two further bases ask for less: :mod:`robustcodec.zoo.frames` for codecs
+that work frame by frame, and :mod:`robustcodec.zoo.symbols` for codecs with one array of integers per frame.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from robustcodec.interfaces import Codec, StreamPart
 
 
 class Part(NamedTuple):
-    """What a part of a stream is called, and the frames ``first`` … ``first + frames - 1`` that it codes."""
+    """A part of a stream: its name, and the frames ``first`` … ``first + frames - 1`` that it codes."""
 
     name: str
     first: int
@@ -31,9 +31,10 @@ class Part(NamedTuple):
 
 
 class ContainerCodec(Codec):
-    """Codes clips one by one; all methods but ``forward`` and those of :class:`Codec` see a single clip.
+    """Codes clips one by one; its methods see a single clip, apart from ``forward`` and the methods of :class:`Codec`.
 
-    ``stride``: what :meth:`pad` makes sides multiples of; ``coder_bits``: what a part costs beyond its information.
+    ``stride``: :meth:`pad` makes the sides of frames multiples of it, in pixels. ``coder_bits``: how many bits a part
+    costs beyond the information in it.
     """
 
     stride: int = 1
@@ -45,9 +46,10 @@ class ContainerCodec(Codec):
 
     @abstractmethod
     def layout(self, frames: int) -> Iterator[Part]:
-        """The parts of a clip of so many frames, in their order in the stream.
+        """The parts of a clip with this many frames, in their order in the stream.
 
-        Made as they are asked for: a forged header may name any number of frames.
+        The parts are made one at a time, as they are asked for, because a forged header may announce any number of
+        frames.
         """
 
     @abstractmethod
@@ -56,14 +58,20 @@ class ContainerCodec(Codec):
 
     @abstractmethod
     def decode_clip(self, packet: container.Packet) -> tuple[Tensor, int]:
-        """The clip that a packet holds, at least as large as that says, and the checksum of its symbols."""
+        """The clip in ``packet``, at least as large as the packet says, and the checksum of its symbols."""
 
     def decode_clips(self, packets: Sequence[container.Packet]) -> Iterator[tuple[Tensor, int]]:
-        """What :meth:`decode_clip` gives for each of several packets of one size; to override if that is faster."""
+        """What :meth:`decode_clip` gives for each of several packets of one size.
+
+        A subclass overrides it if it decodes several clips together faster.
+        """
         return (self.decode_clip(packet) for packet in packets)
 
     def decoding(self) -> tuple[str, Iterable[tuple[str, Tensor]]]:
-        """What the model's id is made of: a text, and by name all tensors that decoding needs. Encoders may differ."""
+        """What identifies the model in a stream: a text, and all tensors that decoding needs, by name.
+
+        Codecs that differ only in their encoders have the same identity.
+        """
         return self.card.name, ((n, t) for n, t in self.state().items() if not n.startswith(self.encoder_only))
 
     @property
@@ -104,15 +112,17 @@ class ContainerCodec(Codec):
         return [header, *(StreamPart(*part, bits=8 * len(data)) for part, data in parts if data)]
 
     def packet(self, data: bytes) -> container.Packet:
-        """One stream taken apart; raises :class:`StreamError` unless its bytes are whole and of this model."""
+        """One stream taken apart; raises :class:`StreamError` unless its bytes are complete and of this model."""
 
         def count(frames: int) -> int:
             return sum(1 for _ in islice(self.layout(frames), len(data)))  # more do not fit into the stream anyway
 
-        return container.unpack(data, self.model_id, self.card.name, count)
+        return container.unpack(data, self.model_id, self.card.name, count, symbols=True)
 
     def pad(self, frames: Tensor) -> Tensor:
-        """Frames ``(B, 3, H, W)`` replicated at the bottom and the right up to multiples of ``stride``."""
+        """Frames ``(B, 3, H, W)``, enlarged at the bottom and at the right to multiples of ``stride`` by repeating
+        their edges.
+        """
         height, width = frames.shape[-2:]
         down, right = (length - side for length, side in zip(self.padded(height, width), (height, width), strict=True))
         if down == right == 0:
@@ -120,13 +130,13 @@ class ContainerCodec(Codec):
         return F.pad(frames, (0, right, 0, down), mode="replicate")
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
-        """The size that :meth:`pad` gives frames of so many pixels."""
+        """The height and width to which :meth:`pad` enlarges frames of ``height`` × ``width`` pixels."""
         return height + -height % self.stride, width + -width % self.stride
 
     def overhead(self, part_bits: Tensor, x: Tensor) -> Tensor:
-        """``(N,)`` bits of container and coder for clips ``x`` whose parts cost ``part_bits`` ``(N, parts)``.
+        """``(N,)`` bits that container and coder add to clips ``x`` whose parts cost ``part_bits`` ``(N, parts)``.
 
-        What an estimate lacks without it; it has no gradient.
+        An estimate of the size must add them. They have no gradient.
         """
         shape = x.shape[1], x.shape[-2], x.shape[-1]
         sizes = part_bits.detach().div(8).ceil().int()

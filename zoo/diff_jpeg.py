@@ -1,7 +1,7 @@
-"""JPEG that a gradient passes, to attack ``jpeg`` through (Shin & Song, "JPEG-resistant adversarial images", 2017;
-Reich et al., WACV 2024, https://arxiv.org/abs/2309.06978).
+"""JPEG with a gradient, for attacks on ``jpeg`` (Shin & Song, "JPEG-resistant adversarial images", 2017; Reich et al.,
+WACV 2024, https://arxiv.org/abs/2309.06978).
 
-Its steps are those of :mod:`robustcodec.zoo._jpeg`; its bits are an estimate.
+It quantises with the steps of :mod:`robustcodec.zoo._jpeg`. The number of bits is an estimate.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ HEADER, BLOCK, NONZERO, DIGIT = 2400.0, 1.66, 3.97, 1.31
 
 @codecs.register("diff-jpeg")
 class DiffJpeg(Codec):
-    """A differentiable ``forward`` for ``jpeg`` of the same parameters; its bytes are those of ``jpeg``."""
+    """JPEG with a differentiable ``forward``, for attacks on ``jpeg``; its bytes are those of ``jpeg`` with equal
+    parameters.
+    """
 
     exact_forward = False
 
     def __init__(self, quality: int = 75, subsampling: Subsampling = "4:2:0") -> None:
-        """``quality`` 1 (smallest) to 100."""
+        """``quality``: 1 (smallest file) to 100. ``subsampling`` of chroma: ``4:2:0``, ``4:2:2`` or ``4:4:4``."""
         super().__init__()
         self.real: Codec = codecs.build(f"jpeg:quality={quality},subsampling={subsampling}")
         self.card = replace(self.real.card, name=f"diff-jpeg:quality={quality}", family="diff-jpeg")

@@ -1,4 +1,4 @@
-"""Factorised-prior image codecs (Ballé et al., 2018, https://arxiv.org/abs/1802.01436), GDN and ReLU."""
+"""Factorised-prior image codecs (Ballé et al., 2018, https://arxiv.org/abs/1802.01436), with GDN and with ReLU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from robustcodec.zoo.frames import Latents
 
 @codecs.register("bmshj2018-factorized")
 class Factorized(LatentCodec):
-    """``y = g_a(x)`` under one learned density per channel; the latent is rounded about its medians."""
+    """Image codec whose latents are coded with one learned density per channel, without side information.
+
+    The latents ``y = g_a(x)`` are rounded about the medians of these densities. The transforms use GDN.
+    """
 
     family = "bmshj2018-factorized"
     paper = "https://arxiv.org/abs/1802.01436"
@@ -44,7 +47,7 @@ class Factorized(LatentCodec):
 
 @codecs.register("bmshj2018-factorized-relu")
 class FactorizedReLU(Factorized):
-    """The same with ReLU in place of GDN."""
+    """Image codec like ``bmshj2018-factorized``, with ReLU in the place of GDN."""
 
     family = "bmshj2018-factorized-relu"
     architecture = FactorizedPriorReLU

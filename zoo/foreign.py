@@ -30,19 +30,26 @@ HOW = "compressai:class=pkg.mod:Cls,weights=FILE"
 
 @codecs.register("compressai")
 class Foreign(Wrapped):
-    """A network of images by its class, of CompressAI, of an installed package or of the current folder: what its
-    ``forward``, ``compress`` and ``decompress`` do, with our rounding for attackers and in our container.
+    """An image network of CompressAI or of anyone else, by its class, such as
+    ``compressai:class=pkg.mod:Cls,weights=FILE``.
+
+    The class may come from CompressAI, from an installed package or from the current folder. The codec does what the
+    class's own ``forward``, ``compress`` and ``decompress`` do, with the roundings that attackers choose
+    (:mod:`robustcodec.rounding`) and in the container of :mod:`robustcodec.stream`.
     """
+
+    runs_code = True
 
     def __init__(
         self, *, weights: str | None = None, seed: int = 0, stride: int | None = None, **arguments: Value
     ) -> None:
-        """``class=pkg.mod:Cls`` names the class; ``weights``: a file with its state dict, or ``random`` with ``seed``.
-        All other parameters go to the class (``N=128,depths=[2,2,6]``); without any it is built by its own
-        ``from_state_dict`` if there is one. ``stride``: what sides have to be multiples of, if it is not found.
+        """``class`` names the class as ``pkg.mod:Cls``. ``weights``: a file with its state dict, or ``random``, drawn
+        by ``seed``. ``stride``: the number of pixels of which the sides of frames must be multiples; it is needed only
+        if the codec cannot find it out. All other parameters go to the class (``N=128,depths=[2,2,6]``). Without any,
+        the class's own ``from_state_dict`` builds the network, if there is one.
 
-        Raises :class:`UserError` for a class that cannot be imported or built, :class:`WeightsError` for weights that
-        do not fit.
+        Raises :class:`UserError` for a class that cannot be imported or built, and :class:`WeightsError` for weights
+        that do not fit.
         """
         name, settings = _named(arguments)
         cls = imported(name)

@@ -1,4 +1,4 @@
-"""A base class for learned codecs that code a clip frame by frame, into the same parts for each frame."""
+"""A base class for learned codecs that code a clip frame by frame, with the same parts for each frame."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from robustcodec.zoo.container import ContainerCodec, Part, chain
 
 
 class Latents:
-    """Latents of a batch of frames: ``y_hat()`` and the bits of each part, each computed at most once.
+    """The latents of a batch of B frames, computed when they are asked for.
 
-    ``coded()``: what is entropy-coded, in steps of the rounding, ``(B, …)`` each.
+    ``y_hat()``: the rounded latents from which frames are synthesised. ``part_bits()``: the bits of each part, ``(B,)``
+    each. ``coded()``: the tensors that are entropy-coded, ``(B, …)`` each, in units of the rounding step.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class Latents:
 
 
 class FrameCodec(ContainerCodec):
-    """``latents`` (analysis and rates of a batch of frames), ``synthesise`` (frames from latents), and
-    ``encode``/``decode`` (one frame to parts of bytes, called ``part_names``, and back).
+    """A codec that codes each frame into the parts ``part_names``.
+
+    A subclass gives ``latents`` (the latents and rates of a batch of frames), ``synthesise`` (frames from latents), and
+    ``encode`` and ``decode`` (one frame to the bytes of its parts, and back).
     """
 
     part_names: tuple[str, ...]
@@ -49,7 +52,7 @@ class FrameCodec(ContainerCodec):
 
     @abstractmethod
     def decode(self, parts: Sequence[bytes], height: int, width: int) -> tuple[Tensor, int]:
-        """Frame ``(1, 3, height, width)``, padded size, and its symbol checksum."""
+        """The frame ``(1, 3, height, width)``, in its padded size, and the checksum of its symbols."""
 
     def forward(self, x: Tensor) -> Output:
         n, t, _, height, width = x.shape

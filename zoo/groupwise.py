@@ -1,8 +1,9 @@
-"""Image codecs whose latents are coded in a few large groups, each given the groups before: a checkerboard (He et
+"""Image codecs whose latents are coded in a few large groups, each given the groups before it: a checkerboard (He et
 al., 2021, https://arxiv.org/abs/2103.15306) and ELIC's channel groups of checkerboards (He et al., 2022,
 https://arxiv.org/abs/2203.10886).
 
-Probabilities are CompressAI's networks'; all groups share one rANS string, which saves its per-group overhead.
+The networks of CompressAI give the probabilities. All groups share one rANS string, which saves the overhead of a
+string per group.
 """
 
 from __future__ import annotations
@@ -158,7 +159,10 @@ class GroupCodec(LatentCodec):
 
 @codecs.register("cheng2020-anchor-checkerboard")
 class ChengCheckerboard(GroupCodec):
-    """cheng2020-anchor with a checkerboard in place of the causal context. CompressAI publishes no weights."""
+    """Image codec like ``cheng2020-anchor``, with a checkerboard in the place of the autoregressive context.
+
+    CompressAI publishes no weights of it.
+    """
 
     family = "cheng2020-anchor-checkerboard"
     paper = "https://arxiv.org/abs/2103.15306"
@@ -176,7 +180,10 @@ def _elic(network: Callable[..., CompressionModel], N: int, M: int) -> Compressi
 @codecs.register("elic2022-official")
 @codecs.register("elic2022")
 class Elic(GroupCodec):
-    """ELIC: a group sees all groups before it. The qualities have equal widths; CompressAI publishes no weights."""
+    """ELIC, an image codec whose latents are coded in groups of channels, each given all groups before it.
+
+    All qualities have the same widths. CompressAI publishes no weights of it.
+    """
 
     family = "elic2022-official"
     paper = "https://arxiv.org/abs/2203.10886"
@@ -198,7 +205,7 @@ class Elic(GroupCodec):
 
 @codecs.register("elic2022-chandelier")
 class ElicChandelier(Elic):
-    """ELIC after V. Chandelier: a group sees the first group and the one before it."""
+    """ELIC in Chandelier's variant, where a group is coded given the first group and the group just before it."""
 
     family = "elic2022-chandelier"
     paper = "https://arxiv.org/abs/2203.10886"

@@ -1,5 +1,6 @@
-"""Hyperprior image codecs: scales (Ballé et al., 2018, https://arxiv.org/abs/1802.01436), and means and
-scales (Minnen et al., 2018, https://arxiv.org/abs/1809.02736, without its context model)."""
+"""Hyperprior image codecs: with scales (Ballé et al., 2018, https://arxiv.org/abs/1802.01436), and with means and
+scales (Minnen et al., 2018, https://arxiv.org/abs/1809.02736, without its context model).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from robustcodec.zoo.frames import Latents
 
 @codecs.register("bmshj2018-hyperprior")
 class Hyperprior(LatentCodec):
-    """Latents are Gaussian with zero mean and a scale that the coded side information ``z`` gives."""
+    """Image codec whose latents are Gaussian with zero mean and a scale that coded side information gives."""
 
     family = "bmshj2018-hyperprior"
     paper = "https://arxiv.org/abs/1802.01436"
@@ -84,7 +85,10 @@ class Hyperprior(LatentCodec):
 
 @codecs.register("mbt2018-mean")
 class MeanScale(Hyperprior):
-    """Latents are Gaussian with a mean and a scale from the side information; rounding is about the mean."""
+    """Image codec whose latents are Gaussian with a mean and a scale that coded side information gives.
+
+    Latents are rounded about their means.
+    """
 
     family = "mbt2018-mean"
     paper = "https://arxiv.org/abs/1809.02736"

@@ -1,6 +1,7 @@
-"""Classical image codecs of other packages, which teach Pillow a file format: JPEG XL and HEIC. The stream of an image
-is the file itself, as in :mod:`robustcodec.zoo.pillow`; of a HEIC file some 500 bytes are its boxes, 117 of them for
-its checksum, which takes 106 bytes of a JPEG XL file.
+"""Classical image codecs of other packages, which teach Pillow a file format: JPEG XL and HEIC.
+
+The stream of an image is the file itself, as in :mod:`robustcodec.zoo.pillow`. Some 500 bytes of a HEIC file are its
+boxes, of which the checksum takes 117; in a JPEG XL file the checksum takes 106 bytes.
 """
 
 from __future__ import annotations
@@ -55,13 +56,15 @@ class Plugin(PillowCodec):
 
 @codecs.register("jpegxl")
 class JpegXL(Plugin):
-    """JPEG XL (libjxl), lossy."""
+    """Lossy JPEG XL by libjxl."""
 
     family, format, package, module = "jpegxl", "JXL", "pillow-jxl-plugin", "pillow_jxl"
     licence, paper = "BSD-3-Clause (libjxl), GPL-3.0-or-later (pillow-jxl-plugin)", "ISO/IEC 18181-1"
 
     def __init__(self, quality: int = 75, effort: int = 7) -> None:
-        """``quality`` 0 (smallest) to 99, about as JPEG's; ``effort`` 1 (fast) to 9 (best compression)."""
+        """``quality``: 0 (smallest file) to 99, on about the scale of JPEG. ``effort``: 1 (fast) to 9 (best
+        compression).
+        """
         between("quality", quality, 0, 99)
         between("effort", effort, 1, 9)
         super().__init__(f"quality={quality}", quality=quality, effort=effort, num_threads=0)
@@ -73,14 +76,14 @@ class JpegXL(Plugin):
 
 @codecs.register("heic")
 class Heic(Plugin):
-    """HEIC: an intra frame of HEVC in a HEIF file (libheif, x265, libde265)."""
+    """HEIC, an intra frame of HEVC in a HEIF file, by libheif with x265 and libde265."""
 
     family, format, package, module = "heic", "HEIF", "pillow-heif", "pillow_heif"
     licence = "BSD-3-Clause (pillow-heif), LGPL-3.0 (libheif, libde265), GPL-2.0-or-later (x265)"
     paper = "ISO/IEC 23008-12, ITU-T H.265 | ISO/IEC 23008-2"
 
     def __init__(self, quality: int = 50, subsampling: Subsampling = "4:2:0") -> None:
-        """``quality`` 0 (smallest) to 100."""
+        """``quality``: 0 (smallest file) to 100. ``subsampling`` of chroma: ``4:2:0``, ``4:2:2`` or ``4:4:4``."""
         between("quality", quality, 0, 100)
         one_thread = {"x265:pools": "none", "x265:frame-threads": "1", "x265:wpp": "0"}
         super().__init__(f"quality={quality}", quality=quality, subsampling=subsampling, enc_params=one_thread)

@@ -30,12 +30,20 @@ STREAM_EXTRA = 1 << 20  # ... for each stream
 
 @codecs.register("process")
 class ProcessCodec(ContainerCodec):
-    """A codec in its own environment, by the command that serves it. Without a gradient there it is a black box."""
+    """A codec that runs in an environment of its own, by the command that starts its server.
+
+    If the server gives no gradient, the codec is a black box to attacks.
+    """
 
     immaterial = ("timeout", "startup")  # they decide whether there is a number, not which
+    runs_code = True
 
     def __init__(self, command: str, timeout: float = 60.0, startup: float = 300.0) -> None:
-        """``timeout``, ``startup``: seconds for an answer, and for the first one, while it loads."""
+        """``command``: what starts the server, as typed in a shell. ``timeout``: seconds for an answer (above 0).
+        ``startup``: seconds for the first answer, while the server loads (above 0).
+
+        Raises :class:`ProcessError` if the process ends, hangs or answers something else than the protocol promises.
+        """
         if timeout <= 0 or startup <= 0:
             raise ValueError(f"timeout={timeout:g}, startup={startup:g}: expected seconds above 0")
         super().__init__()

@@ -1,9 +1,9 @@
 """Classical video codecs through PyAV (FFmpeg): H.264, H.265, AV1 and VP9, as their usual encoders write them.
 
-A stream is a :mod:`robustcodec.stream` container with one part per frame, in coding order: 15 bytes, the clip's
-size and one or two bytes of length per frame. The checksum in it is that of the decoded planes, which all four
-standards fix to the last bit (as the decoded picture hash of H.265, D.3.19, is). The parts hold what a decoder needs
-and nothing else (no file format, no encoder information, no repeated headers):
+A stream is a :mod:`robustcodec.stream` container with one part per frame, in coding order. The container costs 15
+bytes, the clip's size and one or two bytes of length per frame. Its checksum covers the decoded planes, which all four
+standards fix to the last bit (as the decoded picture hash of H.265, D.3.19, does). The parts hold only what a decoder
+needs, without a file format, encoder information or repeated headers:
 
 =========  =============================================================================================
 h264 h265  the NAL units of the frame, joined by 3-byte start codes; parameter sets with the first frame only
@@ -11,9 +11,9 @@ av1        the OBUs of the temporal unit; the sequence header with the first fra
 vp9        the frame, or the superframe when a frame that is not shown comes with it
 =========  =============================================================================================
 
-Keyframes are at exact multiples of ``gop`` and nothing refers across them. The input is rounded to 8 bits, padded by
-replication to even sides (and to the encoder's smallest) and turned into YCbCr by :mod:`robustcodec.zoo._yuv`; the
-parts state no colour space.
+Keyframes are at exact multiples of ``gop``, and no frame refers to another across a keyframe. The input is rounded to 8
+bits, padded by replication to even sides (and to the encoder's smallest size), and turned into YCbCr by
+:mod:`robustcodec.zoo._yuv`; the parts state no colour space.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PIXEL_FORMATS: dict[Chroma, str] = {"4:2:0": "yuv420p", "4:4:4": "yuv444p"}
 
 
 class PyavCodec(ClassicalCodec):
-    """One encoder and decoder of FFmpeg, one thread each. ``forward`` is the real coder, without gradient."""
+    """One encoder and one decoder of FFmpeg, one thread each; ``forward`` runs the real coder, without gradient."""
 
     encoder: ClassVar[str]  # FFmpeg's names
     decoder: ClassVar[str]
@@ -102,7 +102,7 @@ class PyavCodec(ClassicalCodec):
         return [header, *(StreamPart(kind(f.pict_type).name, t, 1, 8 * len(parts[f.pts])) for t, f in enumerate(shown))]
 
     def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self.container_id, self.family, lambda frames: frames)
+        return stream.unpack(data, self.container_id, self.family, lambda frames: frames, symbols=True)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """The size that is coded."""
@@ -209,7 +209,10 @@ def scheduled_as_before() -> Iterator[None]:
 
 @codecs.register("h264")
 class H264(PyavCodec):
-    """H.264/AVC by x264, constant rate factor; ``tune=zerolatency`` for the literature's low-delay setting."""
+    """H.264/AVC by x264, at a constant rate factor.
+
+    ``tune=zerolatency`` is the low-delay setting of the literature.
+    """
 
     family, encoder, decoder, prefix = "h264", "libx264", "h264", bitstream.START
     licence = "GPL-2.0-or-later (x264, inside PyAV's wheel)"
@@ -224,7 +227,11 @@ class H264(PyavCodec):
         tune: X264Tune | None = None,
         fps: int = 30,
     ) -> None:
-        """``crf`` 0 (lossless but for the colours) to 51 (smallest)."""
+        """``crf``: constant rate factor, 0 (lossless except for the colour conversion) to 51 (smallest stream).
+        ``preset``: ``ultrafast`` to ``placebo``, as x264 names them. ``gop``: frames from one keyframe to the next.
+        ``chroma``: ``4:2:0`` or ``4:4:4``. ``tune``: what the encoder optimises for, by its own names (``psnr``,
+        ``ssim``, ``zerolatency`` …). ``fps``: frame rate that the encoder is told, in frames per second.
+        """
         between("crf", crf, 0, 51)
         # cpu-independent: the AVX-512 lookahead reads memory that nobody wrote, and bytes change from call to call
         private = "open-gop=0:scenecut=0:cpu-independent=1"
@@ -237,7 +244,10 @@ class H264(PyavCodec):
 
 @codecs.register("h265")
 class H265(PyavCodec):
-    """H.265/HEVC by x265, constant rate factor; no wavefronts, which serve only threads, no weighted prediction."""
+    """H.265/HEVC by x265, at a constant rate factor.
+
+    Wavefronts are off, since they serve only threads, and so is weighted prediction, with which bytes do not repeat.
+    """
 
     family, encoder, decoder, prefix = "h265", "libx265", "hevc", bitstream.START
     licence = "GPL-2.0-or-later (x265, inside PyAV's wheel)"
@@ -253,7 +263,11 @@ class H265(PyavCodec):
         tune: X265Tune | None = None,
         fps: int = 30,
     ) -> None:
-        """``crf`` 0 (finest) to 51 (smallest)."""
+        """``crf``: constant rate factor, 0 (finest) to 51 (smallest stream). ``preset``: ``ultrafast`` to ``placebo``,
+        as x265 names them. ``gop``: frames from one keyframe to the next. ``chroma``: ``4:2:0`` or ``4:4:4``. ``tune``:
+        what the encoder optimises for, by its own names (``psnr``, ``ssim``, ``zerolatency`` …). ``fps``: frame rate
+        that the encoder is told, in frames per second.
+        """
         between("crf", crf, 0, 51)
         # weightp=0: with weighted prediction, x265 4.2 sometimes writes other bytes for the same short clip
         private = "open-gop=0:scenecut=0:weightp=0:info=0:log-level=none:pools=none:frame-threads=1:wpp=0"
@@ -266,7 +280,7 @@ class H265(PyavCodec):
 
 @codecs.register("av1")
 class Av1(PyavCodec):
-    """AV1 by SVT-AV1, constant rate factor; 4:2:0 only."""
+    """AV1 by SVT-AV1, at a constant rate factor, with 4:2:0 chroma only."""
 
     family, encoder, decoder = "av1", "libsvtav1", "libdav1d"
     licence = "BSD-3-Clause-Clear (SVT-AV1), BSD-2-Clause (dav1d)"
@@ -282,7 +296,11 @@ class Av1(PyavCodec):
         tune: SvtTune | None = None,
         fps: int = 30,
     ) -> None:
-        """``crf`` 1 (finest) to 63 (smallest); ``preset`` 0 (best compression) to 13 (fast)."""
+        """``crf``: constant rate factor, 1 (finest) to 63 (smallest stream). ``preset``: 0 (best compression) to 13
+        (fast). ``gop``: frames from one keyframe to the next. ``chroma``: ``4:2:0``, the only one that SVT-AV1 codes.
+        ``tune``: what the encoder optimises for, by SVT-AV1's own names (``vq``, ``psnr``, ``ssim``, ``iq``,
+        ``ms_ssim``). ``fps``: frame rate that the encoder is told, in frames per second.
+        """
         between("crf", crf, 1, 63)  # FFmpeg reads 0 as "not given"
         between("preset", preset, 0, 13)
         if chroma != "4:2:0":
@@ -297,7 +315,7 @@ class Av1(PyavCodec):
 
 @codecs.register("vp9")
 class Vp9(PyavCodec):
-    """VP9 by libvpx, constant quality in one pass."""
+    """VP9 by libvpx, at constant quality, in one pass."""
 
     family, encoder, decoder = "vp9", "libvpx-vp9", "vp9"
     licence = "BSD-3-Clause (libvpx)"
@@ -312,7 +330,10 @@ class Vp9(PyavCodec):
         tune: VpxTune | None = None,
         fps: int = 30,
     ) -> None:
-        """``crf`` 0 (finest) to 63 (smallest); ``cpu_used`` 0 (best compression) to 5 (fast)."""
+        """``crf``: constant quality, 0 (finest) to 63 (smallest stream). ``cpu_used``: 0 (best compression) to 5
+        (fast). ``gop``: frames from one keyframe to the next. ``chroma``: ``4:2:0`` or ``4:4:4``. ``tune``: kind of
+        content, ``film`` or ``screen``. ``fps``: frame rate that the encoder is told, in frames per second.
+        """
         between("crf", crf, 0, 63)
         between("cpu_used", cpu_used, 0, 5)
         options = {"b": "0", "keyint_min": str(gop), "deadline": "good", "cpu-used": str(cpu_used)}

@@ -1,9 +1,10 @@
-"""The rate–distortion autoencoder for video, and the same trained with adversarial distortion.
+"""The rate–distortion autoencoder for video, and the same network trained with adversarial distortion.
 
-Habibian et al., ICCV 2019 (https://arxiv.org/abs/1908.05717); Veerabadran et al., "Adversarial Distortion for
-Learned Video Compression", CVPRW 2020 (https://arxiv.org/abs/2004.09508). Closed groups of pictures (GoPs) are coded
-independently by a 3-D autoencoder with a learned scalar codebook; the symbols of a GoP are one range-coded string
-under the integer prior. Any clip: frames are padded by replication to the strides, the last GoP may be shorter.
+Habibian et al., ICCV 2019 (https://arxiv.org/abs/1908.05717); Veerabadran et al., "Adversarial Distortion for Learned
+Video Compression", CVPRW 2020 (https://arxiv.org/abs/2004.09508). A 3-D autoencoder with a learned scalar codebook
+codes closed groups of pictures (GoPs), each by itself. The symbols of a GoP are one range-coded string under the
+integer prior. The codec takes any clip: frames are padded by replication to the strides, and the last GoP may be
+shorter.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ MAX_LATENT = 1 << 22  # symbols of GoPs decoded together: more than one GoP only
 
 @codecs.register("rdae")
 class Rdae(ContainerCodec):
-    """Trained for rate and pixel distortion."""
+    """Video codec of a 3-D autoencoder with a learned scalar codebook, trained for rate and pixel distortion."""
 
     family: ClassVar[str] = "rdae"
     paper: ClassVar[str] = "https://arxiv.org/abs/1908.05717"
@@ -70,10 +71,15 @@ class Rdae(ContainerCodec):
         gop: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Weights by ``tag`` (bundled), by path, or ``weights="random"`` with ``config``, ``temporal`` and ``seed``.
+        """Weights come from a ``tag`` (weights that ship), from ``weights`` (the path of a checkpoint), or are drawn
+        with ``weights=random``.
 
-        ``temporal``: what the prior knows of earlier latent slices. ``gop``: frames per group of pictures, also for
-        trained weights. Raises :class:`WeightsError` if weights are missing, damaged or of another family.
+        Drawn weights follow ``seed``, in the sizes of ``config``: ``tiny``, ``mid`` or ``paper``. ``temporal``: what
+        the prior of a drawn network knows of earlier latent slices (``none``; ``prev``, the two slices before; ``gru``,
+        a recurrent memory of all). ``gop``: frames per group of pictures, for trained weights too; by default the
+        number that the weights were trained with.
+
+        Raises :class:`WeightsError` if weights are missing, damaged or of another family.
         """
         super().__init__()
         path = self._path(tag, weights)
@@ -234,7 +240,9 @@ class Rdae(ContainerCodec):
 
 @codecs.register("rdae-gan")
 class RdaeGan(Rdae):
-    """The same network finetuned with pixel, feature and adversarial distortion (Veerabadran et al., 2020, Eq. 5)."""
+    """The video codec ``rdae``, finetuned with pixel, feature and adversarial distortion (Veerabadran et al., 2020, Eq.
+    5).
+    """
 
     family = "rdae-gan"
     paper = "https://arxiv.org/abs/2004.09508"

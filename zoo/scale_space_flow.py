@@ -1,9 +1,10 @@
 """Scale-space flow, a learned video codec (Agustsson et al., CVPR 2020,
 https://openaccess.thecvf.com/content_CVPR_2020/html/Agustsson_Scale-Space_Flow_for_End-to-End_Optimized_Video_Compression_CVPR_2020_paper.html).
 
-A keyframe is coded as an image. Every other frame is predicted from the reconstruction before it, whose ever more
-blurred copies are a volume (position and blur) that a coded flow field samples; what the prediction misses is coded
-too. Each of the three latents has a mean-scale hyperprior of its own. The network and its weights are CompressAI's.
+A keyframe is coded as an image. Every other frame is predicted from the reconstruction before it: copies of this
+reconstruction with more and more blur form a volume (position and blur), which a coded flow field samples. The codec
+also codes what the prediction misses. Each of the three latents has a mean-scale hyperprior of its own. The network and
+its weights are CompressAI's.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ class Network(ScaleSpaceFlow):  # type: ignore[misc]
 
 @codecs.register("ssf2020")
 class ScaleSpaceFlowCodec(LatentCodec):
-    """References are the decoder's frames, and gradients pass through all of them back to the keyframe.
+    """Video codec that predicts each frame by sampling blurred copies of the frame before it.
 
-    CompressAI stops them at the keyframe, citing the paper, and so does this codec in training mode. In eval mode it
-    does not: an attack that could not see what the first frame does to the others would be weaker than it looks.
+    References are the decoder's frames, and gradients pass through all of them back to the keyframe. CompressAI stops
+    gradients at the keyframe, citing the paper, and so does this codec in training mode. In eval mode it does not stop
+    them: an attack that cannot see what the first frame does to the others would look weaker than it is.
     """
 
     family = "ssf2020"
@@ -83,9 +85,10 @@ class ScaleSpaceFlowCodec(LatentCodec):
         seed: int = 0,
         gop: int | None = None,
     ) -> None:
-        """``gop``: frames from one keyframe to the next (None: the first frame is the only keyframe).
+        """``gop``: frames from one keyframe to the next (at least 1); by default the first frame is the only keyframe.
 
-        The rest as in :class:`LatentCodec`.
+        ``tag``, ``quality`` (1 to 9), ``metric``, ``weights`` and ``seed`` say where the weights come from, as for the
+        image codecs (:class:`LatentCodec`).
         """
         if gop is not None and gop < 1:
             raise ValueError(f"gop={gop} is out of range; expected 1 (keyframes only) or more, or none")

@@ -1,6 +1,6 @@
-"""A base class for codecs of one array of integers per frame: an author gives a transform and an entropy coder.
+"""A base class for codecs of one array of integers per frame: an author writes a transform and an entropy coder.
 
-README.md shows a whole codec ("Add your own").
+docs/howto/add-a-codec.md shows a whole codec.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Symbols = np.ndarray[Any, np.dtype[np.int32]]
 class SymbolCodec(FrameCodec):
     """A frame of H × W pixels becomes ``(channels, H / stride, W / stride)`` symbols, rounded by :func:`round_latent`.
 
-    Frames are padded to multiples of ``stride`` before the analysis. ``coder_bits``: the default is of range coders
-    that write words of 32 bits, 16 to 48 bits of overhead.
+    Frames are padded to multiples of ``stride`` before the analysis. ``coder_bits``: bits that the coder spends beyond
+    the information of the symbols; the default fits range coders that write words of 32 bits and spend 16 to 48.
     """
 
     channels: ClassVar[int]
@@ -38,7 +38,7 @@ class SymbolCodec(FrameCodec):
 
     @abstractmethod
     def analyse(self, frames: Tensor) -> Tensor:
-        """What is rounded to symbols, ``(B, channels, h, w)``, of frames ``(B, 3, H, W)`` in [0, 1]."""
+        """The values that are rounded to symbols, ``(B, channels, h, w)``, of frames ``(B, 3, H, W)`` in [0, 1]."""
 
     @abstractmethod
     def synthesise(self, y_hat: Tensor) -> Tensor:
@@ -46,11 +46,13 @@ class SymbolCodec(FrameCodec):
 
     @abstractmethod
     def estimate(self, y_hat: Tensor) -> Tensor:
-        """``(B,)`` bits that :meth:`encode_symbols` spends on each frame's symbols, differentiable."""
+        """``(B,)`` bits, differentiable: an estimate of what :meth:`encode_symbols` spends on the symbols of each
+        frame.
+        """
 
     @abstractmethod
     def encode_symbols(self, symbols: Symbols) -> bytes:
-        """All symbols of one frame, int32 in the order of channels, rows and columns, as bytes."""
+        """All symbols of one frame as bytes; they are int32, in the order of channels, rows and columns."""
 
     @abstractmethod
     def decode_symbols(self, data: bytes, count: int) -> Symbols:

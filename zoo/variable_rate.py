@@ -1,7 +1,9 @@
 """Variable-rate image codecs: one network, and a gain that scales latents before rounding (Kamisli et al., 2024,
-https://arxiv.org/abs/2402.18930). The gain travels in the stream, so any setting decodes any stream.
+https://arxiv.org/abs/2402.18930).
 
-Scale, mean-scale and autoregressive hyperpriors. A small network moves reconstructed latents off the integers.
+The gain travels in the stream, so the codec decodes any stream, whatever its own gain. There are versions with a scale
+hyperprior, a mean-scale hyperprior and an autoregressive context. When latents are reconstructed, a small network moves
+each symbol that is not zero by a learned offset.
 """
 
 from __future__ import annotations
@@ -52,8 +54,11 @@ class VariableRate(LatentCodec):
         seed: int = 0,
         gain: float | None = None,
     ) -> None:
-        """``quality`` 1 to 8 picks one of the network's trained gains (without it: the last, the best picture);
-        ``gain`` (1/1024 to 8) overrides it; any value is a rate of its own. The rest as in :class:`LatentCodec`."""
+        """``quality`` (1 to 8) chooses one of the trained gains of the network; without it the last one is used, which
+        gives the best picture. ``gain`` (1/1024 to 8) overrides it, and any value in between is a rate of its own.
+
+        ``tag``, ``metric``, ``weights`` and ``seed`` say where the weights come from, as for :class:`LatentCodec`.
+        """
         super().__init__(tag=tag, quality=quality, metric=metric, weights=weights, seed=seed)
         official = OFFICIAL_TAG.fullmatch(tag or "")
         level = int(official[2]) if official else quality or LEVELS
@@ -148,7 +153,7 @@ class VariableRate(LatentCodec):
 
 @codecs.register("bmshj2018-hyperprior-vbr")
 class HyperpriorVbr(VariableRate):
-    """Zero-mean Gaussian latents."""
+    """Variable-rate image codec whose latents are Gaussian with zero mean and a scale that side information gives."""
 
     family = "bmshj2018-hyperprior-vbr"
     paper = "https://arxiv.org/abs/2402.18930"
@@ -214,7 +219,7 @@ class HyperpriorVbr(VariableRate):
 
 @codecs.register("mbt2018-mean-vbr")
 class MeanScaleVbr(HyperpriorVbr):
-    """Gaussian latents with means from the side information."""
+    """Variable-rate image codec whose latents are Gaussian with a mean and a scale that side information gives."""
 
     family = "mbt2018-mean-vbr"
     paper = "https://arxiv.org/abs/2402.18930"
@@ -231,7 +236,7 @@ class MeanScaleVbr(HyperpriorVbr):
 
 @codecs.register("mbt2018-vbr")
 class JointVbr(VariableRate, RasterCodec):
-    """Gaussian latents with means and scales from side information and causal context."""
+    """Variable-rate image codec whose latents are Gaussian, given side information and the latents decoded before."""
 
     family = "mbt2018-vbr"
     paper = "https://arxiv.org/abs/2402.18930"

@@ -1,8 +1,9 @@
-"""H.266/VVC by Fraunhofer's ``vvencapp`` and ``vvdecapp``, where both are on the PATH.
+"""H.266/VVC by Fraunhofer's ``vvencapp`` and ``vvdecapp``, if both programs are on the PATH.
 
-A stream is a :mod:`robustcodec.stream` container of one part, the raw bitstream of the clip: 15 bytes and the sizes.
-The input is rounded to 8 bits, padded by replication to multiples of 8 and turned into 4:2:0 by
-:mod:`robustcodec.zoo._yuv`. Commands are as the two projects document them; nobody has run this with the programs yet.
+A stream is a :mod:`robustcodec.stream` container with one part, the raw bitstream of the clip; the container costs 15
+bytes and the sizes. The input is rounded to 8 bits, padded by replication to multiples of 8, and turned into 4:2:0 by
+:mod:`robustcodec.zoo._yuv`. The commands follow the documentation of the two projects; nobody has run them with the
+programs yet.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TIME = 3600.0  # seconds for one clip
 
 @codecs.register("vvc")
 class Vvc(ClassicalCodec):
-    """H.266/VVC by VVenC, constant quantiser, 10 bits inside; 4:2:0 only."""
+    """H.266/VVC by VVenC, at a constant quantiser, with 10 bits inside and 4:2:0 chroma only."""
 
     family = "vvc"
 
@@ -47,8 +48,11 @@ class Vvc(ClassicalCodec):
         qpa: bool = False,
         fps: int = 30,
     ) -> None:
-        """``qp`` 0 (finest) to 63 (smallest); ``gop``: frames between keyframes, a multiple of 16; ``qpa``: adapt the
-        quantiser to what viewers see, which costs PSNR.
+        """``qp``: quantiser, 0 (finest) to 63 (smallest stream). ``preset``: ``faster`` to ``slower``, as VVenC names
+        them. ``gop``: frames from one keyframe to the next, a multiple of 16. ``qpa``: adapt the quantiser to what
+        viewers see, which costs PSNR. ``fps``: frame rate that the encoder is told, in frames per second.
+
+        Raises :class:`MissingDependency` if the programs are not on the PATH.
         """
         between("qp", qp, 0, 63)
         if gop < 16 or gop % 16 or fps < 1:
@@ -76,7 +80,7 @@ class Vvc(ClassicalCodec):
         return [header, StreamPart("clip", 0, packet.frames, 8 * len(part))]
 
     def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self.container_id, self.family, lambda frames: 1)
+        return stream.unpack(data, self.container_id, self.family, lambda frames: 1, symbols=True)
 
     def compress_clip(self, clip: Tensor) -> bytes:
         frames, _, height, width = clip.shape

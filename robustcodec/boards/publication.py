@@ -14,11 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from robustcodec.boards.audit import audit
 from robustcodec.boards.board import Board, boards_below
-from robustcodec.boards.break_audit import audit_breaks
 from robustcodec.boards.entry import Entry
-from robustcodec.boards.ranking import Ranking, ranking
+from robustcodec.boards.ranking import Ranking, ranked
 from robustcodec.boards.score import worst_for
 from robustcodec.boards.tables import explanation, found_lines, meanings, readme, short
 from robustcodec.errors import counted
@@ -40,13 +38,11 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     files: dict[Path, str] = {}
     faults: list[str] = []
     views: list[View] = []
-    ranked: dict[str, tuple[Board, Ranking]] = {}
+    by_name: dict[str, tuple[Board, Ranking]] = {}
     for board in boards_below(folder):
-        entries, wrong = audit(board)
-        breaks, wrong_too = audit_breaks(board, entries)
-        faults += wrong + wrong_too
-        stands = ranking(board, entries, breaks)
-        ranked[board.name] = board, stands
+        entries, stands, wrong = ranked(board)
+        faults += wrong
+        by_name[board.name] = board, stands
         files[board.folder / "README.md"] = readme(board, entries, stands)
         for name, lines in (("table.csv", stands.table), ("pairs.csv", stands.pairs)):
             files[board.folder / name] = to_csv(lines, "%.6g")
@@ -56,7 +52,7 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
         files[folder / SITE] = render(views, TITLE)
     for path in (folder / "README.md", folder.resolve().parent / "README.md"):
         if path.is_file() and path not in files:
-            files[path] = _with_tables(path.read_text(encoding="utf-8"), ranked)
+            files[path] = _with_tables(path.read_text(encoding="utf-8"), by_name)
     return files, faults
 
 

@@ -12,8 +12,10 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from robustcodec.boards.audit import audit
 from robustcodec.boards.best_known import Known, best_known
 from robustcodec.boards.board import Board
+from robustcodec.boards.break_audit import audit_breaks
 from robustcodec.boards.breaks import Breaks
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.score import Standing, percent, standing
@@ -50,6 +52,15 @@ class Ranking:
         """The lines of one threat: of lower bounds, or of ranked entries."""
         lines = self.table[self.table["threat"] == threat]
         return lines[(lines["bound"] == BOUND) == bounds]
+
+
+def ranked(board: Board) -> tuple[list[Entry], Ranking, list[str]]:
+    """The entries of a board that have no fault, where they stand, and everything that is wrong with others and with
+    what was found, each naming its file.
+    """
+    entries, faults = audit(board)
+    breaks, wrong = audit_breaks(board, entries)
+    return entries, ranking(board, entries, breaks), faults + wrong
 
 
 def ranking(board: Board, entries: Sequence[Entry], breaks: Mapping[str, Breaks] = MappingProxyType({})) -> Ranking:

@@ -19,12 +19,14 @@ from robustcodec.reporting.printing import printable
 
 COMMANDS = (
     "run",
+    "quickstart",
     "merge",
     "audit",
     "attack",
     "explain",
     "list",
     "show",
+    "cite",
     "check",
     "compare",
     "recompress",
@@ -55,7 +57,7 @@ class Guarded(TyperGroup):
 app = typer.Typer(
     name="robustcodec",
     cls=Guarded,
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -70,12 +72,30 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+NEXT = """\
+How much damage does a small perturbation do to a learned codec? Three ways to begin:
+
+  robustcodec run
+      attacks the bundled codecs on bundled photos and ranks them, in minutes
+
+  robustcodec quickstart photo.jpg
+      the same story on a photo of your own, with a picture, in under a minute
+
+  robustcodec attack photo.jpg --codec ./my_codec.py:MyCodec
+      attacks your own model: a class in a file, or a checkpoint as FAMILY:weights=FILE
+
+robustcodec --help lists all commands."""
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and end.")
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(NEXT)
 
 
 app.add_typer(leaderboard.app, name="leaderboard")

@@ -306,10 +306,8 @@ def export(
     """
     import robustcodec
     from robustcodec.boards import publication
-    from robustcodec.boards.audit import audit
     from robustcodec.boards.board import Board
-    from robustcodec.boards.break_audit import audit_breaks
-    from robustcodec.boards.ranking import main_columns, ranking
+    from robustcodec.boards.ranking import main_columns, ranked
     from robustcodec.boards.tables import BEST
     from robustcodec.cli._console import Console
     from robustcodec.errors import BoardError
@@ -329,9 +327,8 @@ def export(
         )
     if figures is not None:
         whole_board = Board.read(board)
-        entries = audit(whole_board)[0]
-        breaks = audit_breaks(whole_board, entries)[0]
-        view = publication.view(whole_board, entries, ranking(whole_board, entries, breaks))
+        entries, stands, _ = ranked(whole_board)
+        view = publication.view(whole_board, entries, stands)
         written += exporting.figures(view.rows, view.curves, figures)
     for path in written:
         Console().print(f"written: {path}", highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """One's own files as data sets: ``folder:PATH`` and ``file:PATH``.
 
-Samples are 8-bit RGB clips, uint8 ``(T, 3, H, W)``; nothing is resized unless ``downscale`` asks for it.
+Samples are 8-bit RGB clips, uint8 ``(T, 3, H, W)``. Nothing is resized unless ``downscale`` asks for it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from robustcodec.registry import data
 class Folder(DataSet):
     """All images and videos below a folder, in the order of their relative paths.
 
-    An image is one frame. Of each video ``segments`` samples of ``frames`` frames are taken, evenly spread from its
-    first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left out. ``downscale=k``
-    averages k×k pixels (it removes old compression artefacts), then ``crop`` > 0 keeps the central square.
-    ``size=WIDTHxHEIGHT`` is for ``.yuv`` files that do not have it in their names. ``convert=true`` makes RGB of images
-    that are grey, have a palette or are to be turned by their EXIF data; without it they are refused.
+    ``path``: the folder. An image is a clip of one frame. Each video gives ``segments`` samples of ``frames`` frames,
+    spread evenly from its first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left
+    out. ``downscale=k`` averages k×k pixels, which removes old compression artefacts; ``crop`` > 0 then keeps the
+    central square of that many pixels. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without the size in their names.
+    ``convert=true`` accepts images that are grey, have a palette or have to be turned by their EXIF data, and makes RGB
+    of them; without it they are refused.
+
+    Raises :class:`BadData` if there is no such folder, or nothing in it that can be used.
     """
 
     path: str
@@ -91,9 +94,10 @@ class Folder(DataSet):
 class File(DataSet):
     """One image or video: ``file:photo.png``, ``file:path=clip.y4m,frames=8``.
 
-    Of a video ``frames`` frames from number ``start`` on are taken, counted from 0; ``frames=0``: to its end.
-    ``crop`` > 0 keeps the central square. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without it in their names.
-    ``convert`` is as in ``folder``.
+    ``path``: the file. Of a video, ``frames`` frames are taken from number ``start`` on, counted from 0; ``frames=0``
+    takes all to its end. ``crop`` > 0 keeps the central square of that many pixels. ``size=WIDTHxHEIGHT`` is for
+    ``.yuv`` files without the size in their names. ``convert`` is as in ``folder``. Raises :class:`BadData` if the file
+    cannot be used.
     """
 
     path: str

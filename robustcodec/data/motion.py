@@ -1,9 +1,9 @@
-"""Clips made from photographs: ``clips`` (bundled) and ``motion:PATH``.
+"""Clips made from photographs: ``clips``, which ships, and ``motion:PATH``.
 
-Synthetic motion over real pictures: a camera pans, zooms and turns over a photograph while a soft-edged elliptical
-cut-out of another one moves on its own path. Positions are sub-pixel and bicubically interpolated from a source that
-is low-pass filtered first, so there is no aliasing; everything is computed in float64 on the CPU, so that the same
-names, index and seed give the same pixels everywhere.
+The motion is synthetic, over real pictures: a camera pans, zooms and turns over a photograph, while a soft-edged
+elliptical cut-out of another photograph moves on its own path. Positions are sub-pixel, and bicubically interpolated
+from a source that is low-pass filtered first, so there is no aliasing. Everything is computed in float64 on the CPU, so
+that the same names, index and seed give the same pixels everywhere.
 """
 
 from __future__ import annotations
@@ -170,10 +170,11 @@ def _check(frames: int, size: int) -> None:
 @data.register("clips")
 @dataclass(frozen=True)
 class Clips(DataSet):
-    """Synthetic motion over the real photos of ``photos``: ``frames`` frames of ``size`` × ``size``, one per photo.
+    """Synthetic motion over the photographs that ship with scikit-image, one clip per photograph.
 
-    Nothing in them was filmed: camera and foreground move as this file makes them. For results about real video
-    use real video (``folder:PATH``, ``uvg``).
+    Each clip has ``frames`` frames of ``size`` × ``size`` pixels (16 to 300), made from the data set ``photos``.
+    Nothing in them was filmed: camera and foreground move as this file makes them. For results about real video use
+    real video (``folder:PATH``, ``uvg``).
     """
 
     frames: int = 16
@@ -196,11 +197,12 @@ class Clips(DataSet):
 @data.register("motion")
 @dataclass(frozen=True)
 class MotionOverPhotos(DataSet):
-    """Synthetic motion over the photos below a folder, to train on: ``per_photo`` different clips of each.
+    """Synthetic motion over the photographs below a folder, for training.
 
-    Photos are shrunk by ``downscale`` (means of k×k pixels) first; those that are smaller than ``size`` then are
-    left out. The moving foreground is cut out of another photo, or of the same where there is one only. ``convert`` is
-    as in ``folder``.
+    ``path``: the folder. Each photograph gives ``per_photo`` different clips of ``frames`` frames of ``size`` ×
+    ``size`` pixels, whose motion follows ``seed``. Photographs are first shrunk by ``downscale`` (means of k×k pixels);
+    those that are then smaller than ``size`` are left out. The moving foreground is cut out of another photograph, or
+    of the same one if there is no other. ``convert`` is as in ``folder``.
     """
 
     path: str

@@ -16,7 +16,10 @@ from robustcodec.registry import data
 @data.register("photos")
 @dataclass(frozen=True)
 class Photos(DataSet):
-    """Colour photographs that ship with scikit-image, cropped to their central ``size`` × ``size`` pixels."""
+    """Colour photographs that ship with scikit-image, cropped to a central square.
+
+    ``size``: side of the square in pixels; a photograph with a shorter side keeps all of it.
+    """
 
     size: int = 256
 
@@ -39,7 +42,8 @@ class Photos(DataSet):
 class Kodak(DataSet):
     """The 24 Kodak PhotoCD images, 768x512 or 512x768, downloaded once and checked.
 
-    They are looked for in ``path`` or ``$ROBUSTCODEC_KODAK``, then in the cache, then at r0k.us.
+    They are looked for in ``path`` or ``$ROBUSTCODEC_KODAK``, then in the cache, then at r0k.us. ``crop`` > 0 keeps the
+    central square of that many pixels.
     """
 
     path: str | None = None

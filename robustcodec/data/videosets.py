@@ -1,7 +1,7 @@
 """Sets of videos in their official layouts: ``sequences:PATH``, ``kinetics``, ``vimeo90k``, ``uvg``.
 
-Nothing is downloaded: they are large and come under their owners' licences. Each set is looked for in ``path`` or in
-an environment variable; what is missing says where to get it and how it must lie.
+Nothing is downloaded, because the sets are large and come under their owners' licences. Each set is looked for in
+``path`` or in an environment variable. If it is missing, the error says where to get it and which layout is expected.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from robustcodec.registry import data
 @data.register("sequences")
 @dataclass(frozen=True)
 class Sequences(DataSet):
-    """Each folder of numbered images at or below ``path`` is one clip: its first ``frames`` images (0: all).
+    """Folders of numbered images, each of which is one clip.
 
-    Images are in natural order (2 before 10). Folders with fewer are left out. ``downscale=k`` averages k×k pixels,
-    then ``crop`` > 0 keeps the central square. ``convert`` is as in ``folder``.
+    ``path``: the folder at or below which they lie. A clip has the first ``frames`` images of its folder (0: all);
+    folders with fewer are left out. Images are in natural order (2 before 10). ``downscale=k`` averages k×k pixels;
+    ``crop`` > 0 then keeps the central square of that many pixels. ``convert`` is as in ``folder``.
     """
 
     path: str
@@ -63,12 +64,13 @@ class Sequences(DataSet):
 @data.register("kinetics")
 @dataclass(frozen=True)
 class Kinetics(DataSet):
-    """Kinetics (https://arxiv.org/abs/1705.06950): the first ``frames`` frames of each clip, old artefacts removed.
+    """Kinetics (https://arxiv.org/abs/1705.06950): the beginning of each clip, with old compression artefacts removed.
 
-    ``path`` or ``$ROBUSTCODEC_KINETICS`` holds a split's folders of classes. Frames are shrunk by the whole factor
-    that brings their shorter side nearest to ``side`` (means of k×k pixels; ``side=0``: not at all), then ``crop``
-    > 0 keeps the central square. Clips with fewer frames, or whose shorter side is below ``at_least`` pixels, are left
-    out (720 keeps those of high quality); ``limit`` stops after that many clips.
+    ``path`` or ``$ROBUSTCODEC_KINETICS`` holds the folders of classes of a split. The first ``frames`` frames of each
+    clip are taken. Frames are shrunk by the whole factor that brings their shorter side nearest to ``side`` pixels, by
+    means of k×k pixels (``side=0``: not at all); ``crop`` > 0 then keeps the central square of that many pixels. Clips
+    with fewer frames, or with a shorter side below ``at_least`` pixels, are left out (720 keeps those of high quality).
+    ``limit`` > 0 stops after that many clips.
     """
 
     path: str | None = None
@@ -113,7 +115,8 @@ class Vimeo90k(DataSet):
     """Vimeo-90k septuplets (http://toflow.csail.mit.edu, https://arxiv.org/abs/1711.09078): 7 frames of 448x256.
 
     ``path`` or ``$ROBUSTCODEC_VIMEO90K`` holds ``sep_trainlist.txt``, ``sep_testlist.txt`` and
-    ``sequences/00001/0001/im1.png`` …. ``frames``, ``downscale`` and ``crop`` are as in ``sequences``.
+    ``sequences/00001/0001/im1.png`` …. ``split``: ``train`` or ``test``. ``frames`` takes the first frames, and
+    ``downscale`` and ``crop`` are as in ``sequences``.
     """
 
     path: str | None = None
@@ -148,11 +151,12 @@ class Vimeo90k(DataSet):
 @data.register("uvg")
 @dataclass(frozen=True)
 class UVG(DataSet):
-    """UVG (https://ultravideo.fi/dataset.html): the seven 1920x1080 sequences at 120 fps, first ``frames`` (0: all).
+    """UVG (https://ultravideo.fi/dataset.html): the seven 1920x1080 sequences at 120 frames per second.
 
-    ``path`` or ``$ROBUSTCODEC_UVG`` holds them as ``.yuv``, ``.y4m`` or ``.mp4``, each by its official name, with
-    anything behind it. Mercat et al., MMSys 2020, https://doi.org/10.1145/3339825.3394937. All frames of one
-    sequence are 3.7 GB in 8 bits.
+    ``path`` or ``$ROBUSTCODEC_UVG`` holds the sequences as ``.yuv``, ``.y4m`` or ``.mp4`` files, whose names begin with
+    the official names. ``frames``: how many frames are taken from the beginning (0: all, which are 3.7 GB in 8 bits for
+    one sequence). ``downscale=k`` averages k×k pixels; ``crop`` > 0 then keeps the central square of that many pixels.
+    Source: Mercat et al., MMSys 2020, https://doi.org/10.1145/3339825.3394937.
     """
 
     path: str | None = None

@@ -1,7 +1,8 @@
 """What an attack maximises: damage per sample, higher is worse for the codec.
 
-An objective reads only the branch of an output that it needs, so an attack on the reconstruction never pays
-for the entropy model. Below x is the clean clip, x* the attacked one, x̂ and x̂* what the codec makes of them.
+An objective reads only the branch of an output that it needs, so an attack on the reconstruction never pays for the
+entropy model. Below, x is the clean clip and x* the attacked one; x̂ and x̂* are the clips that the codec makes of
+them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ class Levelled(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class _InSpace(Levelled):
-    """``space``: RGB, luma alone, or luma and both colour differences (BT.601, full range, of the RGB in [0, 1])."""
+    """An objective that measures errors in a colour space ``space``.
+
+    ``rgb``: all three channels. ``luma``: luma alone. ``ycbcr``: luma and both colour differences (BT.601, full range,
+    of the RGB in [0, 1]).
+    """
 
     space: Space = "rgb"
     tau: float = 2.0
@@ -53,10 +58,13 @@ class _InSpace(Levelled):
 @objectives.register("distortion")
 @dataclass(frozen=True, kw_only=True)
 class Distortion(_InSpace):
-    """MSE(x̂*, x̂) (Chen & Ma, 2023, https://arxiv.org/abs/2112.08691).
+    """Error between the attacked and the clean reconstruction: MSE(x̂*, x̂) (Chen & Ma, 2023,
+    https://arxiv.org/abs/2112.08691).
 
-    Its gradient at the clean clip is zero: start elsewhere. Broken at (tau − 1)·MSE(x, x̂): where what the attack adds
-    is uncorrelated with the coding error, that is a PSNR lower by 10·log10(tau) dB.
+    ``space``: measure errors in ``rgb``, in ``luma`` alone, or in ``ycbcr`` (BT.601, full range). The codec counts as
+    broken at a damage of (``tau`` − 1)·MSE(x, x̂): if what the attack adds is uncorrelated with the coding error, the
+    PSNR is then lower by 10·log10(tau) dB. ``tau`` must be above 1. The gradient at the clean clip is zero, so an
+    attack has to start elsewhere.
     """
 
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
@@ -69,7 +77,11 @@ class Distortion(_InSpace):
 @objectives.register("source-distortion")
 @dataclass(frozen=True, kw_only=True)
 class SourceDistortion(_InSpace):
-    """MSE(x̂*, x). Broken at tau·MSE(x̂, x)."""
+    """Error between the attacked reconstruction and the clean source: MSE(x̂*, x).
+
+    ``space``: measure errors in ``rgb``, in ``luma`` alone, or in ``ycbcr`` (BT.601, full range). The codec counts as
+    broken at ``tau``·MSE(x̂, x). ``tau`` must be above 1.
+    """
 
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
         return self.error(attacked.x_hat, x)
@@ -78,10 +90,13 @@ class SourceDistortion(_InSpace):
 @objectives.register("own-distortion")
 @dataclass(frozen=True, kw_only=True)
 class OwnDistortion(_InSpace):
-    """MSE(x̂*, x*): how badly the codec codes what it was given. Broken at tau·MSE(x̂, x).
+    """Error between the attacked reconstruction and the attacked input: MSE(x̂*, x*), how badly the codec codes its
+    input.
 
-    ``reconstr_loss`` of NIC-RobustBench, 2025 (https://arxiv.org/abs/2506.19051), whose score ``delta`` is its fall in
-    dB. It has a gradient even where the codec has none.
+    ``space``: measure errors in ``rgb``, in ``luma`` alone, or in ``ycbcr`` (BT.601, full range). The codec counts as
+    broken at ``tau``·MSE(x̂, x). ``tau`` must be above 1. This is ``reconstr_loss`` of NIC-RobustBench, 2025
+    (https://arxiv.org/abs/2506.19051), whose score ``delta`` is the fall of its PSNR in dB. It has a gradient even
+    where the codec has none.
     """
 
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
@@ -91,10 +106,12 @@ class OwnDistortion(_InSpace):
 @objectives.register("added-noise")
 @dataclass(frozen=True, kw_only=True)
 class AddedNoise(Distortion):
-    """mean[((x̂* − x̂) − (x* − x))²]: what the codec adds to the perturbation.
+    """What the codec adds to the perturbation: mean[((x̂* − x̂) − (x* − x))²].
 
-    ``added_noises_loss`` of NIC-RobustBench, 2025 (https://arxiv.org/abs/2506.19051). Zero for a codec that passes
-    the perturbation on as it is. Broken where ``distortion`` is.
+    ``space``: measure errors in ``rgb``, in ``luma`` alone, or in ``ycbcr`` (BT.601, full range). The codec counts as
+    broken at the same damage as under ``distortion``, (``tau`` − 1)·MSE(x, x̂). ``tau`` must be above 1. This is
+    ``added_noises_loss`` of NIC-RobustBench, 2025 (https://arxiv.org/abs/2506.19051). It is zero for a codec that
+    passes the perturbation on as it is.
     """
 
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
@@ -104,10 +121,11 @@ class AddedNoise(Distortion):
 @objectives.register("pointwise-added-noise")
 @dataclass(frozen=True)
 class PointwiseAddedNoise(AddedNoise):
-    """``added-noise`` around one pixel: a mean weighted by a Gaussian of ``sigma`` pixels, cut at three of them.
+    """``added-noise`` around one pixel: a mean with Gaussian weights.
 
-    ``row``, ``column``: where it is, as shares of height and width; by default in the middle. The experimental
-    ``pointwise_added_noises_loss`` of NIC-RobustBench.
+    ``row``, ``column``: the place of the pixel, as shares in [0, 1] of height and width; the default is the middle.
+    ``sigma``: standard deviation of the weights in pixels (positive); they end at three standard deviations. ``space``
+    and ``tau`` are as for ``added-noise``. This is the experimental ``pointwise_added_noises_loss`` of NIC-RobustBench.
     """
 
     row: float = 0.5
@@ -138,11 +156,12 @@ class PointwiseAddedNoise(AddedNoise):
 
 @dataclass(frozen=True, kw_only=True)
 class _Perceptual(_InSpace):
-    """A perceptual distance of x̂* from x̂ (``against=clean``), x (``source``) or x* (``own``); luma is repeated to 3
-    channels.
+    """A perceptual distance of x̂* from another clip; luma is repeated to three channels.
 
-    Against ``clean`` its gradient at the clean clip is zero, as that of ``distortion``, and broken is (tau − 1) times
-    the distance of x̂ from x; else tau times. Frames too small for it raise :class:`BadParameter`.
+    ``against``: the distance is from x̂ (``clean``), from x (``source``) or from x* (``own``). Against ``clean`` the
+    gradient at the clean clip is zero, as for ``distortion``, and the codec counts as broken at (``tau`` − 1) times the
+    distance of x̂ from x; otherwise at ``tau`` times that distance. Raises :class:`BadParameter` for frames that are
+    too small for it.
     """
 
     against: Literal["clean", "source", "own"] = "clean"
@@ -179,10 +198,14 @@ class _Perceptual(_InSpace):
 @objectives.register("ms-ssim")
 @dataclass(frozen=True, kw_only=True)
 class MSSSIM(_Perceptual):
-    """1 − MS-SSIM (Wang et al., 2003, https://doi.org/10.1109/ACSSC.2003.1292216), as the metric ``ms_ssim``.
+    """Structural dissimilarity, 1 − MS-SSIM (Wang et al., 2003, https://doi.org/10.1109/ACSSC.2003.1292216).
 
-    Channels whose structure at some scale is uncorrelated or inverted score 0, the worst there is, and have no
-    gradient any more.
+    MS-SSIM is computed as by the metric ``ms_ssim``. ``against``: the distance is from x̂ (``clean``), from x
+    (``source``) or from x* (``own``). The codec counts as broken at ``tau`` times the distance of x̂ from x, against
+    ``clean`` at (``tau`` − 1) times it; ``tau`` must be above 1. Against ``clean`` the gradient at the clean clip is
+    zero. ``space``: measure errors in ``rgb``, in ``luma`` alone, or in ``ycbcr`` (BT.601, full range). Channels whose
+    structure at some scale is uncorrelated or inverted score 0, which is the worst, and have no gradient any more.
+    Raises :class:`BadParameter` for frames with a side of 32 pixels or less.
     """
 
     @property
@@ -196,9 +219,14 @@ class MSSSIM(_Perceptual):
 @objectives.register("lpips")
 @dataclass(frozen=True)
 class LPIPS(_Perceptual):
-    """LPIPS with the backbone ``net`` (Zhang et al., 2018, https://arxiv.org/abs/1801.03924), as the metric ``lpips``.
+    """Perceptual distance LPIPS (Zhang et al., 2018, https://arxiv.org/abs/1801.03924), as by the metric ``lpips``.
 
-    Raises :class:`MissingDependency` if the backbone's weights are neither cached nor downloadable.
+    ``net``: the backbone, ``alex``, ``vgg`` or ``squeeze``. ``against``: the distance is from x̂ (``clean``), from x
+    (``source``) or from x* (``own``). The codec counts as broken at ``tau`` times the distance of x̂ from x, against
+    ``clean`` at (``tau`` − 1) times it; ``tau`` must be above 1. Against ``clean`` the gradient at the clean clip is
+    zero. ``space``: measure errors in ``rgb``, in ``luma`` alone, or in ``ycbcr`` (BT.601, full range). Raises
+    :class:`MissingDependency` if the weights of the backbone are neither cached nor downloadable, and
+    :class:`BadParameter` for frames that are smaller than the backbone can pool.
     """
 
     net: metrics.Net = "alex"
@@ -214,9 +242,10 @@ class LPIPS(_Perceptual):
 @objectives.register("rate")
 @dataclass(frozen=True, kw_only=True)
 class Rate(Levelled):
-    """Estimated bits per pixel of the attacked clip: bits / (T·H·W) (Liu et al., 2022, https://arxiv.org/abs/2205.13253).
+    """Estimated bits per pixel of the attacked clip: bits / (T·H·W) (Liu et al., 2022,
+    https://arxiv.org/abs/2205.13253).
 
-    Broken at tau times the clean rate.
+    The codec counts as broken at ``tau`` times the clean rate. ``tau`` must be above 1.
     """
 
     tau: float = 2.0
@@ -229,7 +258,10 @@ class Rate(Levelled):
 @objectives.register("rate-down")
 @dataclass(frozen=True, kw_only=True)
 class RateDown(Rate):
-    """Minus the bits per pixel of the attacked clip. Broken where the rate has fallen to the clean rate over tau."""
+    """Minus the estimated bits per pixel of the attacked clip, for attacks that lower the rate.
+
+    The codec counts as broken where the rate has fallen to the clean rate divided by ``tau``. ``tau`` must be above 1.
+    """
 
     def __call__(self, x: Tensor, clean: Output, attacked: Output, x_adv: Tensor) -> Tensor:
         return -super().__call__(x, clean, attacked, x_adv)
@@ -241,11 +273,13 @@ class RateDown(Rate):
 @objectives.register("rate-distortion")
 @dataclass(frozen=True)
 class RateDistortion(_InSpace):
-    """log2(MSE(x̂*, x) / MSE(x̂, x)) + weight·log2(bits* / bits): how often error and rate have doubled, together.
+    """How often error and rate have doubled, together: log2(MSE(x̂*, x) / MSE(x̂, x)) + weight·log2(bits* / bits).
 
-    A joint attack as in Wu et al., 2024 (https://arxiv.org/abs/2405.07717): the ratio of ``weight`` to 1 is the
-    direction in the plane of rate and distortion; a negative weight asks for a worse picture in fewer bits. Errors
-    below 100 dB count as 100 dB. Broken where MSE·bits^weight is tau times that of the clean clip: log2(tau).
+    This is a joint attack as in Wu et al., 2024 (https://arxiv.org/abs/2405.07717). The ratio of ``weight`` to 1 is the
+    direction in the plane of rate and distortion; a negative ``weight`` asks for a worse picture in fewer bits. Errors
+    below 100 dB count as 100 dB. The codec counts as broken where MSE·bits^weight is ``tau`` times that of the clean
+    clip, a damage of log2(tau). ``tau`` must be above 1. ``space``: measure errors in ``rgb``, in ``luma`` alone, or in
+    ``ycbcr`` (BT.601, full range).
     """
 
     weight: float = 1.0
@@ -268,11 +302,13 @@ class RateDistortion(_InSpace):
 @objectives.register("rate-constrained-distortion")
 @dataclass(frozen=True)
 class RateConstrainedDistortion(Distortion):
-    """MSE(x̂*, x̂) − kappa·max(bits*/bits − limit, 0): damage that the rate does not give away.
+    """``distortion`` with a penalty on extra bits: MSE(x̂*, x̂) − kappa·max(bits*/bits − limit, 0).
 
-    The published loss (D = 255²·MSE, target in bits per pixel, kappa = 1000) relative to the clean rate.
-    ``kappa`` is the error that outweighs ``limit`` being exceeded by one clean rate. A gradient knows the rate under
-    its own rounding alone, by some percent another than that of the bytes. Broken where ``distortion`` is.
+    An attack under it does damage that the rate does not give away. ``limit``: the rate up to which bits are free, in
+    units of the clean rate (positive). ``kappa``: the MSE that outweighs exceeding ``limit`` by one clean rate
+    (positive). The published loss has D = 255²·MSE, a target in bits per pixel, and kappa = 1000; here the rate is
+    relative to the clean one. A gradient knows the rate only under its own rounding, which differs by some percent from
+    that of the bytes. ``space`` and ``tau`` are as for ``distortion``.
     """
 
     limit: float = 1.0
@@ -291,9 +327,10 @@ class RateConstrainedDistortion(Distortion):
 @objectives.register("frame")
 @dataclass(frozen=True)
 class Frame(Distortion):
-    """``distortion`` of the frame with number ``index`` alone, from 0, or from the end if negative: ``frame:3``.
+    """``distortion`` of one frame alone: ``frame:3``.
 
-    A clip that has no such frame raises :class:`BadParameter`.
+    ``index``: the number of the frame, from 0; negative numbers count from the end. ``space`` and ``tau`` are as for
+    ``distortion``. Raises :class:`BadParameter` for a clip that has no such frame.
     """
 
     index: int = -1
@@ -311,10 +348,11 @@ class Frame(Distortion):
 @objectives.register("drift")
 @dataclass(frozen=True)
 class Drift(Distortion):
-    """``distortion`` of the ``last`` frames alone: a share of the clip below 1, rounded down, or a number of frames.
+    """``distortion`` of the last frames alone, which shows what earlier frames do to later ones.
 
-    With a threat of ``frames=first`` an attack maximises what earlier frames do to later ones. At least one frame
-    counts and one does not; shorter clips raise :class:`BadParameter`.
+    ``last``: a share of the clip below 1, rounded down to whole frames, or a number of frames. Use it with a threat of
+    ``frames=first``. ``space`` and ``tau`` are as for ``distortion``. At least one frame must count and one must not:
+    raises :class:`BadParameter` for shorter clips.
     """
 
     last: float = 0.5

@@ -1,4 +1,5 @@
-"""Objectives that aim at another picture: to be decoded as it, or to be coded as it.
+"""Objectives that aim at another picture: the codec shall decode the attacked clip as this picture, or code it as this
+picture is coded.
 
 Target: Chen & Ma, 2023, https://arxiv.org/abs/2112.08691. Collision: https://arxiv.org/abs/2503.19817.
 """
@@ -94,7 +95,9 @@ def _as_coded(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Aimed(Objective):
-    """``path``: an image, or a video for clips; its bytes are its identity. It is cropped to the attacked clip."""
+    """``path``: an image, or a video for clips; the checksum of its bytes is its identity. Its centre is cropped to the
+    size of the attacked clip.
+    """
 
     path: str
 
@@ -118,12 +121,17 @@ class _Aimed(Objective):
 @objectives.register("target")
 @dataclass(frozen=True)
 class Target(_Aimed, Levelled):
-    """−MSE(x̂*, t): decode into another picture, ``target:photo.png``.
+    """Closeness of the attacked reconstruction to another picture t: −MSE(x̂*, t), ``target:photo.png``.
 
-    ``form=pixel``: t is the picture itself; ``reconstruction`` (Chen & Ma): what the codec makes of it. ``roi``: t is
-    that reconstruction inside the box ``top;left;height;width`` in pixels, and outside it ``background`` times
-    MSE(x̂*, x̂) is subtracted. Chen & Ma weigh the background of the input by 0.01; here the input is the threat's.
-    Broken where the error to t has fallen to MSE(x̂, t)/tau. Score: ``target_psnr``, of real bytes against the picture.
+    ``path``: an image or a video, at least as large as the clip; its centre is used. ``form``: t is the picture itself
+    (``pixel``) or what the codec makes of it (``reconstruction``, as in Chen & Ma). With ``roi``, t is that
+    reconstruction inside ``box``, which is ``top;left;height;width`` in pixels; outside the box ``background`` (at
+    least 0) times MSE(x̂*, x̂) is subtracted. Chen & Ma weigh the background of the input by 0.01; here the threat
+    limits the input.
+
+    The codec counts as broken where the error to t has fallen to MSE(x̂, t)/``tau``. ``tau`` must be above 1. The score
+    ``target_psnr`` is the PSNR of the decoded real bytes against the picture, in dB. Raises :class:`BadData` for a
+    picture that cannot be read or is too small.
     """
 
     form: Literal["pixel", "reconstruction", "roi"] = "pixel"
@@ -198,12 +206,16 @@ class _TargetOf(Objective):
 @objectives.register("collision")
 @dataclass(frozen=True)
 class Collision(_Aimed):
-    """−mean[max(|y* − ŷ_t| − margin, 0)²]: be coded as another picture is, ``collision:photo.png``.
+    """Closeness of the attacked clip's latents to those of another picture: −mean[max(|y* − ŷ_t| − margin, 0)²].
 
-    y* are all latents of the attacked clip, unrounded where a gradient is asked for without rounding; ŷ_t those of the
-    target as coded. With every latent within half a step of the target's, both have the same bytes. ``margin``, in
-    steps, keeps a distance from that edge. Broken at 0: all latents agree. Scores, of real bytes: ``same_bytes`` (1.0
-    or 0.0) and ``latent_agreement``, the share of equal latents. Codecs without latents raise :class:`AttackError`.
+    Typed as ``collision:photo.png``. ``path``: an image or a video, at least as large as the clip; its centre is used.
+    y* are all latents of the attacked clip, unrounded if the gradient skips the rounding, and ŷ_t are the latents of
+    the target as it is coded. If every latent is within half a step of the target's, both have the same bytes;
+    ``margin``, in rounding steps, keeps a distance from that edge. The codec counts as broken at a damage of 0, where
+    all latents agree.
+
+    The scores of the real bytes are ``same_bytes`` (1.0 or 0.0) and ``latent_agreement``, the share of latents that are
+    equal. Raises :class:`AttackError` for codecs that show no latents.
     """
 
     margin: float = 0.3

@@ -1,11 +1,11 @@
-"""What an attack may return: balls around the clean clip, inside the [0, 1] box, and their 8-bit points.
+"""What an attack may return: balls around the clean clip, inside [0, 1], and their 8-bit points.
 
-Every item of a batch has its own ball. A projection goes onto the ball and is then clamped to the box; the
-clean clip is in the box, so clamping brings every value nearer to it and never leaves the ball. For L∞
-that is the nearest allowed point; for L2 it is the nearest one wherever the box does not bind.
+Every sample of a batch has its own ball. A projection goes onto the ball and is then clamped to [0, 1]. The clean clip
+lies inside [0, 1], so clamping brings every value nearer to it and never leaves the ball. Under L∞ the result is the
+nearest allowed point; under L2 it is the nearest one wherever the clamp changes nothing.
 
-Of a clip every threat may be restricted to some ``frames``; the others are returned as they were. Plus signs join
-threats: ``psnr:40+linf:16`` is what both allow. A module here registers threats by being here.
+Every threat can be restricted to some ``frames`` of a clip; all other frames are returned as they were. Plus signs join
+threats: ``psnr:40+linf:16`` is what both allow. A module in this folder registers the threats that are defined in it.
 """
 
 from robustcodec.threats.flicker import Flicker

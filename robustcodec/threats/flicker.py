@@ -1,4 +1,4 @@
-"""One offset per frame: light that flickers."""
+"""A threat of light that flickers: one offset per frame."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ REFINEMENTS = 3  # of the offset of a flickering frame
 @threats.register("flicker")
 @dataclass(frozen=True)
 class Flicker(Linf):
-    """One RGB offset per frame, the same for all its pixels, of at most ``eps``: ``flicker:8/255``.
+    """Each frame may get one RGB offset, the same for all its pixels, of at most ``eps``: ``flicker:8/255``.
 
-    As in Pony, Naeh & Mannor, CVPR 2021 (https://arxiv.org/abs/2002.05123), without their penalties on thick and
-    rough flicker. A frame plus its offset is clamped to [0, 1], so pixels near black and white may move by less.
-    8-bit offsets are whole levels. ``frames`` as for ``linf``.
+    ``eps`` is on the [0, 1] scale. This is the threat of Pony, Naeh & Mannor, CVPR 2021
+    (https://arxiv.org/abs/2002.05123), without their penalties on thick and rough flicker. A frame plus its offset is
+    clamped to [0, 1], so pixels near black and white may move by less. 8-bit offsets are whole grey levels. ``frames``
+    is as for ``linf``.
     """
 
     def confine(self, delta: Tensor, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What several threats allow at once: ``psnr:40+linf:16``.
 
-Any of this package may be joined. All are balls around the clean clip, or offsets of whole frames inside one, so the
-intersection has one bound on single values, one norm for each frame and one for the clip, and its nearest points and
-steepest steps are exact, inside the [0, 1] box too: see :mod:`robustcodec.threats._filling`.
+Any threats of this package may be joined. All of them are balls around the clean clip, or offsets of whole frames
+inside a ball. So the intersection has one bound on single values, one norm for each frame and one for the clip, and its
+nearest points and steepest steps are exact, inside [0, 1] too: see :mod:`robustcodec.threats._filling`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from robustcodec.threats.linf import whole_levels
 
 @dataclass(frozen=True)
 class Intersection(Threat):
-    """Inputs inside all of ``members``, whose order means nothing but where a random start begins.
+    """The inputs that all ``members`` allow; their order matters only for where a random start begins.
 
-    ``norm`` is ``l2`` if any of them bounds it: ``radius`` is then the largest L2 norm that all together allow, so
-    that a perturbation of that norm has used the budget, whichever bound holds it.
+    ``norm`` is ``l2`` if any member bounds it. Then ``radius`` is the largest L2 norm that all of them together allow,
+    so that a perturbation of this norm has used up the budget, whichever bound limits it.
     """
 
     members: tuple[OnFrames, ...]

@@ -1,4 +1,4 @@
-"""A bound on the sum of squares, stated as a norm, as a mean square or as a PSNR."""
+"""A bound on the sum of squares of a perturbation, stated as a norm, as a mean square or as a PSNR."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ class _L2Ball(OnFrames):
 @threats.register("l2")
 @dataclass(frozen=True)
 class L2(_L2Ball):
-    """The L2 norm of the perturbation of a whole clip is at most ``eps``, values in [0, 1]: ``l2:0.5``.
+    """The perturbation of a whole clip has an L2 norm of at most ``eps``, with values in [0, 1]: ``l2:0.5``.
 
-    ``frames`` as for ``linf``. With ``per=frame`` each of them has a budget of its own, of norm ``eps``; with
-    ``per=clip`` fewer frames share the same budget, so each may change more.
+    ``frames`` is as for ``linf``. With ``per=clip`` all frames share one budget, so each of fewer frames may change
+    more. With ``per=frame`` every frame has a budget of its own, of norm ``eps``.
     """
 
     eps: float
@@ -105,10 +105,10 @@ class L2(_L2Ball):
 @threats.register("mse")
 @dataclass(frozen=True)
 class Mse(_L2Ball):
-    """The mean square of the perturbation over all values of a clip is at most ``mse``: ``mse:1e-4``.
+    """The perturbation has a mean square of at most ``mse`` over all values of a clip: ``mse:1e-4``.
 
-    ``frames`` as for ``linf``. The mean is over the whole clip, so fewer frames may change more; with ``per=frame``
-    it is over each frame by itself.
+    Values are in [0, 1]. ``frames`` is as for ``linf``. With ``per=clip`` the mean is over the whole clip, so each of
+    fewer frames may change more. With ``per=frame`` it is over each frame by itself.
     """
 
     mse: float
@@ -128,10 +128,10 @@ class Mse(_L2Ball):
 @threats.register("psnr")
 @dataclass(frozen=True)
 class Psnr(_L2Ball):
-    """The PSNR of the attacked clip, over all its values and with peak 1, is at least ``db``: ``psnr:40``.
+    """The attacked clip has a PSNR of at least ``db``, over all its values and with peak 1: ``psnr:40``.
 
-    ``frames`` as for ``linf``. The PSNR is of the whole clip: one frame of ten may be 10 dB worse. With ``per=frame``
-    every frame by itself has at least ``db``.
+    ``frames`` is as for ``linf``. With ``per=clip`` the PSNR is that of the whole clip: if only one frame of ten may
+    change, it may be 10 dB worse. With ``per=frame`` every frame by itself has at least ``db``.
     """
 
     db: float

@@ -1,4 +1,4 @@
-"""A bound on the change of every value."""
+"""A bound on the change of every single value."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from robustcodec.threats._frames import OnFrames
 @threats.register("linf")
 @dataclass(frozen=True)
 class Linf(OnFrames):
-    """No value moves by more than ``eps``, in units of the [0, 1] range: ``linf:8/255``. A whole number above 1 counts
-    grey levels: ``linf:8`` is the same, and ``linf:1`` is the whole range.
+    """No value moves by more than ``eps``: ``linf:8/255``, or ``linf:8`` in grey levels.
 
-    8-bit inputs move by whole levels, so ``eps`` counts as ``floor(255 eps)`` of them. ``frames``: those that may
-    change: ``all``, ``first``, the number of one (from 0; from the end if negative), or a Python slice such as
-    ``1:`` or ``::4``, every fourth.
+    ``eps`` is on the [0, 1] scale, or a number of grey levels if it is a whole number above 1; ``linf:1`` is the whole
+    range. 8-bit inputs move by whole levels, so the bound is ``floor(255 eps)`` of them. ``frames``: the frames that
+    may change, which are ``all``, ``first``, the number of one frame (from 0; negative numbers count from the end), or
+    a Python slice such as ``1:`` (all but the first) or ``::4`` (every fourth).
     """
 
     norm: ClassVar[Literal["linf", "l2"]] = "linf"

@@ -27,11 +27,12 @@ LPIPS_SIDE: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # below, a 
 
 @metrics.register("lpips")
 def lpips(net: Net = "alex") -> Metric:
-    """Learned perceptual distance, version 0.1, of a backbone that is loaded at the first score.
+    """Learned perceptual distance LPIPS, version 0.1; it is 0 for equal clips.
 
-    Frames smaller than the backbone can pool (31, 16 and 17 pixels for alex, vgg and squeeze) score NaN.
-    Scores of two backbones do not compare: all but the default carry theirs in the name.
-    Scoring raises :class:`MissingDependency` if the backbone's weights are neither cached nor downloadable.
+    ``net``: the backbone, ``alex``, ``vgg`` or ``squeeze``, which is loaded at the first score. Scores of two backbones
+    do not compare: all but the default carry the backbone in their name. Frames that are smaller than the backbone can
+    pool (31, 16 and 17 pixels for alex, vgg and squeeze) score NaN. Scoring raises :class:`MissingDependency` if the
+    weights of the backbone are neither cached nor downloadable.
     """
     if net not in LPIPS_SIDE:
         raise ValueError(f"net={net!r} is no LPIPS backbone; expected one of {', '.join(LPIPS_SIDE)}")

@@ -1,4 +1,4 @@
-"""Errors of single values: MSE, PSNR, L∞."""
+"""Errors of single values: MSE, PSNR and L∞."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def psnr() -> Metric:
 
 @metrics.register("linf")
 def linf() -> Metric:
-    """Largest absolute difference, on the [0, 1] scale."""
+    """Largest absolute difference between two values, on the [0, 1] scale."""
     return Metric("linf", "", False, lambda reference, test: difference(reference, test).abs().flatten(1).amax(1), "L∞")

@@ -26,11 +26,11 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales, as pub
 
 @metrics.register("ms_ssim")
 def ms_ssim() -> Metric:
-    """Multi-scale structural similarity: five scales, the paper's weights, Gaussian window of σ 1.5.
+    """Multi-scale structural similarity: five scales, the weights of the paper, a Gaussian window of σ 1.5.
 
-    The window has 11 taps, as published, on sides above 160 pixels; below it is the largest odd window that
-    still fits the fifth scale (9 above 128, 7 above 96, 5 above 64, 3 above 32), so scores of small frames
-    compare with each other at one size only. Sides up to 32 score NaN.
+    The window has 11 taps, as published, if both sides are above 160 pixels. Below, it is the largest odd window that
+    still fits the fifth scale (9 above 128, 7 above 96, 5 above 64, 3 above 32), so scores of small frames compare with
+    each other at one size only. Frames with a side of 32 pixels or less score NaN.
     """
     return Metric("ms_ssim", "", True, partial(frame_mean, _ms_ssim_frame), "MS-SSIM", least=MS_SSIM_SIDE)
 
