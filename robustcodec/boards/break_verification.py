@@ -64,7 +64,7 @@ def _compare(bench: Bench, each: Break) -> tuple[list[str], float]:
     """What does not come out as stated, and by how many dB the attacked PSNR does not."""
     sample = bench.sample(each.sample)
     try:
-        adversarial = _clip(each, sample.load())
+        adversarial = clip_of(each, sample.load())
         here = bench.scores(each.threat, sample, adversarial)
     except (RobustCodecError, ValueError) as error:
         return [str(error)], 0.0
@@ -77,7 +77,7 @@ def _compare(bench: Bench, each: Break) -> tuple[list[str], float]:
     return faults, gap
 
 
-def _clip(each: Break, original: Tensor) -> Tensor:
+def clip_of(each: Break, original: Tensor) -> Tensor:
     """The adversarial clip; raises :class:`ValueError` for a change that is of another sample."""
     if each.shape != tuple(original.shape):
         raise ValueError(f"its clip has the shape {list(each.shape)}, its sample {list(original.shape)}")

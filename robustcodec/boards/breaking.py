@@ -24,6 +24,7 @@ from robustcodec.clips import as_batch, checksum, fingerprint, to_uint8
 from robustcodec.errors import BadData, BoardError, RobustCodecError, blamed
 from robustcodec.execution.isolation import isolated
 from robustcodec.interfaces import Sample
+from robustcodec.memory import short_of_memory
 from robustcodec.running.codecs import Codecs
 from robustcodec.running.crafting import inside
 from robustcodec.running.evaluating import Crafted, Evaluation
@@ -89,6 +90,8 @@ class Bench:
             except RobustCodecError:
                 raise
             except Exception as error:  # codecs and defenses are anyone's code
+                if short_of_memory(error):
+                    raise
                 raise blamed(self.entry.name, error) from error
         self._check_clean(sample.id, row)
         numbers = {name: rounded(value) for name, value in row.items() if name not in UNSAID}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 import zlib
 
 import pytest
@@ -58,6 +59,17 @@ COUNT = 2 * 2 * 3 * 5 * 7  # bytes
 def test_any_other_text_is_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         unpacked(text, SHAPE)
+
+
+def test_a_small_text_makes_no_large_array() -> None:
+    bomb = deflated(bytes(2 * 10**7))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="not of the 210 values"):
+            unpacked(bomb, SHAPE)
+        assert tracemalloc.get_traced_memory()[1] < 10**6 > len(bomb)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("shape", [(), (3, 5, 7), (1, 4, 5, 7), (1, 3, 0, 7), (-1, 3, -5, 7), (2**40, 3, 2**40, 2**40)])
