@@ -1,6 +1,6 @@
 """The best known damage to an entry: its suite's worst cases, and what others found beyond them.
 
-A clip counts where the entry's score is higher with it than with the worst that was known of its sample, all others
+A clip counts where the entry's score is higher with it than with the worst that is known of its sample, all others
 being as they are. Whoever found the same first keeps it. Ranks stay by the suite alone: it is what all entries met
 alike.
 """
@@ -8,7 +8,7 @@ alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -22,8 +22,7 @@ from robustcodec.scores.robustness import FAILED_PSNR, shown_psnr
 @dataclass(frozen=True)
 class Known:
     """At one threat. ``score`` in percent and ``psnr`` in dB: with the ``breaks``, those that count; ``suite``: the
-    score without; ``samples``: how many there are; ``refused``: the others, each with the score that it would have
-    made, and that which stood then.
+    score without; ``samples``: how many there are; ``refused``: the others, each with the score that it would make.
     """
 
     suite: float
@@ -31,7 +30,7 @@ class Known:
     psnr: float
     samples: int
     breaks: tuple[Break, ...]
-    refused: tuple[tuple[Break, float, float], ...] = ()
+    refused: tuple[tuple[Break, float], ...] = ()
 
     @property
     def by(self) -> str:
@@ -57,24 +56,31 @@ def best_known(entry: Entry, breaks: Iterable[Break], points: pd.DataFrame) -> d
     return {threat: _known(rows[rows["threat"] == threat], found, points) for threat, found in by_threat.items()}
 
 
-def _known(rows: pd.DataFrame, breaks: Iterable[Break], points: pd.DataFrame) -> Known:
+def _known(rows: pd.DataFrame, breaks: Sequence[Break], points: pd.DataFrame) -> Known:
     worst = worst_for(points)(rows, ["sample"]).set_index("sample")[["adv_bpp", "adv_psnr"]].astype(float)
     least = shown_psnr(rows).groupby(rows["sample"]).min()
     anchor = Anchor.on(points, [str(sample) for sample in worst.index])
     score = suite = _premium(worst, anchor)
     taken: dict[str, Break] = {}
-    refused: list[tuple[Break, float, float]] = []
-    for each in breaks:
-        with_it = worst.copy()
-        with_it.loc[each.sample] = _damage(each.scores)
-        raised = _premium(with_it, anchor)
-        if raised > score + GAIN:
-            worst, score, taken[each.sample] = with_it, raised, each
-        else:
-            refused.append((each, percent(raised), percent(score)))
+    rises = True
+    while rises:  # what was taken of one sample may let a clip of another one count
+        rises = False
+        for each in breaks:
+            with_it = _with(worst, each)
+            if (raised := _premium(with_it, anchor)) > score + GAIN:
+                worst, score, taken[each.sample], rises = with_it, raised, each, True
+    others = [each for each in breaks if each is not taken.get(each.sample)]
+    refused = tuple((each, percent(_premium(_with(worst, each), anchor))) for each in others)
     for each in taken.values():
         least[each.sample] = min(least[each.sample], _damage(each.scores)[1])
     return Known(percent(suite), percent(score), float(least.mean()), len(worst), tuple(taken.values()), tuple(refused))
+
+
+def _with(worst: pd.DataFrame, clip: Break) -> pd.DataFrame:
+    """``worst``, rates and PSNR by sample, with those of a clip."""
+    changed = worst.copy()
+    changed.loc[clip.sample] = _damage(clip.scores)
+    return changed
 
 
 def _premium(worst: pd.DataFrame, anchor: Anchor) -> float:

@@ -145,15 +145,16 @@ def submit(
         new.append(made)
         where[id(made)] = clip.where
     known = best_known(entry, [*old.breaks, *new], board.points)
-    for each, score, stands in known[threat].refused if threat in known else ():
-        if id(each) in where:
-            refused.append(
-                f"{where[id(each)]}: no more damage than is known of {each.sample}: the score would be {score:+.3f} %, "
-                f"it stands at {stands:+.3f} %"
-            )
+    if (at := known.get(threat)) is not None:
+        refused += [
+            f"{where[id(each)]}: no more damage than is known of {each.sample}: the score would be {score:+.3f} %, it "
+            f"stands at {at.score:+.3f} %"
+            for each, score in at.refused
+            if id(each) in where
+        ]
     kept = {each.place: each for of in known.values() for each in of.breaks}
     taken = tuple(each for each in kept.values() if id(each) in where)
-    return Submission(old.holding(tuple(kept.values())), taken, tuple(refused), known.get(threat))
+    return Submission(old.holding(tuple(kept.values())), taken, tuple(refused), at)
 
 
 def _so_far(board: Board, entry: Entry, threat: str) -> Breaks:
