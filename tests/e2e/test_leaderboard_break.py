@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from measured_board import CLASSICAL, LEARNED, results
+from measured_board import CLASSICAL, LEARNED, results, spoil
 from terminal import Done, Type
 from torch import Tensor
 
@@ -25,7 +25,10 @@ from robustcodec.boards.founding import samples_of
 from robustcodec.boards.signed import text_of
 from robustcodec.clips import as_batch, to_uint8
 from robustcodec.data._images import write_image
+from robustcodec.interfaces import Codec
 from robustcodec.registry import threats
+from robustcodec.running.codecs import Codecs
+from robustcodec.running.resolved import Resolved
 
 BY = ("--by", "B. <b>Person</b>", "--how", "steps | by hand")
 
@@ -147,6 +150,33 @@ def test_an_entry_in_doubt_takes_nothing(board: Board, copy: Path, clips: Path, 
     path.write_text(text_of(table))
     done = robust("leaderboard", "break", board.folder, clips, "--entry", CLASSICAL, *BY)
     assert done.code == 2 and "its seed is 7" in said(done) and board.breaks() == [], entry
+
+
+def test_a_codec_that_draws_at_random_takes_nothing(
+    board: Board, clips: Path, robust: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can make a clip for the one draw that judges it."""
+    real = Codecs.evaluated
+
+    def drawing(codecs: Codecs, cell: Resolved) -> Codec:
+        codec = real(codecs, cell)
+        codec.randomised = True
+        return codec
+
+    monkeypatch.setattr(Codecs, "evaluated", drawing)
+    done = robust("leaderboard", "break", board.folder, clips, "--entry", CLASSICAL, *BY)
+    assert done.code == 2 and "draws at random what it does" in done.err and board.breaks() == []
+
+
+def test_what_codes_otherwise_than_the_entry_judges_nothing(board: Board, clips: Path, robust: Type) -> None:
+    """Numbers of another codec, of the same name and weights, would not be comparable."""
+    (path,) = [path for path in board.entries() if Entry.read(path).name == CLASSICAL]
+    column = Entry.read(path).clean.columns.index("psnr")
+    value = Entry.read(path).clean.rows["chelsea"][column] or 0.0
+    spoil(path, f"clean/rows/chelsea/{column}", value + 0.1)
+    done = robust("leaderboard", "break", board.folder, clips / "chelsea.png", "--entry", CLASSICAL, *BY)
+    assert re.search(rf"psnr of chelsea without an attack is {value:.3f}. here, .* in the entry", said(done)), done
+    assert done.code == 1 and board.breaks() == []
 
 
 @pytest.mark.parametrize(("by", "how"), [("", "x"), ("A", " "), ("A", "x" * 501), ("A\x1b[31m", "x")])
