@@ -82,7 +82,7 @@ def command(
     mine = (codec or own_photo.CODECS)[0]
     for line in (
         "What next:",
-        f"  robustcodec quickstart {file} --codec ./my_codec.py:MyCodec     your own model (docs/your-codec.md)",
+        f"  robustcodec quickstart {file} --codec ./my_codec.py:MyCodec     your own model (docs/howto/your-codec.md)",
         f"  robustcodec run --codec {mine} --suite robustcodec-standard     every strong attack, on more photos",
         "  robustcodec run                                                 all that is bundled, ranked",
     ):
