@@ -4,9 +4,9 @@
     python benchmarks/rounding_surrogates.py --codec mbt2018-mean.tiny-q2 --objective rate
     python benchmarks/rounding_surrogates.py --data folder:kodak,crop=64 --steps 100 --threat psnr:34
 
-Printed are the means of the loss of PSNR in dB and of the factor of the bits over all samples. Clips are rounded to
-8 bits inside the budget. Gradients that skip the rounding, add noise to it or pass straight through it are the usual
-ways; the others change one thing of the default at a time.
+Printed, as Markdown, are the means of the loss of PSNR in dB and of the factor of the bits over all samples. Clips are
+rounded to 8 bits inside the budget. Gradients that skip the rounding, add noise to it or pass straight through it are
+the usual ways; the others change one thing of the default at a time.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def main() -> None:
     codec = load(options.codec).requires_grad_(False)
     threat, objective = registry.threats.build(options.threat), registry.objectives.build(options.objective)
     clips = [to_float(s.load())[None] for s in registry.data.build(options.data).samples()]
-    print(f"{options.codec}, {options.data}, {options.objective}, {options.threat}, {options.steps} gradients")
+    print(f"{options.codec}, {options.data}, {options.objective}, {options.threat}, {options.steps} gradients\n")
+    print("| way | loss (dB) | bits × |\n| --- | ---: | ---: |", flush=True)
     for way, parameters in WAYS.items():
         attack = registry.attacks.build(f"pgd:steps={options.steps},{parameters}")
         losses, factors = [], []
@@ -68,7 +69,7 @@ def main() -> None:
             losses.append(10 * torch.log10(squared_error(attacked.x_hat, x) / squared_error(clean.x_hat, x)))
             factors.append(attacked.bits / clean.bits)
         loss, factor = (float(torch.cat(values).mean()) for values in (losses, factors))
-        print(f"  {way:38} loss {loss:6.3f} dB   bits × {factor:.3f}", flush=True)
+        print(f"| {way} | {loss:.2f} | {factor:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,6 @@ class SmoothCodec(PreprocessedCodec):
 
     def _decompress_clip(self, data: bytes) -> Tensor:
         packet = self._packet(data)
-        packet.expect(0, self.card.name)
         clips = self.inner.decompress(packet.parts)
         shape = self.draws, packet.frames, 3, packet.height, packet.width
         if clips.shape != shape:

@@ -8,195 +8,29 @@ board = robustcodec.read("runs/default").leaderboard()
 outcome = robustcodec.attack("photo.png", "bmshj2018-hyperprior.tiny-q2", attack="pgd", threat="36dB")
 """
 
-from __future__ import annotations
+from robustcodec.public.boards import leaderboard
+from robustcodec.public.loading import load
+from robustcodec.public.runs import Run, read, run
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+__version__ = "0.2.0"
+__all__ = ["Outcome", "Outcomes", "Run", "attack", "leaderboard", "load", "read", "run"]
 
-__version__ = "0.1.0"
-__all__ = ["Run", "attack", "leaderboard", "load", "read", "run"]
-
+TYPE_CHECKING = False  # that of typing would be one more public name; type checkers take it for true
 if TYPE_CHECKING:
-    import pandas
-    from torch import nn
-
-    from robustcodec.interfaces import Codec, Defense
-    from robustcodec.running.grid import Grid
     from robustcodec.studies.attack import attack
+    from robustcodec.studies.attack_outcome import Outcome, Outcomes
+else:  # type checkers do not see it, and so know which names there are
+
+    def __getattr__(name):
+        """``attack`` and what it gives, when they are first asked for: what they need takes seconds to import."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from robustcodec.studies import attack
+
+        return getattr(attack, name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
 
 
-def load(codec: str | nn.Module, defense: str | Defense = "none") -> Codec:
-    """A codec by name, or a network of yours as one, wrapped by a defense, in eval mode.
-
-    ``codec``: a name, a :class:`robustcodec.interfaces.Codec`, a network like CompressAI's, or any network from picture
-    to picture, which then has no bytes. Raises :class:`robustcodec.errors.UserError` for unknown names, bad
-    parameters, missing weights, and what cannot be a codec.
-
-    >>> import robustcodec, torch
-    >>> codec = robustcodec.load("bmshj2018-factorized.tiny-q1", defense="flip")
-    >>> (stream,) = codec.compress(torch.rand(1, 1, 3, 64, 64))  # (N, T, 3, H, W)
-    >>> codec.decompress([stream]).shape
-    torch.Size([1, 1, 3, 64, 64])
-    """
-    from robustcodec.brought.objects import named
-    from robustcodec.coding import defended
-    from robustcodec.execution.isolation import isolated
-
-    with isolated():
-        return defended(named("codecs", codec), named("defenses", defense))
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run, finished or not: its folder, one row per finished cell and sample, and what failed (cell → error)."""
-
-    folder: Path
-    frame: pandas.DataFrame
-    errors: dict[str, str]
-
-    def leaderboard(self) -> pandas.DataFrame:
-        """Codecs and defenses of this run by their worst case; boards (:func:`leaderboard`) are something else."""
-        from robustcodec.reporting.tables import leaderboard
-
-        return leaderboard(self.frame)
-
-    def attacks(self) -> pandas.DataFrame:
-        """What each attack did to each codec and defense; columns: :data:`robustcodec.reporting.tables.ATTACKS`."""
-        from robustcodec.reporting.tables import attack_table
-
-        return attack_table(self.frame)
-
-
-def run(
-    grid: str | Path | Mapping[str, Any] | Grid | None = None,
-    out: str | Path | None = None,
-    device: str = "cpu",
-    batch_size: int = 1,
-    *,
-    codec: Any = None,
-    attack: Any = None,
-    objective: Any = None,
-    threat: Any = None,
-    defense: Any = None,
-    access: Any = None,
-    data: Any = None,
-    suite: Any = None,
-    precision: Any = None,
-    seed: Any = None,
-    limit: int | None = None,
-    metrics: Sequence[str] = (),
-) -> Run:
-    """Run a grid into ``out``; resumes what is there, if the same is given. Default: ``runs/NAME``; what has no name is
-    named by what it asks for.
-
-    ``grid``: a grid file, a dictionary as such a file holds, or a Grid; None: the grid that ships, or of ``codec`` and
-    ``attack``. Each axis is a name, an object or a list of them, in place of those of the grid: codecs as :func:`load`
-    takes them, attacks, objectives, threats and defenses as instances of :mod:`robustcodec.interfaces`, data as a data
-    set or a tensor ``(N, 3, H, W)``, uint8 or float in [0, 1]. ``limit``: samples of each data set; 0: all.
-    ``metrics``: scores beside PSNR and MS-SSIM.
-
-    Raises :class:`robustcodec.errors.UserError` before anything runs, for whatever cannot be run. What is broken in a
-    plugin is an error of its own cells, in ``errors``, and raised if there are no others.
-
-    >>> import robustcodec, torch
-    >>> pictures = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    >>> run = robustcodec.run(codec=["jpeg:quality=30", "webp"], attack="noise", data=pictures, out="mine")
-    >>> run.frame[["codec", "psnr", "adv_psnr"]].shape
-    (4, 3)
-    """
-    from robustcodec import registry
-    from robustcodec.brought import objects
-    from robustcodec.brought.arguments import PATH, check, device_of, names
-    from robustcodec.execution.isolation import isolated
-    from robustcodec.execution.runner import Runner
-    from robustcodec.running.grid import Grid, select
-    from robustcodec.running.store import Store
-
-    check("grid: a grid file, a dictionary or a Grid", grid, (*PATH, Mapping, Grid), optional=True)
-    check("out: a folder", out, PATH, optional=True)
-    check("batch_size: a whole number", batch_size, int)
-    check("limit: a number of samples", limit, int, optional=True)
-    metrics, device = names("metrics", metrics), device_of(device)
-    match grid:
-        case None | Grid():
-            base = grid
-        case Mapping():
-            base = Grid.parse(dict(grid), "", "the dictionary")
-        case _:
-            base = Grid.read(Path(grid))
-    kinds = {"codec": "codecs", "attack": "attacks", "objective": "objectives", "threat": "threats"}
-    kinds |= {"defense": "defenses", "data": "data"}
-    axes = dict(codec=codec, attack=attack, objective=objective, threat=threat, defense=defense, access=access)
-    axes |= dict(data=data, suite=suite, precision=precision, seed=seed)
-    given = {axis: list(value) if isinstance(value, list | tuple) else [value] for axis, value in axes.items()}
-    with isolated():
-        named = {
-            axis: [objects.named(kinds[axis], each) if axis in kinds else each for each in values if each is not None]
-            for axis, values in given.items()
-        }
-    chosen = select(base, named, limit)
-    cells = chosen.check()
-    for metric in metrics:
-        registry.metrics.build(metric)
-    store = Store(Path(out) if out else Path("runs") / chosen.name)
-    objects.put_down(store.root)
-    store.put_grid(chosen)
-    tally = Runner(store, device, batch_size, metrics).run(cells)
-    return Run(store.root, store.frame(cells), tally.errors)
-
-
-def read(folder: str | Path) -> Run:
-    """An existing run folder, as far as it has come: ``read("runs/default").leaderboard()``.
-
-    Raises :class:`robustcodec.errors.StoreError` for a folder that holds no run, or results of another release.
-
-    >>> import robustcodec
-    >>> _ = robustcodec.run(codec="webp", attack="noise", data="photos:size=48", limit=2, out="webp")
-    >>> robustcodec.read("webp").leaderboard()["codec"].tolist()
-    ['webp']
-    """
-    from robustcodec.brought.arguments import PATH, check
-    from robustcodec.running.store import Store
-
-    check("folder: a run folder", folder, PATH)
-    store = Store.existing(Path(folder))
-    cells = store.grid().cells()
-    summaries = [(str(cell), store.summary(cell.id)) for cell in cells]
-    errors = {cell: found.why for cell, found in summaries if found is not None and found.status != "ok"}
-    return Run(store.root, store.frame(cells), errors)
-
-
-def leaderboard(folder: str | Path) -> pandas.DataFrame:
-    """A board's entries, ranked: ``leaderboard("leaderboards/photos-quick")``; one line per threat and entry, columns:
-    :data:`robustcodec.boards.ranking.COLUMNS`.
-
-    Raises :class:`robustcodec.errors.BoardError` for a folder without a board, or an entry changed by hand.
-
-    >>> import robustcodec
-    >>> table = robustcodec.leaderboard("leaderboards/photos-quick")
-    >>> {"entry", "score", "rank"} <= set(table.columns)
-    True
-    """
-    from robustcodec.boards.audit import audit
-    from robustcodec.boards.board import Board
-    from robustcodec.boards.ranking import ranking
-    from robustcodec.brought.arguments import PATH, check
-    from robustcodec.errors import BoardError
-
-    check("folder: the folder of a board", folder, PATH)
-    board = Board.read(Path(folder))
-    entries, faults = audit(board)
-    if faults:
-        raise BoardError(f"{folder}: {faults[0]}")
-    return ranking(board, entries).table
-
-
-def __getattr__(name: str) -> Any:
-    """``attack`` is the study's own function, loaded when it is first asked for: what it needs takes seconds."""
-    if name == "attack":
-        from robustcodec.studies.attack import attack
-
-        return attack
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+del TYPE_CHECKING

@@ -92,12 +92,7 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
     x, name = as_batch(clip, device), codec.card.name
     start = perf_counter()
     with _drawn_from(seed):
-        try:
-            (stream,) = answers.streams(f"{name}: compress", codec.compress(x), 1)
-        except Exception:
-            raise
-        except BaseException as error:  # it would end more than this
-            raise blamed(f"{name}: compress", error) from error
+        (stream,) = answers.streams(f"{name}: compress", codec.compress(x), 1)
     written = perf_counter()
     try:
         decoded = answers.clips(f"{name}: decompress", codec.decompress([stream]), x.shape).cpu()

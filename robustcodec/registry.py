@@ -135,6 +135,10 @@ class Registry(Generic[T]):
         """The parameters of a plugin that can change none of its numbers."""
         return set(getattr(self.get(name), "immaterial", ()))  # of an object, none
 
+    def runs_code(self, name: str) -> bool:
+        """Whether asking about it runs what its name or its parameters point to, so that who typed them is trusted."""
+        return brought.is_in_file(name) or bool(getattr(self.get(name), "runs_code", False))
+
     def modules(self) -> set[str]:
         """The modules of the plugins that have been used so far."""
         return {builder.__module__ for builder in self._builders.values()}

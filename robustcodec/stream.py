@@ -150,8 +150,11 @@ def pack(packet: Packet, model_id: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
-def unpack(stream: bytes, model_id: bytes, model_name: str, parts: Callable[[int], int]) -> Packet:
-    """Read :func:`pack`'s bytes; ``parts`` says how many parts so many frames have.
+def unpack(
+    stream: bytes, model_id: bytes, model_name: str, parts: Callable[[int], int], symbols: bool = False
+) -> Packet:
+    """Read :func:`pack`'s bytes; ``parts`` says how many parts so many frames have. ``symbols``: True of a codec that
+    decodes symbols and shows them to :meth:`Packet.expect`; of all others sizes and parts are compared here.
 
     Raises :class:`StreamError` unless the bytes are whole, of this model, and ask for no more than :func:`max_pixels`.
     """
@@ -197,4 +200,7 @@ def unpack(stream: bytes, model_id: bytes, model_name: str, parts: Callable[[int
         strings.append(body[at : at + size])
         at += size
     packet = Packet(frames, height, width, tuple(strings))
-    return replace(packet, symbol_crc=stored ^ packet.mask)
+    packet = replace(packet, symbol_crc=stored ^ packet.mask)
+    if not symbols:
+        packet.expect(0, model_name)
+    return packet

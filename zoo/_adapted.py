@@ -52,8 +52,6 @@ class Reconstruction(Codec):
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         packets = [stream.unpack(data, RAW, self.card.family, lambda frames: 1) for data in streams]
-        for packet in packets:
-            packet.expect(0, self.card.family)
         clips = [
             torch.frombuffer(bytearray(p.parts[0]), dtype=torch.uint8).view(p.frames, 3, p.height, p.width)
             for p in packets

@@ -67,7 +67,6 @@ class PillowCodec(ClassicalCodec):
             frames = [self._read(data)]
         else:
             packet = self._packet(data)
-            packet.expect(0, self.family)
             frames = [self._read(file) for file in packet.parts]
             if any(f.shape[:2] != (packet.height, packet.width) for f in frames):
                 raise StreamError(f"a frame is not {packet.width}x{packet.height}, as the container's header says")

@@ -117,7 +117,7 @@ class ContainerCodec(Codec):
         def count(frames: int) -> int:
             return sum(1 for _ in islice(self.layout(frames), len(data)))  # more do not fit into the stream anyway
 
-        return container.unpack(data, self.model_id, self.card.name, count)
+        return container.unpack(data, self.model_id, self.card.name, count, symbols=True)
 
     def pad(self, frames: Tensor) -> Tensor:
         """Frames ``(B, 3, H, W)``, enlarged at the bottom and at the right to multiples of ``stride`` by repeating

@@ -38,6 +38,8 @@ class Foreign(Wrapped):
     (:mod:`robustcodec.rounding`) and in the container of :mod:`robustcodec.stream`.
     """
 
+    runs_code = True
+
     def __init__(
         self, *, weights: str | None = None, seed: int = 0, stride: int | None = None, **arguments: Value
     ) -> None:

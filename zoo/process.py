@@ -36,6 +36,7 @@ class ProcessCodec(ContainerCodec):
     """
 
     immaterial = ("timeout", "startup")  # they decide whether there is a number, not which
+    runs_code = True
 
     def __init__(self, command: str, timeout: float = 60.0, startup: float = 300.0) -> None:
         """``command``: what starts the server, as typed in a shell. ``timeout``: seconds for an answer (above 0).

@@ -102,7 +102,7 @@ class PyavCodec(ClassicalCodec):
         return [header, *(StreamPart(kind(f.pict_type).name, t, 1, 8 * len(parts[f.pts])) for t, f in enumerate(shown))]
 
     def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self.container_id, self.family, lambda frames: frames)
+        return stream.unpack(data, self.container_id, self.family, lambda frames: frames, symbols=True)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """The size that is coded."""

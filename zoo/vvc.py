@@ -80,7 +80,7 @@ class Vvc(ClassicalCodec):
         return [header, StreamPart("clip", 0, packet.frames, 8 * len(part))]
 
     def _packet(self, data: bytes) -> stream.Packet:
-        return stream.unpack(data, self.container_id, self.family, lambda frames: 1)
+        return stream.unpack(data, self.container_id, self.family, lambda frames: 1, symbols=True)
 
     def compress_clip(self, clip: Tensor) -> bytes:
         frames, _, height, width = clip.shape

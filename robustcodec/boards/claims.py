@@ -16,7 +16,7 @@ from robustcodec.boards.entry import Entry, Measured
 from robustcodec.brought.files import is_in_file
 from robustcodec.errors import RobustCodecError, UserError
 from robustcodec.running.grid import Cell
-from robustcodec.running.resolved import Part
+from robustcodec.running.resolved import REGISTRIES, Part
 
 
 def contradictions(entry: Entry, data: str) -> Iterator[str]:
@@ -90,17 +90,20 @@ def _difference(kind: str, text: str, identity: str) -> str | None:
     return None
 
 
+def _runs_code(layer: Part) -> bool:
+    """Whether code would run that the entry names: anybody may have written it."""
+    return REGISTRIES[layer.kind].runs_code(layer.spec.name)
+
+
 def _short(name: str) -> str:
     return name.rpartition("/")[2] if is_in_file(name) else name
 
 
 def _parameters(layer: Part) -> dict[str, Any]:
-    """Parameters as an identity has them; of a class in a file, whose arguments may be files, none, nor where the
-    plugin is not to be had.
-    """
-    if is_in_file(layer.spec.name):
-        return {}
+    """Parameters as an identity has them; none of what would have to be run, nor where the plugin is not to be had."""
     try:
+        if _runs_code(layer):
+            return {}
         return dict(json.loads(json.dumps(layer.identity["params"])))
     except RobustCodecError:
         return {}
@@ -116,8 +119,10 @@ def _other_kind(entry: Entry) -> str | None:
 
 @cache
 def _kind(codec: str, defense: str) -> Kind | None:
-    """None if they are not to be had here."""
+    """None if they are not to be had here, or would have to be run."""
     try:
+        if any(_runs_code(layer) for part in (Part("codec", codec), Part("defense", defense)) for layer in part.layers):
+            return None
         return kind_of(codec, defense)
     except RobustCodecError:
         return None

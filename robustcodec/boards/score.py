@@ -41,10 +41,10 @@ class Anchor:
     def on(cls, points: pd.DataFrame, samples: Sequence[str]) -> Anchor:
         """Of ``points`` (columns ``codec``, ``sample``, ``bpp``, ``psnr``; two codecs or more) on those ``samples``.
 
-        Raises :class:`BadData` if it lacks a sample or its mean curve does not rise.
+        Raises :class:`BadData` if one of its points lacks a sample, or its mean curve does not rise.
         """
         rates, qualities = (points.pivot(index="sample", columns="codec", values=name) for name in ("bpp", "psnr"))
-        if missing := sorted(set(samples) - set(rates.index)):
+        if missing := sorted(set(samples) - set(rates.dropna().index)):
             raise BadData(
                 f"the anchor was not measured on {', '.join(missing[:3])}; make it again with leaderboard init"
             )

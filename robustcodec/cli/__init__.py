@@ -19,12 +19,14 @@ from robustcodec.reporting.printing import printable
 
 COMMANDS = (
     "run",
+    "quickstart",
     "merge",
     "audit",
     "attack",
     "explain",
     "list",
     "show",
+    "cite",
     "check",
     "compare",
     "recompress",
@@ -38,19 +40,24 @@ COMMANDS = (
 
 
 class Guarded(TyperGroup):
-    """Commands end by :class:`typer.Exit` alone: plugins that call ``sys.exit(0)`` do not end them well."""
+    """Commands end by :class:`typer.Exit` alone: plugins that call ``sys.exit(0)`` do not end them well.
+
+    A reader that goes, as ``head`` does, ends them without a word.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):  # rich has met it
+                raise
             raise RobustCodecError(f"code that was run called sys.exit({error.code!r}){place_of(error)}") from error
 
 
 app = typer.Typer(
     name="robustcodec",
     cls=Guarded,
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -65,12 +72,30 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+NEXT = """\
+How much damage does a small perturbation do to a learned codec? Three ways to begin:
+
+  robustcodec run
+      attacks the bundled codecs on bundled photos and ranks them, in minutes
+
+  robustcodec quickstart photo.jpg
+      the same story on a photo of your own, with a picture, in under a minute
+
+  robustcodec attack photo.jpg --codec ./my_codec.py:MyCodec
+      attacks your own model: a class in a file, or a checkpoint as FAMILY:weights=FILE
+
+robustcodec --help lists all commands."""
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and end.")
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(NEXT)
 
 
 app.add_typer(leaderboard.app, name="leaderboard")

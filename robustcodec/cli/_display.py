@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from statistics import fmean
 from types import TracebackType
 
 import rich.console
@@ -10,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from robustcodec.brought.arguments import device_of
 from robustcodec.cli._console import Console
-from robustcodec.errors import last_line
+from robustcodec.errors import counted, last_line
 from robustcodec.execution.pace import Pace
 from robustcodec.execution.tasks import Answer, Task
 from robustcodec.execution.watching import Watcher
+from robustcodec.running.grid import Cell
 from robustcodec.running.store import Result
 
 SHOWN = 8  # workers in a line of their own
@@ -48,9 +51,8 @@ def progress_bar(console: rich.console.Console) -> Progress:
 
 
 class RunDisplay(Watcher):
-    """Cells done and failed, the time left, and what each worker does. A watcher of :class:`Runner`.
-
-    Where there is no terminal it prints a line for every cell that has finished.
+    """A line for every cell that has finished, and in a terminal also cells done and failed, the time left, and what
+    each worker does. A watcher of :class:`Runner`.
     """
 
     def __init__(self, console: rich.console.Console) -> None:
@@ -104,19 +106,38 @@ class RunDisplay(Watcher):
         self.failed += result.status == "error"
         self.done += 1
         self._show()
-        place = "" if self.console.is_terminal else f"{self.done}/{self.total} {seconds:.1f} s "
-        if result.error is not None:
-            self.console.print(
-                f"{place}failed: {result.cell}: {last_line(result.error)}",
-                highlight=False,
-                soft_wrap=True,
-            )
-        elif place:
-            self.console.print(f"{place}{result.cell}", highlight=False, soft_wrap=True)
+        what = f"{result.cell}{_found(result)}" if result.error is None else _failed(result)
+        place = f"{self.done}/{self.total} {seconds:.1f} s"
+        self.console.print(f"{place} {what}", highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
         failed = f"{self.failed} failed" if self.failed else ""
         self.progress.update(self.cells, completed=self.done, note=", ".join(filter(None, (failed, self.pace))))
+
+
+def plan_of(cells: Sequence[Cell]) -> str:
+    """What will be done, in a line: how many cells, on how many samples of which data sets."""
+    samples: dict[str, int] = {}
+    for cell in cells:
+        if cell.resolved.flaw is None:
+            samples[cell.data] = max(samples.get(cell.data, 0), len(cell.samples()))
+    each = [f"{counted(count, 'sample')} of {name}" for name, count in samples.items()]
+    codecs = counted(len({cell.codec for cell in cells}), "codec")
+    return f"{counted(len(cells), 'cell')} to measure: {', '.join([codecs, *each])}"
+
+
+def _found(result: Result) -> str:
+    """``: 28.84 → 27.11 dB PSNR``, the means over samples; nothing where there is no number."""
+    pairs = [(row["psnr"], row["adv_psnr"]) for row in result.rows]
+    known = [pair for pair in pairs if all(map(isfinite, pair))]
+    if not known:
+        return ""
+    clean, attacked = map(fmean, zip(*known, strict=True))
+    return f": {clean:.2f} → {attacked:.2f} dB PSNR"
+
+
+def _failed(result: Result) -> str:
+    return f"failed: {result.cell}: {last_line(result.error or '')}"
 
 
 class OneAttack(RunDisplay):

@@ -12,10 +12,14 @@ from robustcodec.cli._document import say
 from robustcodec.errors import counted
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
+    from rich.table import Table
 
+    from robustcodec.page.publishing import Publication
     from robustcodec.running.grid import Cell
     from robustcodec.running.store import Store
+    from robustcodec.studies.headlines import Headlines
 
 
 def command(
@@ -102,17 +106,39 @@ def _serve(store: Store, port: int, console: Console) -> None:
     serving.Server(listener, pages).run()
 
 
-def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool, threads: int | None = None) -> None:
-    """Write tables, pictures and the page of ``cells`` into the run folder, of those already there only what changed,
-    and print the leaderboard, or why there is none. ``threads``: that draw; None: one per processor.
+class Ending:
+    """What a terminal shows in the end of a run: its table, and the picture to look at."""
+
+    def table(self, board: pd.DataFrame) -> Table:
+        from robustcodec.reporting import tables
+
+        return tables.terminal_table(board)
+
+    def picture(self, publication: Publication, board: pd.DataFrame, told: Headlines) -> Path | None:
+        """``told``: of a run of which something can be told."""
+        return publication.picture(str(told.cell))
+
+
+def publish(
+    store: Store,
+    cells: Sequence[Cell],
+    console: Console,
+    as_json: bool,
+    threads: int | None = None,
+    ending: Ending | None = None,
+) -> None:
+    """Write tables, pictures and the page of ``cells`` into the run folder, of those already there only what changed.
+    Print the leaderboard, or why there is none, and what it says in sentences, with the picture to look at and the page
+    to open. ``threads``: that draw; None: one per processor.
     """
     from robustcodec.cli._display import say_failures
     from robustcodec.execution.cores import cores
     from robustcodec.page.publishing import Publication
     from robustcodec.reporting import tables
     from robustcodec.running.labels import labels
+    from robustcodec.studies.headlines import Headlines
 
-    publication = Publication(store, cells)
+    ending, publication = ending or Ending(), Publication(store, cells)
     with publication.outputs as outputs:
         made = publication.tables(outputs)
         if as_json:
@@ -124,7 +150,7 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
             say_failures(console, {cell: one.why for cell, one in found.items() if one and one.status != "ok"})
             console.print(tables.EMPTY if None in found.values() else "No results: every cell failed, see above.")
         else:
-            console.print(tables.terminal_table(made.board))
+            console.print(ending.table(made.board))
             if (scores := tables.terminal_scores(made.attacks)) is not None:
                 console.print(scores)
         if publication.rows.empty:
@@ -133,8 +159,15 @@ def publish(store: Store, cells: Sequence[Cell], console: Console, as_json: bool
             console.print(f"warning: {sign}", highlight=False)
         pictured, finished = publication.pictures(outputs, threads or cores()), publication.rows["cell"].nunique()
         site = publication.page(outputs, made.board)
+    told = Headlines.of(made.board, publication.rows)
+    if told.cell is not None:
+        console.print(f"Most telling ({told.about}):", style="bold", highlight=False)
+        for sentence in told.sentences:
+            console.print(f"- {sentence}", highlight=False)
+        if (picture := ending.picture(publication, made.board, told)) is not None:
+            console.print(f"look at: {picture}", highlight=False, soft_wrap=True)
+    console.print(f"open: {site}", highlight=False, soft_wrap=True)
     some = f" (of the {counted(pictured, 'cell')} of the most damage)" if pictured < finished else ""
     console.print(
-        f"tables: {store.root / 'leaderboard.md'}   pictures: {publication.folder}{some}   page: {site}",
-        style="dim",
+        f"tables: {store.root / 'leaderboard.md'}   pictures: {publication.folder}{some}", style="dim", soft_wrap=True
     )

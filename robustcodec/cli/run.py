@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain, pairwise
 from pathlib import Path
@@ -14,9 +14,12 @@ from typer.core import TyperCommand
 from robustcodec.errors import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from robustcodec.running.grid import Grid
+    from robustcodec.cli._console import Console
+    from robustcodec.cli.report import Ending
+    from robustcodec.execution.executors import Workforce
+    from robustcodec.execution.worker import Setting
+    from robustcodec.running.grid import Cell, Grid
+    from robustcodec.running.store import Store
 
 Axis = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
 
@@ -137,7 +140,7 @@ def command(
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
-    from robustcodec.cli._display import report_console
+    from robustcodec.cli._display import plan_of, report_console
     from robustcodec.running.grid import AXES, Grid, select
 
     console = report_console(stderr=json)
@@ -145,10 +148,8 @@ def command(
     chosen = _of_board(board, given, limit) if board else select(Grid.read(grid) if grid else None, given, limit)
     with console.status("loading codecs and data …"):
         from robustcodec import registry
-        from robustcodec.cli._display import RunDisplay, choose_device, say_failures
-        from robustcodec.execution.cores import cores
+        from robustcodec.cli._display import choose_device
         from robustcodec.execution.executors import Workforce
-        from robustcodec.execution.runner import Runner
         from robustcodec.execution.shards import Shard
         from robustcodec.execution.worker import Setting
         from robustcodec.running.store import Store
@@ -163,15 +164,35 @@ def command(
         store = Store(out or Path("runs") / name)  # after all that may be wrong in what was typed
         store.put_grid(chosen)
         workforce = Workforce(devices, workers, cell_timeout is not None, ray, gpus_per_worker)
-    from robustcodec.cli.report import publish
+        plan = plan_of(cells)
+    console.print(plan, highlight=False, soft_wrap=True)
+    console.print(f"run folder: {store.root}", style="dim", highlight=False, soft_wrap=True)
+    setting = Setting(tuple(metric or ()), threads)
+    with _served(store.root, port, console) if serve else nullcontext():
+        measure(cells, store, workforce, setting, console, json, batch_size, cell_timeout)
 
-    if out is None:
-        console.print(f"run folder: {store.root}", style="dim", highlight=False, soft_wrap=True)
-    with (
-        _served(store.root, port, console) if serve else nullcontext(),
-        workforce.hired(Setting(tuple(metric or ()), threads)) as executor,
-    ):
-        runner = Runner(store, devices[0], batch_size, metric or (), executor, cell_timeout)
+
+def measure(
+    cells: Sequence[Cell],
+    store: Store,
+    workforce: Workforce,
+    setting: Setting,
+    console: Console,
+    as_json: bool,
+    batch_size: int = 1,
+    cell_timeout: float | None = None,
+    ending: Ending | None = None,
+) -> None:
+    """Run what is missing of ``cells`` before the eyes of who asked for it, and publish it all; arguments are as the
+    options of the command. Raises :class:`typer.Exit` if a cell failed or Ctrl-C ended it.
+    """
+    from robustcodec.cli._display import RunDisplay, say_failures
+    from robustcodec.cli.report import publish
+    from robustcodec.execution.cores import cores
+    from robustcodec.execution.runner import Runner
+
+    with workforce.hired(setting) as executor:
+        runner = Runner(store, workforce.devices[0], batch_size, setting.metrics, executor, cell_timeout)
         try:
             with RunDisplay(console) as display:
                 tally = runner.run(cells, display)
@@ -181,7 +202,8 @@ def command(
                 f"interrupted: {done} of {counted(len(cells), 'cell')} done; the same command goes on from here"
             )
             raise typer.Exit(130) from None
-        publish(store, cells, console, json, threads=max(1, min(cores(), threads * executor.slots)))
+        drawing = max(1, min(cores(), (setting.threads or 1) * executor.slots))
+        publish(store, cells, console, as_json, drawing, ending)
     were = "was" if tally.skipped == 1 else "were"
     console.print(
         f"{counted(tally.ran, 'cell')} ran, {tally.skipped} {were} done before, {tally.failed} failed; "

@@ -48,7 +48,7 @@ def command(
             facts = {k: v for k, v in of_checkpoint(Path(name)).items() if v not in ("", [])}
         else:
             spec = Spec.parse(name)
-            facts = _describe(_find(spec.name, kind), spec)
+            facts = _describe(kind_of(spec.name, kind), spec)
     if json:
         say(facts)
         return
@@ -70,8 +70,8 @@ def _is_file(name: str) -> bool:
     return there or path.suffix in (".pth", ".tar", ".pt", ".ckpt", ".safetensors") and "=" not in name
 
 
-def _find(name: str, kind: str | None) -> str:
-    """The kind of a name; raises :class:`UnknownName` if it has none or, without ``kind``, several."""
+def kind_of(name: str, kind: str | None) -> str:
+    """The list of plugins that a name is in; raises :class:`UnknownName` for none or, without ``kind``, several."""
     import difflib
 
     from robustcodec import registry

@@ -1,7 +1,7 @@
 """The one scheduler: it decides what is done next and by whom, and is the only one that writes results.
 
 An executor has slots, each of which does one task at a time. Evaluation comes first, since it finishes cells; then a
-slot goes on with the codecs that it has in hand; then the longest work is begun first.
+slot goes on with the codecs that it has in hand; then comes what :meth:`Scheduler._in_order` puts first.
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ class Scheduler:
         self._estimated = self._looked = time.monotonic()
         self._counter, self._notice = PaceCounter(), Notice(store.paces)
         self._hands: dict[int, tuple[str, ...]] = {}  # codecs of the last task of each slot
+        self._soon: Cell | None = None  # whose number comes first
 
     def run(self, crafts: Iterable[Crafts], evaluations: Iterable[Evaluations]) -> None:
         """Until all is done or has failed."""
-        crafts = sorted(crafts, key=self.costs.left, reverse=True) if self.executor.slots > 1 else crafts
-        self._crafts = Queue(crafts)
+        self._crafts = Queue(self._in_order(list(crafts)) if self.executor.slots > 1 else crafts)
         for job in evaluations:
             if job.pending:
                 self._evaluations.add(job)
@@ -127,6 +127,17 @@ class Scheduler:
             self._claims.close()
             self._notice.take_down()
 
+    def _in_order(self, crafts: Sequence[Crafts]) -> Iterable[Crafts]:
+        """The least work of the first data set, so that there is a number soon; then the longest work first, since the
+        others would wait for it in the end.
+        """
+        longest = sorted(crafts, key=self.costs.left, reverse=True)
+        if not crafts:
+            return longest
+        soon = min((job for job in crafts if job.cell.data == crafts[0].cell.data), key=self.costs.left)
+        self._soon = soon.cell
+        return dict.fromkeys([soon, *longest])
+
     def _give(self, slot: int) -> None:
         """A task for ``slot``, if there is any."""
         if self._again:
@@ -145,7 +156,8 @@ class Scheduler:
             return
         if isinstance(work.job, Evaluations):
             work.job.under_way += work.attempt == 1
-        self._hands[slot] = work.job.codecs
+        if work.job.cell != self._soon:  # which many begin together; what follows is to be the longest
+            self._hands[slot] = work.job.codecs
         self._under_way[slot] = work
         self.watcher.started(slot, work.task)
         self.executor.start(slot, work.task)

@@ -95,6 +95,11 @@ class Publication:
                 pass  # raises what it raised
         return len(shown)
 
+    def picture(self, cell_id: str) -> Path | None:
+        """The panel of a cell; None if it has none."""
+        paths = [self.folder / f"{_file_name(cell)}.png" for cell in self.cells if cell.id == cell_id]
+        return next((path for path in paths if path.is_file()), None)
+
     def page(self, outputs: Outputs, board: pd.DataFrame) -> Path:
         """Writes the page, with the leaderboard of :meth:`tables`; raises as :func:`page.of_run` and `render` do."""
         store, path = self.store, self.store.root / "report" / "index.html"

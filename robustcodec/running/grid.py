@@ -129,7 +129,9 @@ class Grid:
     blocks: tuple[dict[str, Any], ...] = field(default_factory=tuple)
 
     def cells(self) -> list[Cell]:
-        """Cells in a fixed order: by data, codec and defense, so that a codec is built once."""
+        """Cells in a fixed order: data sets as the grid first names them, of each by codec and defense, so that a codec
+        is built once.
+        """
         seen: dict[Cell, None] = {}
         if (count := sum(map(_count, self.blocks))) > MOST:
             raise GridError(f"grid {self.name!r} has {count} cells; expected at most {MOST}: split it")
@@ -143,7 +145,8 @@ class Grid:
         if not seen:
             raise GridError(f"grid {self.name!r} has no cells; give each block a codec and an attack")
         planning = Planning()
-        return [cell.planned(planning) for cell in sorted(seen, key=_place)]
+        data = {name: i for i, name in enumerate(dict.fromkeys(cell.data for cell in seen))}
+        return [cell.planned(planning) for cell in sorted(seen, key=lambda cell: (data[cell.data], _place(cell)))]
 
     def check(self) -> list[Cell]:
         """:meth:`cells`, after raising the first mistake in any name, parameter, weights or data set. What is broken in
@@ -210,7 +213,7 @@ def _shown(value: Any) -> str:
 
 def _place(cell: Cell) -> tuple[str | tuple[str, ...], ...]:
     victim = cell.victim
-    return cell.data, victim.codecs, victim.defense, cell.codec, cell.defense, cell.access
+    return victim.codecs, victim.defense, cell.codec, cell.defense, cell.access
 
 
 def _count(block: dict[str, Any]) -> int:

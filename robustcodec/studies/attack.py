@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, overload
+from typing import overload
 
 from torch import Tensor, nn
 
@@ -31,10 +31,42 @@ from robustcodec.studies.attack_outcome import Outcome, Outcomes
 RUN = "run"  # the run folder inside the folder of an attack
 
 
+@overload  # type checkers and editors show these two
+def attack(
+    source: str | Path,
+    codec: str | nn.Module,
+    attack: str | Attack = ...,
+    objective: str | Objective = ...,
+    threat: str | Threat = ...,
+    defense: str | Defense = ...,
+    access: str = ...,
+    seed: int = ...,
+    frames: int = ...,
+    crop: int = ...,
+    metrics: Sequence[str] = ...,
+    out: str | Path | None = ...,
+    device: str = ...,
+    watcher: Watcher | None = ...,
+    clip: bool = ...,
+) -> Outcome: ...
 @overload
-def attack(source: str | Path, codec: str | nn.Module, *names: Any, **options: Any) -> Outcome: ...
-@overload
-def attack(source: Tensor, codec: str | nn.Module, *names: Any, **options: Any) -> Any: ...
+def attack(
+    source: str | Path | Tensor,
+    codec: str | nn.Module,
+    attack: str | Attack = ...,
+    objective: str | Objective = ...,
+    threat: str | Threat = ...,
+    defense: str | Defense = ...,
+    access: str = ...,
+    seed: int = ...,
+    frames: int = ...,
+    crop: int = ...,
+    metrics: Sequence[str] = ...,
+    out: str | Path | None = ...,
+    device: str = ...,
+    watcher: Watcher | None = ...,
+    clip: bool = ...,
+) -> Outcome | Outcomes: ...
 def attack(
     source: str | Path | Tensor,
     codec: str | nn.Module,

@@ -146,7 +146,7 @@ def closeup(original: Picture, pictures: Sequence[Picture], title: str, path: Pa
     box = box or hardest(original.frame, [picture.frame for picture in pictures])
     regions = [box.cut(picture.frame) for picture in shown]
     factor = max(2, math.ceil(CROP_WIDTH / box.width))
-    crops = [_enlarged(region, factor) for region in regions]
+    crops = [enlarged(region, factor) for region in regions]
     width, height = crops[0].size
     font, title_font = font_of(17), font_of(20)
     step, title_step = (math.ceil(1.15 * sum(f.getmetrics())) for f in (font, title_font))
@@ -154,7 +154,7 @@ def closeup(original: Picture, pictures: Sequence[Picture], title: str, path: Pa
     rows = 1 if len(shown) <= 4 else 2  # the sheet stays wide
     columns = math.ceil(len(shown) / rows)
     below = step * max(map(len, texts)) + GAP
-    whole = _boxed(original.frame, box, rows * height + (rows - 1) * below)
+    whole = boxed(original.frame, box, rows * height + (rows - 1) * below)
     total = whole.width + columns * (width + GAP) + 2 * GAP
     head = wrap(title, title_font, total - 2 * GAP)
     top = GAP + title_step * len(head) + GAP // 2
@@ -180,12 +180,13 @@ def _array(frame: Tensor) -> NDArray[np.uint8]:
     return frame.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def _enlarged(frame: Tensor, factor: int) -> Image.Image:
+def enlarged(frame: Tensor, factor: int) -> Image.Image:
+    """A uint8 frame ``(3, H, W)`` of which each pixel is shown as ``factor`` × ``factor``."""
     picture = Image.fromarray(_array(frame))
     return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
 
 
-def _boxed(frame: Tensor, box: Box, height: int) -> Image.Image:
+def boxed(frame: Tensor, box: Box, height: int) -> Image.Image:
     """The whole frame as tall as ``height`` but no wider than :data:`FRAME_WIDTH`, with the box drawn."""
     picture = Image.fromarray(_array(frame))
     scale = min(height / picture.height, FRAME_WIDTH / picture.width)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robustcodec.clips import to_float
 from robustcodec.coding import judged
+from robustcodec.errors import BadData
 from robustcodec.execution.watching import Watcher
 from robustcodec.files import write_whole
 from robustcodec.interfaces import Codec
@@ -95,10 +96,13 @@ def explain(
     Raises :class:`UserError` for what cannot be run and for codecs without layers, such as JPEG,
     :class:`RobustCodecError` if the attack or the codec crashed.
     """
+    if isinstance(source, Tensor) and source.ndim != 3:
+        raise BadData(f"source is a tensor {tuple(source.shape)}; expected one picture (3, H, W), or a file")
     victim = judged(codec, device=device)
     require_layers(victim)  # before the attack, which takes long
-    options = {"seed": seed, "frames": frames, "crop": crop, "device": device, "watcher": watcher, "out": out}
-    outcome = run(source, codec, attack, objective, threat, **options)
+    names = (codec, attack, objective, threat, "none", "oblivious")
+    outcome = run(source, *names, seed, frames, crop, out=out, device=device, watcher=watcher)
+    assert isinstance(outcome, Outcome)  # of one picture or file
     x, x_adv = (to_float(clip)[None].to(device) for clip in (outcome.original, outcome.adversarial))
     explanation = Explanation(outcome, trace(victim, x, x_adv), replacements(victim, x, x_adv))
     if out is not None:

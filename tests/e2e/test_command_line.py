@@ -89,3 +89,12 @@ def folder(tmp_path: Path) -> Path:
     assert result is not None
     store.put(replace(result, warnings=("größer",)))
     return tmp_path
+
+
+def test_a_reader_that_goes_is_no_error() -> None:
+    """``robustcodec finetune --help | head -1``."""
+    words = [sys.executable, "-m", "robustcodec", "finetune", "--help"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""

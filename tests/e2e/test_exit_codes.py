@@ -20,6 +20,8 @@ GIVEN = {  # command → what is wrong in what is typed or given
             "--codec jpeg --data folder:nowhere", "--codec jpeg --device nosuch", "--codec jpeg --shard 9/2",
             "--codec jpeg --limit -1", "--board nowhere --codec jpeg", "--codec jpeg --suite nosuch",
             "--codec jpeg --attack noise --data file:broken.png --out out"],
+    "quickstart": ["nowhere.png", "broken.png", "empty", "good.png --codec nosuch", "good.png --budget nosuch",
+                   "good.png --out broken.png/out"],
     "merge": ["nowhere --out out", "empty --out out"],
     "audit": ["nowhere", "empty"],
     "attack": ["nowhere.png --codec jpeg", "broken.png --codec jpeg", "empty --codec jpeg", "good.png --codec nosuch",

@@ -21,7 +21,7 @@ CELLS = {
 
 
 def test_the_grid_lists_the_cells_it_listed_and_reduced_precision_is_among_them() -> None:
-    assert list(CELLS) == list(GOLDEN)
+    assert sorted(CELLS) == sorted(GOLDEN)  # in the order of the data sets in the grid, which is no identity
     assert {cell.precision for cell in CELLS.values()} == {"float32", "bfloat16"}
 
 

@@ -242,6 +242,9 @@ ODD = {
     "another identity": Odd(lambda table: table["identity"].update(seed=1)),
     "identity null": Odd(lambda table: table.update(identity=[])),
     "curves of nobody": Odd(lambda table: table.update(frames={"x": {"psnr": [1.0]}})),
+    "curves of different lengths": Odd(
+        lambda table: table.update(frames={table["rows"][0]["sample"]: {"psnr": [1.0], "adv_psnr": [1.0, 2.0]}})
+    ),
     "provenance as text": Odd(lambda table: table.update(provenance="none")),
 }
 
@@ -260,6 +263,17 @@ def test_a_result_that_is_not_what_its_cell_must_hold_is_made_again(odd: str, ru
         Store(run).frame(CELLS)
     told, error = attempt(run)
     assert error is None and any(file.name in line for line in told) and results(run) == before
+
+
+def test_a_result_of_which_one_digit_is_another_is_made_again(run: Path) -> None:
+    """It is a result in every respect, and only its checksum knows that it was not written so."""
+    before = results(run)
+    file = run / "cells" / f"{CELLS[0].id}.json"
+    text = file.read_text()
+    score = str(json.loads(text)["rows"][0]["adv_psnr"])
+    whole, _, digits = score.partition(".")
+    file.write_text(text.replace(score, f"{whole}.{(int(digits[0]) + 1) % 10}{digits[1:]}"))
+    assert any(file.name in line for line in run_again(run)) and results(run) == before
 
 
 def test_a_result_of_a_release_without_checksums_is_taken_as_it_is(run: Path) -> None:

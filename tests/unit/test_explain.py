@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import robustcodec
 from robustcodec.clips import to_uint8
-from robustcodec.errors import UserError
+from robustcodec.errors import BadData, UserError
 from robustcodec.interfaces import Card
 from robustcodec.probing import LATENTS, probe, probed
 from robustcodec.studies.explain import Explanation, explain, replacements
@@ -221,3 +221,8 @@ def test_the_table_is_json(explanation: tuple[Explanation, Path]) -> None:
 def test_a_codec_without_layers_is_refused_before_the_attack(photo: Tensor) -> None:
     with pytest.raises(UserError, match="jpeg.*has no layers to look into; expected a learned codec"):
         explain("jpeg:quality=30", photo[0])
+
+
+def test_a_batch_is_refused_before_the_attack(photo: Tensor) -> None:
+    with pytest.raises(BadData, match=r"source is a tensor \(1, 3, .* expected one picture \(3, H, W\)"):
+        explain("bmshj2018-factorized.tiny-q1", photo)

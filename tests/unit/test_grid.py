@@ -77,10 +77,20 @@ def test_blocks_multiply_and_adaptive_needs_a_defense() -> None:
 
 def test_cells_of_one_victim_are_neighbours() -> None:
     """So that codecs are built and clean clips are coded once."""
-    block = {"codec": ["b", "a"], "attack": ["noise", "pgd"], "defense": ["none", "d"], "data": ["y", "x"]}
+    block = {"codec": ["b", "a"], "attack": ["noise", "pgd"], "defense": ["none", "d"], "data": ["x", "y"]}
     cells = Grid.parse({"block": [block]}, "g", "g.toml").cells()
     victims = [(c.data, c.codec, c.defense) for c in cells]
     assert victims == sorted(victims) and [c.attack for c in cells[:2]] == ["noise", "pgd"]
+
+
+def test_data_sets_keep_the_order_in_which_a_grid_names_them() -> None:
+    blocks = [
+        {"codec": ["webp", "jpeg"], "attack": ["noise"], "data": [name]}
+        for name in ("photos", "clips:size=16", "kodak")
+    ]
+    cells = Grid("g", (*blocks, {"codec": ["avif"], "attack": ["noise"], "data": ["photos"]})).cells()
+    assert list(dict.fromkeys(cell.data for cell in cells)) == ["photos", "clips:size=16", "kodak"]
+    assert [cell.codec for cell in cells if cell.data == "photos"] == ["avif", "jpeg", "webp"]
 
 
 def test_a_suite_brings_pairs_and_no_product_of_them() -> None:

@@ -10,7 +10,7 @@ import pytest
 import robustcodec
 
 ROOT = Path(__file__).parents[2]
-FUNCTIONS = [name for name in robustcodec.__all__ if name != "Run"]
+FUNCTIONS = [name for name in robustcodec.__all__ if name.islower()]  # what they give has capitals
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -136,3 +136,32 @@ def test_every_command_names_the_file_in_one_line(board: Board, robust: Type) ->
         (line,) = [line for line in (done.out + done.err).splitlines() if "entry of a leaderboard" in line]
         assert done.code == code and str(path) in line and line.isprintable(), (words, done)
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "process:command='touch {ran}'",
+        "{folder}/evil.py:Evil",
+        "compressai:class=evil:Evil,weights={folder}/none.pth",
+        "jpeg:quality=30+process:command='touch {ran}'",
+    ],
+)
+@pytest.mark.parametrize("place", ["codec", "defense", "access"])
+def test_looking_at_an_entry_runs_nothing_that_it_names(
+    board: Board, name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (path,) = board.entries()
+    changed = json.loads(path.read_text())
+    text = name.format(ran=ran, folder=tmp_path)
+    if place == "access":
+        changed["cells"][0]["axes"]["access"] = f"transfer:{text}"
+        changed["cells"][0]["identity"]["access"] = f"transfer:{json.dumps({'name': text.split(':')[0], 'params': {}})}"
+    else:
+        changed[place] = text
+        changed["identity"][place] = {"name": text.split(":")[0], "params": {"command": "x"}}
+    assert faults_of(board, boards.signed(changed))
+    assert not ran.exists()

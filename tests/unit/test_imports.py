@@ -9,9 +9,11 @@ import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import robustcodec
 from robustcodec.registry import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,7 @@ LAYERS = [
     {"reporting"},
     {"studies"},
     {"page", "boards"},
+    {"public"},
     {"robustcodec"},
     {"cli"},
 ]
@@ -73,7 +76,7 @@ def _module(name: str) -> str:
 
 
 def _file(parts: list[str]) -> Path | None:
-    path = CORE.joinpath(*parts)
+    path = (ROOT if parts[0] in PLUGINS else CORE).joinpath(*parts)  # links are in a checkout, not in an sdist
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
@@ -156,7 +159,13 @@ def test_package_and_help_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_version_is_spelled_alike() -> None:
-    import robustcodec
+def test_what_the_package_shows_is_public() -> None:
+    shown = {name: getattr(robustcodec, name) for name in dir(robustcodec) if not name.startswith("__")}
+    modules = {name for name, value in shown.items() if isinstance(value, ModuleType)}
+    assert {shown[name].__name__ for name in modules} == {f"robustcodec.{name}" for name in modules}
+    assert {*shown} - modules == {*robustcodec.__all__}
+    assert not hasattr(robustcodec, "Path") and not hasattr(robustcodec, "annotations")
 
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == robustcodec.__version__
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {robustcodec.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

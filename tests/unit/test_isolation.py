@@ -55,6 +55,7 @@ def test_the_state_of_the_caller_changes_no_number(
         modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.get_default_dtype()
         unusual = robustcodec.attack(picture.clone(), robustcodec.load(CODEC), attack="pgd:steps=2")
         assert modes == (torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.get_default_dtype())
+    assert isinstance(usual, robustcodec.Outcome) and isinstance(unusual, robustcodec.Outcome)
     assert unusual.scores == pytest.approx(usual.scores, nan_ok=True, abs=0, rel=0)
     assert torch.equal(unusual.adversarial, usual.adversarial)
 

@@ -61,6 +61,7 @@ def test_a_compressai_object_is_attacked_as_the_same_weights_by_name(
     named = f"bmshj2018-hyperprior:weights={tmp_path / 'mine.pth.tar'}"
     before = {key: value.clone() for key, value in network.state_dict().items()}
     one, other = (robustcodec.attack(pictures, codec, attack="pgd:steps=3") for codec in (network, named))
+    assert isinstance(one, robustcodec.Outcomes) and isinstance(other, robustcodec.Outcomes)
     assert torch.equal(one.adversarial, other.adversarial) and torch.equal(one.clean, other.clean)
     for score in ("psnr", "adv_psnr", "vi_db", "damage"):
         assert one.frame[score].tolist() == other.frame[score].tolist()
@@ -80,6 +81,7 @@ def test_any_network_from_picture_to_picture_has_distortion_alone(pictures: Tens
     expected = -10 * (shown - original).square().mean((1, 2, 3)).log10()
     assert rows["psnr"].to_numpy() == pytest.approx(expected.detach().numpy(), abs=1e-3)
     outcome = robustcodec.attack(pictures[0], Blur(), attack="pgd:steps=4", defense="flip")
+    assert isinstance(outcome, robustcodec.Outcome)
     assert outcome.scores["adv_psnr"] < outcome.scores["psnr"]
     with pytest.raises(RobustCodecError, match="expected the same shape"):
         robustcodec.attack(pictures[0], Wrong(), attack="noise")
@@ -134,7 +136,7 @@ def test_attacks_and_defenses_are_objects_too(pictures: Tensor, tmp_path: Path) 
                             out=tmp_path / "b").frame  # fmt: skip
     assert one["adv_psnr"].tolist() == other["adv_psnr"].tolist() and one["attack"][0] != other["attack"][0]
     with pytest.raises(BadParameter, match=r"attack is a Blur; expected a name, as robustcodec list attacks shows"):
-        robustcodec.run(attack=Blur(), **options)
+        robustcodec.run(attack=Blur(), **options)  # type: ignore[arg-type]
     with pytest.raises(AttackError, match="latents"):
         _ = robustcodec.load(Blur())(pictures[None]).latents
 
@@ -197,7 +199,7 @@ def test_what_cannot_be_copied_is_attacked_all_the_same(pictures: Tensor, tmp_pa
     (tmp_path / "log.txt").write_text("")
     with (tmp_path / "log.txt").open(encoding="utf-8") as file, pytest.warns(ObjectWarning, match="file"):
         outcome = robustcodec.attack(pictures[0], changed(file=file), attack="noise")
-    assert outcome.scores["psnr"] > 20
+    assert isinstance(outcome, robustcodec.Outcome) and outcome.scores["psnr"] > 20
 
 
 @dataclasses.dataclass

@@ -42,7 +42,7 @@ def clip(t: int, height: int, width: int, seed: int = 0) -> Tensor:
 def parts(name: str, data: bytes) -> tuple[bytes, ...]:
     """The frames' bytes, read back without their decoder."""
     builder: Any = codecs.build(name)
-    return stream.unpack(data, builder.container_id, name, lambda frames: frames).parts
+    return stream.unpack(data, builder.container_id, name, lambda frames: frames, symbols=True).parts
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

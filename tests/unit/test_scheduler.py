@@ -21,7 +21,7 @@ from robustcodec.execution.watching import Watcher
 from robustcodec.running.crafting import Made
 from robustcodec.running.evaluating import Part
 from robustcodec.running.grid import Cell, Drawn
-from robustcodec.running.store import Store
+from robustcodec.running.store import Result, Store
 
 DATA = "photos:size=16"
 Say = Callable[[Task], Answer | Lost]
@@ -104,8 +104,23 @@ def test_the_longest_work_begins_first(tmp_path: Path) -> None:
     ]
     executor = Script(2)
     run(executor, cells, tmp_path)
-    first = {slot: task for slot, task in reversed(executor.given)}
-    assert {task.cell.attack for task in first.values()} == {"square:queries=9999"}
+    begun = dict.fromkeys(task.cell.attack for _, task in executor.given if task.crafts)
+    assert list(begun) == ["pgd:steps=2", "square:queries=9999", "pgd:steps=9"]  # after the first number
+
+
+def test_a_cheap_cell_of_the_first_data_set_ends_before_anything_long_begins(tmp_path: Path) -> None:
+    long, cheap = cell(attack="square:queries=9999"), cell(attack="square:queries=3")
+    cheaper_but_later = replace(cell(attack="square:queries=2"), data="photos:size=17")
+    finished: list[Cell] = []
+
+    class Seen(Watcher):
+        def cell_finished(self, result: Result, seconds: float) -> None:
+            finished.append(result.cell)
+
+    executor = Script(2)
+    Runner(Store(tmp_path), executor=executor).run([long, cheap, cheaper_but_later], Seen())
+    assert {task.cell for _, task in executor.given[:2]} == {cheap}
+    assert finished == [cheap, long, cheaper_but_later]
 
 
 def test_a_slot_keeps_to_the_codec_that_it_has_in_hand(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_tensors_are_files_too(photo: Tensor, tmp_path: Path) -> None:
     of_file = robustcodec.attack(tmp_path / "photo.png", CODEC, **attack)
     of_floats = robustcodec.attack((picture / 255).double(), CODEC, **attack)
     for outcome in (of_bytes, of_floats):
+        assert isinstance(outcome, robustcodec.Outcome)
         assert outcome.scores == pytest.approx(of_file.scores, nan_ok=True)
         assert torch.equal(outcome.adversarial, of_file.adversarial)
     assert (of_file.adversarial.int() - picture.int()).abs().max() == 4
@@ -68,7 +69,8 @@ def test_tensors_are_files_too(photo: Tensor, tmp_path: Path) -> None:
 def test_a_clip_in_a_tensor_and_its_files(photo: Tensor, tmp_path: Path) -> None:
     clip = torch.cat([photo[..., :48, t : t + 48] for t in range(3)])
     outcome = robustcodec.attack(clip, CODEC, attack="noise", threat="34dB", out=tmp_path / "out", clip=True)
-    assert torch.equal(outcome.original, clip) and outcome.attacked is not None
+    assert isinstance(outcome, robustcodec.Outcome) and outcome.attacked is not None
+    assert torch.equal(outcome.original, clip)
     for name, kept in {
         "original": clip,
         "adversarial": outcome.adversarial,
@@ -104,7 +106,7 @@ def test_bad_input(photo: Tensor, tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="codec is a list; expected a name"):
         robustcodec.attack(picture, ["jpeg"], attack="noise")  # type: ignore[call-overload]
     with pytest.raises(BadParameter, match="attack is a int; expected a name"):
-        robustcodec.attack(picture, CODEC, attack=3)
+        robustcodec.attack(picture, CODEC, attack=3)  # type: ignore[call-overload]
     with pytest.raises(BadParameter, match="slice the tensor"):
         robustcodec.attack(picture, CODEC, crop=8)
     with pytest.raises(UserError, match="gives no gradient"):

@@ -27,7 +27,7 @@ def packets(draw: Any) -> stream.Packet:
 
 
 def read(data: bytes, model: bytes = MODEL) -> stream.Packet:
-    return stream.unpack(data, model, "model", lambda frames: frames * PER_FRAME)
+    return stream.unpack(data, model, "model", lambda frames: frames * PER_FRAME, symbols=True)
 
 
 def reseal(body: bytes) -> bytes:

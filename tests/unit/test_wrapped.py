@@ -17,7 +17,7 @@ from foreign_networks import lively as with_a_spread
 from lively import clip, lively
 from torch import Tensor, nn
 
-from robustcodec import attack, weights
+from robustcodec import Outcome, attack, weights
 from robustcodec.errors import StreamError, UserError
 from robustcodec.interfaces import Card, Codec, Draws
 from robustcodec.oracle import Oracle
@@ -140,6 +140,7 @@ def test_an_attack_by_class_gives_the_numbers_of_an_attack_by_name(tmp_path: Pat
     one, other = (
         attack(image, codec, "pgd:steps=3") for codec in (f"{name}:weights={tmp_path / 'mine.pth'}", by_class)
     )
+    assert isinstance(one, Outcome) and isinstance(other, Outcome)
     assert torch.equal(one.adversarial, other.adversarial)
     assert one.attacked is not None and other.attacked is not None
     assert torch.equal(one.attacked, other.attacked) and torch.equal(one.clean, other.clean)
