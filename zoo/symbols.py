@@ -1,6 +1,6 @@
 """A base class for codecs of one array of integers per frame: an author writes a transform and an entropy coder.
 
-README.md shows a whole codec ("Add your own").
+docs/howto/add-a-codec.md shows a whole codec.
 """
 
 from __future__ import annotations

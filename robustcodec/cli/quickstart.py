@@ -80,13 +80,14 @@ def command(
     workforce = Workforce((where,), workers)
     measure(cells, store, workforce, Setting((), 1), console, json, ending=_Story())
     mine = (codec or own_photo.CODECS)[0]
-    for line in (
-        "What next:",
-        f"  robustcodec quickstart {file} --codec ./my_codec.py:MyCodec     your own model (docs/howto/your-codec.md)",
-        f"  robustcodec run --codec {mine} --suite robustcodec-standard     every strong attack, on more photos",
-        "  robustcodec run                                                 all that is bundled, ranked",
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
+    next_ones = {
+        f"robustcodec quickstart {file} --codec ./my_codec.py:MyCodec": "your own model (docs/howto/your-codec.md)",
+        f"robustcodec run --codec {mine} --suite robustcodec-standard": "every strong attack, on more photos",
+        "robustcodec run": "all that is bundled, ranked",
+    }
+    console.print("What next:")
+    for typed, what in next_ones.items():
+        console.print(f"  {typed}\n      {what}", highlight=False, soft_wrap=True)
 
 
 class _Story(Ending):

@@ -118,7 +118,9 @@ def _defense(rows: pd.DataFrame) -> Iterator[str]:
     if not (adaptive or known):
         return
     line = (adaptive or known)[0]
-    who, codec, gained = line["defense"], line["ladder"], line["oblivious"]
+    who, gained = line["defense"], line["oblivious"]
+    defended = set(rows.loc[rows["defense"] == who, "codec"])
+    codec = defended.pop() if len(defended) == 1 else line["ladder"]
     if not adaptive:
         yield (
             f"{who} gives {codec} at most {gained:.2f} dB PSNR back: no attack knew of it."

@@ -126,6 +126,15 @@ def test_what_a_defense_keeps(oblivious: float | None, adaptive: float | None, s
     assert told(row("jpeg"), *rows).sentences[2] == f"self-ensemble gives jpeg {sentence}"
 
 
+@pytest.mark.parametrize(
+    ("codecs", "named"), [(["mbt2018.a-q2"], "mbt2018.a-q2"), (["mbt2018.a-q1", "mbt2018.a-q2"], "mbt2018.a")]
+)
+def test_a_defense_of_several_qualities_names_their_ladder(codecs: list[str], named: str) -> None:
+    bare = [row(codec) for codec in codecs]
+    defended = [row(codec, defense="flip", access="adaptive", adv_psnr=26.0) for codec in codecs]
+    assert told(*bare, *defended).sentences[2].startswith(f"flip gives {named} 2.00 dB of PSNR back")
+
+
 def test_a_gain_that_the_samples_do_not_tell_from_nothing_says_so() -> None:
     rows = [row("jpeg", str(i)) for i in range(5)]
     gains = (9.0, -7.0, 5.0, -4.0, 2.0)
