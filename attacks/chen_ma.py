@@ -35,8 +35,8 @@ START = 0.01  # n starts uniform in ± this
 class ChenMa(Attack):
     """Adam on the damage while the perturbation is small enough, and on its size while it is not.
 
-    Adam takes ``steps`` steps from each of ``restarts`` random starts, and the best result is returned. ``lr`` is the
-    learning rate, which is multiplied by ``decay`` after each third of the steps. ``linf`` clips every value of the
+    ``steps``: number of Adam's steps from each of ``restarts`` random starts, the best of which is returned. ``lr`` is
+    the learning rate, which is multiplied by ``decay`` after each third of the steps. ``linf`` clips every value of the
     perturbation, on the [0, 1] scale. Gradients skip the rounding of latents (surrogate ``none``).
 
     ``constants="threat"`` multiplies clip, start and learning rate by one factor, so that the attack fits the threat.

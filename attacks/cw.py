@@ -36,10 +36,10 @@ DAMPING = 10.0
 class CW(Attack):
     """Adam on squared size minus weighted damage, with the weight c searched for each sample.
 
-    There are ``binary_search`` searches, each of ``steps`` steps of Adam with one value of c. The first c makes the
-    gradients of both terms equally long. Under an L∞ threat only the projection limits n, and c only grows. ``lr`` is
-    the learning rate for n, whose root mean square is 1 at the edge of the threat. ``start``: each search begins at
-    this fraction, in [0, 1], of a random allowed perturbation.
+    ``binary_search``: number of searches, each with one value of c. ``steps``: number of Adam's steps in each. The
+    first c makes the gradients of both terms equally long. Under an L∞ threat only the projection limits n, and c only
+    grows. ``lr`` is the learning rate for n, whose root mean square is 1 at the edge of the threat. ``start``: each
+    search begins at this fraction, in [0, 1], of a random allowed perturbation.
 
     After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
     with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the

@@ -66,8 +66,8 @@ class FTDA(Attack):
     """Two Adams in turn: one on the damage while the perturbation is inside the budget, one on its size while it is
     outside.
 
-    The attack takes ``steps`` steps, of which only those inside the budget ask for a gradient. ``lr`` is the learning
-    rate of the Adam on the damage and ``lr_distance`` that of the Adam on the size.
+    ``steps``: number of steps, of which only those inside the budget ask for a gradient. ``lr`` is the learning rate of
+    the Adam on the damage and ``lr_distance`` that of the Adam on the size.
 
     With ``constants="threat"`` the budget is the threat's radius, both rates are fractions of it (per value), and the
     start is random; an input inside a budget of L2 type is scaled up to it before it is judged. With ``"published-0"``

@@ -36,12 +36,12 @@ PRESETS = {"published-0": (0.2, 70), "published-1": (0.1, 60)}  # rate and steps
 class Korhonen(Attack):
     """Adam on the clip, with steps that are larger where the picture has more texture.
 
-    Adam takes ``steps`` steps. With ``constants="threat"`` the learning rate ``lr`` is a fraction of the threat's
-    radius (per value), the texture map multiplies the steps, and every step ends with the projection onto the threat.
-    With ``"published-0"`` or ``"published-1"`` the presets of NIC-RobustBench apply: the map multiplies the gradient,
-    and there is no budget until the threat projects what is judged. A preset sets ``steps`` and ``lr`` itself. The
-    published attack starts at the clean clip; here the start always lies a little beside it, since ``distortion`` may
-    have no gradient at the clean clip.
+    ``steps``: number of Adam's steps. With ``constants="threat"`` the learning rate ``lr`` is a fraction of the
+    threat's radius (per value), the texture map multiplies the steps, and every step ends with the projection onto the
+    threat. With ``"published-0"`` or ``"published-1"`` the presets of NIC-RobustBench apply: the map multiplies the
+    gradient, and there is no budget until the threat projects what is judged. A preset sets ``steps`` and ``lr``
+    itself. The published attack starts at the clean clip; here the start always lies a little beside it, since
+    ``distortion`` may have no gradient at the clean clip.
 
     After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
     with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the

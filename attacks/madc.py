@@ -57,7 +57,7 @@ class MADC(Attack):
     """Gradient steps that leave out what only changes the distance to the clean clip, each followed by a return to the
     budget.
 
-    The attack takes ``steps`` steps of length ``lr``. ``direction``: a step follows the ``sign`` of the gradient (the
+    ``steps``: number of steps. ``lr``: their length. ``direction``: a step follows the ``sign`` of the gradient (the
     published ``madc``), the gradient ``normalised`` to mean 0 and standard deviation 1, or ``mix``, the two in turn.
     ``orthogonalise``: remove the part of the gradient that only changes the distance to the clean clip.
 

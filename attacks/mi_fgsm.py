@@ -10,9 +10,9 @@ from robustcodec.registry import attacks
 class MIFGSM(Momentum):
     """Steepest ascent along a decaying sum of past gradients, each scaled to a mean absolute value of 1.
 
-    The attack takes ``steps`` steps of equal length, which together are ``reach`` radii of the threat long. The sum of
-    gradients decays by the factor ``momentum`` (at least 0) per step. ``start``: the climb begins at this fraction, in
-    [0, 1], of a random allowed perturbation. ``constants="published"`` means the paper's settings: 10 steps that
+    ``steps``: number of steps, all of equal length. ``reach``: their length together, in radii of the threat. The sum
+    of gradients decays by the factor ``momentum`` (at least 0) per step. ``start``: the climb begins at this fraction,
+    in [0, 1], of a random allowed perturbation. ``constants="published"`` means the paper's settings: 10 steps that
     together are one radius long, momentum 1, from the clean clip, where ``distortion`` has almost no gradient. It sets
     ``steps``, ``reach``, ``momentum`` and ``start`` itself; ``constants="threat"`` leaves them as they are given.
 

@@ -35,9 +35,9 @@ NARROWEST = 0.8  # … from this share of the smallest perturbation found to all
 class MinNorm(Attack):
     """Looks for the smallest perturbation that breaks the codec, in the norm that the threat bounds (L2 or L∞).
 
-    The attack takes ``steps`` steps, beginning at a random start whose norm is the whole budget. A step is
-    ``step_size`` times as long as the norm that is currently wanted, times a factor that falls along a cosine. After
-    every ``judge``-th step the input is judged in 8 bits and with the codec's real rounding, and the result changes the
+    ``steps``: number of steps, beginning at a random start whose norm is the whole budget. A step is ``step_size``
+    times as long as the norm that is currently wanted, times a factor that falls along a cosine. After every
+    ``judge``-th step the input is judged in 8 bits and with the codec's real rounding, and the result changes the
     wanted norm. A codec counts as broken here when the damage exceeds the level of the objective by ``margin``, as a
     share of the way from the clean clip to that level, so that the rounding of the decoded pixels cannot undo it.
     ``surrogate`` says how a gradient passes the rounding of latents: ``annealed`` (a soft rounding that sharpens in

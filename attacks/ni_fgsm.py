@@ -15,10 +15,10 @@ class NIFGSM(Momentum):
     """Steepest ascent along a decaying sum of gradients, each taken where that sum alone would lead (Nesterov).
 
     Each gradient is taken at ``x + α·momentum·g``, where α is the mean step and g the sum so far. As published, this
-    point may lie outside the threat; what is returned does not. The parameters are those of ``mi-fgsm``: ``steps``
-    steps that together are ``reach`` radii long, the decay ``momentum`` of the sum, the ``start`` as a fraction, in
-    [0, 1], of a random allowed perturbation, and ``constants``, where ``published`` means the paper's settings of these
-    four fields.
+    point may lie outside the threat; what is returned does not. The parameters are those of ``mi-fgsm``: the number of
+    ``steps``, their length together, ``reach``, in radii of the threat, the decay ``momentum`` of the sum, the
+    ``start`` as a fraction, in [0, 1], of a random allowed perturbation, and ``constants``, where ``published`` means
+    the paper's settings of these four fields.
 
     After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
     with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the

@@ -21,12 +21,12 @@ from robustcodec.registry import attacks
 class PGD(Ascent):
     """Projected steepest ascent from random starts; the best input that was judged is returned.
 
-    The attack takes ``steps`` steps from each of ``restarts`` starts. ``step_size``: length of the first step, in radii
-    of the threat. ``decay``: with ``cosine`` steps shrink along a cosine to 2 % of the first, with ``constant`` they
-    keep their length. ``widening``: the climb begins in a set this many times as wide as the threat (1: off), which
-    shrinks to the threat until 90 % of the steps are done. ``momentum``: the factor by which the sum of past gradients,
-    each scaled to a mean absolute value of 1, decays per step (0: no sum). ``random_start=false`` starts at the clean
-    clip, where ``distortion`` has almost no gradient.
+    ``steps``: number of steps from each of ``restarts`` starts. ``step_size``: length of the first step, in radii of
+    the threat. ``decay``: with ``cosine`` steps shrink along a cosine to 2 % of the first, with ``constant`` they keep
+    their length. ``widening``: the climb begins in a set this many times as wide as the threat (1: off), which shrinks
+    to the threat until 90 % of the steps are done. ``momentum``: the factor by which the sum of past gradients, each
+    scaled to a mean absolute value of 1, decays per step (0: no sum). ``random_start=false`` starts at the clean clip,
+    where ``distortion`` has almost no gradient.
 
     After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
     with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the

@@ -56,12 +56,12 @@ PRESETS = {
 class SSAH(Attack):
     """Adam on the clip, with a penalty that holds the low frequencies to those of the clean clip.
 
-    Adam takes ``steps`` steps. With ``constants="threat"`` the learning rate ``lr`` is a fraction of the threat's
-    radius (per value), and every step ends with the projection onto the threat. Gradient and perturbation are then
-    measured in radii, so that ``weight`` means the same for every objective, size and budget: 0 is no constraint, and 1
-    just cancels the low band of a perturbation that is as long as the radius and follows the gradient. With
-    ``"published-0"`` … ``"published-3"`` the presets of NIC-RobustBench apply to the loss above; the start is 1/255 on
-    every value, and there is no budget until the threat projects what is judged. A preset sets ``steps``, ``lr`` and
+    ``steps``: number of Adam's steps. With ``constants="threat"`` the learning rate ``lr`` is a fraction of the
+    threat's radius (per value), and every step ends with the projection onto the threat. Gradient and perturbation are
+    then measured in radii, so that ``weight`` means the same for every objective, size and budget: 0 is no constraint,
+    and 1 just cancels the low band of a perturbation that is as long as the radius and follows the gradient. With
+    ``"published-0"`` … ``"published-3"`` the presets of NIC-RobustBench apply to the published loss; the start is 1/255
+    on every value, and there is no budget until the threat projects what is judged. A preset sets ``steps``, ``lr`` and
     ``weight`` itself.
 
     After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded

@@ -44,12 +44,12 @@ DECIBELS = 10 / math.log(10)  # of a change by a small share
 class TMLA(Attack):
     """Ascent on the coefficients of the clip's three-level Haar transform, which moves small coefficients the most.
 
-    The attack takes ``steps`` steps. With ``constants="threat"`` a step follows the gradient with respect to the
-    numbers n (see the method), scaled to a root mean square of 1; its length is ``lr`` radii of the threat (per value)
-    and falls linearly to nothing. Each step ends with the projection onto the threat, from which n is read back. The
-    bounds on n are the published ones, scaled so that they are ``reach`` radii at the finest level, and the start is
-    random. With ``constants="published"`` the loss above and its constants apply, whatever the budget of the threat,
-    which projects what is judged; it sets ``steps``, ``lr`` and ``reach`` itself.
+    ``steps``: number of steps. With ``constants="threat"`` a step follows the gradient with respect to the numbers n of
+    the method, scaled to a root mean square of 1; its length is ``lr`` radii of the threat (per value) and falls
+    linearly to nothing. Each step ends with the projection onto the threat, from which n is read back. The bounds on n
+    are the published ones, scaled so that they are ``reach`` radii at the finest level, and the start is random. With
+    ``constants="published"`` the published loss and its constants apply, whatever the budget of the threat, which
+    projects what is judged; it sets ``steps``, ``lr`` and ``reach`` itself.
 
     After every ``judge``-th step and after the last, the input is judged: it is projected, rounded to 8 bits and coded
     with the codec's real rounding. The best input judged is returned. ``surrogate`` says how a gradient passes the

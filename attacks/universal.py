@@ -28,15 +28,15 @@ from robustcodec.rounding import Crafting
 class Universal(Attack):
     """A small tile that is optimised on training clips and then repeated over every attacked clip.
 
-    The tile has ``period`` frames of ``size`` × ``size`` pixels, and is made on the first ``clips`` clips of ``data``.
-    The tile is a direction: each attacked clip moves along it by the whole radius of the threat, under L∞ by ±eps on
-    every value. ``data``: name of a data set, with ``;`` in place of the commas between its parameters, such as
-    ``universal:clips:frames=8;size=64``. The training takes ``steps`` gradients, each on one clip at a random phase,
-    and follows their sum, which decays by ``momentum`` (in [0, 1)) per step. ``step_size``: length of the first step as
-    a fraction of the threat's radius; it falls linearly to nothing. ``surrogate`` says how a gradient passes the
-    rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``, ``noise``,
-    ``straight-through`` or ``none``. ``seed`` alone decides the randomness of the tile; the phase at which a clip meets
-    the tile follows the seed of the cell.
+    ``size``: side of the square tile in pixels. ``period``: its length in frames. ``clips``: how many of the first
+    clips of ``data`` it is made on. The tile is a direction: each attacked clip moves along it by the whole radius of
+    the threat, under L∞ by ±eps on every value. ``data``: name of a data set, with ``;`` in place of the commas between
+    its parameters, such as ``universal:clips:frames=8;size=64``. The training takes ``steps`` gradients, each on one
+    clip at a random phase, and follows their sum, which decays by ``momentum`` (in [0, 1)) per step. ``step_size``:
+    length of the first step as a fraction of the threat's radius; it falls linearly to nothing. ``surrogate`` says how
+    a gradient passes the rounding of latents: ``annealed`` (a soft rounding that sharpens in stages), ``soft``,
+    ``noise``, ``straight-through`` or ``none``. ``seed`` alone decides the randomness of the tile; the phase at which a
+    clip meets the tile follows the seed of the cell.
 
     A training clip that shares a frame with the attacked clip is left out, so ``data`` may be the data set that is
     evaluated. Only equal pixels around the centre are recognised: for other crops of one scene, or other parts of one

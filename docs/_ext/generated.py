@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from typing import Any
 
@@ -10,7 +11,7 @@ import typer
 
 from robustcodec import registry, weights
 from robustcodec.cli import app
-from robustcodec.cli.list import defaults, prose
+from robustcodec.cli.list import defaults
 from robustcodec.scores import columns as scores
 
 
@@ -57,10 +58,12 @@ def plugins(kind: str) -> str:
 def _plugin(kind: str, name: str) -> str:
     builder = registry.KINDS[kind].get(name)
     module = inspect.getmodule(builder)
-    method = prose(getattr(module, "__doc__", None))[0]
-    words = [_escaped(paragraph) for paragraph in prose(inspect.getdoc(builder))]
-    if method and method not in words:
-        words.append(f"*Method:* {_escaped(method)}")
+    made = inspect.getattr_static(builder, "__init__", None) if kind == "codecs" else None  # of others: fields
+    neighbours = [n for n in registry.KINDS[kind].names() if inspect.getmodule(registry.KINDS[kind].get(n)) is module]
+    words, method = _paragraphs(inspect.getdoc(builder)), _paragraphs(getattr(module, "__doc__", None))
+    words += _paragraphs(getattr(made, "__doc__", None))
+    if method:
+        words += ["**Method.** " + method[0], *(method[1:] if len(neighbours) == 1 else [])]
     parameters = {key: "(must be given)" if value is None else value for key, value in defaults(builder).items()}
     if parameters:
         words.append(
@@ -69,6 +72,18 @@ def _plugin(kind: str, name: str) -> str:
     if kind == "codecs" and (tags := weights.bundled_tags(name)):
         words.append("Weights that ship: " + ", ".join(f"`{name}.{tag}`" for tag in tags))
     return f"## {name}\n\n" + "\n\n".join(words) + "\n"
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    """The paragraphs of a docstring as Markdown: code stays code, what is indented or a table stays as it is."""
+    found = []
+    for paragraph in filter(str.strip, re.split(r"\n\s*\n", inspect.cleandoc(text or ""))):
+        if paragraph.startswith((" ", "=")):
+            found.append(f"```text\n{textwrap.dedent(paragraph)}\n```")
+            continue
+        parts = re.split(r"(?::\w+:)?`{1,2}~?([^`]+)`{1,2}", " ".join(paragraph.split()))
+        found.append("".join(f"`{part}`" if i % 2 else _escaped(part) for i, part in enumerate(parts)))
+    return found
 
 
 def _escaped(text: str) -> str:

@@ -24,9 +24,9 @@ from robustcodec.registry import data
 class Folder(DataSet):
     """All images and videos below a folder, in the order of their relative paths.
 
-    ``path``: the folder. An image is a clip of one frame. Each video gives ``segments`` samples of ``frames`` frames,
-    spread evenly from its first frames to its last; ``frames=0`` takes it whole, and videos with fewer frames are left
-    out. ``downscale=k`` averages k×k pixels, which removes old compression artefacts; ``crop`` > 0 then keeps the
+    ``path``: the folder. An image is a clip of one frame. Of each video, ``segments``: number of samples, spread evenly
+    from its first frames to its last. ``frames``: length of a sample (0: the whole video); videos with fewer frames are
+    left out. ``downscale=k`` averages k×k pixels, which removes old compression artefacts; ``crop`` > 0 then keeps the
     central square of that many pixels. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files without the size in their names.
     ``convert=true`` accepts images that are grey, have a palette or have to be turned by their EXIF data, and makes RGB
     of them; without it they are refused.
@@ -94,10 +94,10 @@ class Folder(DataSet):
 class File(DataSet):
     """One image or video: ``file:photo.png``, ``file:path=clip.y4m,frames=8``.
 
-    ``path``: the file. Of a video, ``frames`` frames are taken from number ``start`` on, counted from 0; ``frames=0``
-    takes all to its end. ``crop`` > 0 keeps the central square of that many pixels. ``size=WIDTHxHEIGHT`` is for
-    ``.yuv`` files without the size in their names. ``convert`` is as in ``folder``. Raises :class:`BadData` if the file
-    cannot be used.
+    ``path``: the file. Of a video, ``frames``: how many are taken (0: all to its end). ``start``: number of the first,
+    from 0. ``crop`` > 0 keeps the central square of that many pixels. ``size=WIDTHxHEIGHT`` is for ``.yuv`` files
+    without the size in their names. ``convert`` is as in ``folder``. Raises :class:`BadData` if the file cannot be
+    used.
     """
 
     path: str

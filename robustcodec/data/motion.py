@@ -172,9 +172,9 @@ def _check(frames: int, size: int) -> None:
 class Clips(DataSet):
     """Synthetic motion over the photographs that ship with scikit-image, one clip per photograph.
 
-    Each clip has ``frames`` frames of ``size`` × ``size`` pixels (16 to 300), made from the data set ``photos``.
-    Nothing in them was filmed: camera and foreground move as this file makes them. For results about real video use
-    real video (``folder:PATH``, ``uvg``).
+    The clips are made from the data set ``photos``. ``frames``: their length in frames. ``size``: the side of their
+    square frames in pixels (16 to 300). Nothing in them was filmed: camera and foreground move as this file makes them.
+    For results about real video use real video (``folder:PATH``, ``uvg``).
     """
 
     frames: int = 16
@@ -199,10 +199,11 @@ class Clips(DataSet):
 class MotionOverPhotos(DataSet):
     """Synthetic motion over the photographs below a folder, for training.
 
-    ``path``: the folder. Each photograph gives ``per_photo`` different clips of ``frames`` frames of ``size`` ×
-    ``size`` pixels, whose motion follows ``seed``. Photographs are first shrunk by ``downscale`` (means of k×k pixels);
-    those that are then smaller than ``size`` are left out. The moving foreground is cut out of another photograph, or
-    of the same one if there is no other. ``convert`` is as in ``folder``.
+    ``path``: the folder. ``per_photo``: number of different clips of each photograph. ``frames``, ``size``: their
+    length in frames and the side of their square frames in pixels. ``seed`` decides the motion. Photographs are first
+    shrunk by ``downscale`` (means of k×k pixels); those that are then smaller than ``size`` are left out. The moving
+    foreground is cut out of another photograph, or of the same one if there is no other. ``convert`` is as in
+    ``folder``.
     """
 
     path: str

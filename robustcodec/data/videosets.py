@@ -66,8 +66,8 @@ class Sequences(DataSet):
 class Kinetics(DataSet):
     """Kinetics (https://arxiv.org/abs/1705.06950): the beginning of each clip, with old compression artefacts removed.
 
-    ``path`` or ``$ROBUSTCODEC_KINETICS`` holds the folders of classes of a split. The first ``frames`` frames of each
-    clip are taken. Frames are shrunk by the whole factor that brings their shorter side nearest to ``side`` pixels, by
+    ``path`` or ``$ROBUSTCODEC_KINETICS`` holds the folders of classes of a split. ``frames``: how many frames are taken
+    of each clip. Frames are shrunk by the whole factor that brings their shorter side nearest to ``side`` pixels, by
     means of k×k pixels (``side=0``: not at all); ``crop`` > 0 then keeps the central square of that many pixels. Clips
     with fewer frames, or with a shorter side below ``at_least`` pixels, are left out (720 keeps those of high quality).
     ``limit`` > 0 stops after that many clips.

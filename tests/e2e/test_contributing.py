@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import blocks
 
 from robustcodec.boards.board import RESULTS
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.founding import found
 
-ROOT = Path(__file__).parents[2]
 TABLE = {
     "title": "Small",
     "about": "For tests.",
@@ -32,8 +32,12 @@ TABLE = {
 def away(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A folder with what the document shows, a small board in the place of the published one, and the commands."""
     folder = tmp_path_factory.mktemp("contributing")
-    script = [sys.executable, *map(str, (ROOT / ".ci" / "as_written.py", ROOT / "CONTRIBUTING.md", folder))]
-    commands = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    for block in blocks("CONTRIBUTING.md"):
+        if block.kind == "file":
+            path = folder / block.told
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+    (commands,) = [b.text.splitlines() for b in blocks("CONTRIBUTING.md") if "mycodec" in b.text and b.kind == "sh"]
     found(TABLE, folder / "leaderboards" / "photos-quick")
     return folder, commands
 

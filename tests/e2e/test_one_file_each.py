@@ -1,6 +1,6 @@
 """One more codec, attack, defense, objective, metric, threat or data set is one new file, and no table is edited.
 
-The files are those that README.md and CONTRIBUTING.md show: as modules of a package that is installed, each named by
+The files are those that the how-tos show: as modules of a package that is installed, each named by
 one line of that package's own, and as files in the folders of a checkout.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from documents import blocks
 
 from robustcodec import registry
 
@@ -30,7 +30,6 @@ NAMES = {
     "threats": "levels",
     "data": "slopes",
 }
-SHOWN = "(?:<!-- (?:file \\S+|codec|attack|defense) -->\n```python\n)(.*?)```"
 FOLDERS = {kind: kind for kind in NAMES} | {"codecs": "zoo", "metrics": "scores/metrics"}
 SCRIPT = """
 import sys, robustcodec.cli
@@ -46,9 +45,8 @@ for words in (["list", "--json"], sys.argv[1:]):
 
 def files() -> dict[str, str]:
     """By kind, the one file that the documents show of it."""
-    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
-    blocks: list[str] = re.findall(SHOWN, text, re.DOTALL)
-    found = {kind: [b for b in blocks if f'@{kind}.register("{name}")' in b] for kind, name in NAMES.items()}
+    texts = [b.text for page in (ROOT / "docs" / "howto").glob("add-a*.md") for b in blocks(page) if b.kind == "file"]
+    found = {kind: [t for t in texts if f'@{kind}.register("{name}")' in t] for kind, name in NAMES.items()}
     assert all(len(shown) == 1 for shown in found.values())
     return {kind: shown[0] for kind, shown in found.items()}
 

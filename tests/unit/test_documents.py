@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import typer
+from documents import blocks
 
 from robustcodec.cli import app
 
@@ -23,15 +21,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 CONNECTORS = {"&&", "||", "|", ";", "&", ">", "2>", ">>"}
 
 
-def _as_written() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("as_written", ROOT / ".ci" / "as_written.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["as_written"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-BLOCKS = [block for page in PAGES if "_build" not in page.parts for block in _as_written().blocks(page)]
+BLOCKS = [block for page in PAGES if "_build" not in page.parts for block in blocks(page)]
 
 
 def named(block: Any) -> str:

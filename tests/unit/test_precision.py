@@ -87,7 +87,7 @@ def test_two_precisions_are_two_attempts(rows: Rows) -> None:
     board = leaderboard(frame)
     (line,) = board.to_dict("records")
     assert (line["attacks"], line["worst_attack"], line["precision"]) == (2, "pgd", "bfloat16, float32")
-    assert "* `precision`: of gradients while crafting" in markdown(board, table)
+    assert "* `precision`: arithmetic of gradients while crafting" in markdown(board, table)
     assert list(attempts(frame)) == ["pgd, float32", "pgd, bfloat16"] and len(ends(frame, ["codec"])) == 2
 
 
