@@ -113,7 +113,7 @@ def command(
 ) -> None:
     """Attack codecs over a grid and rank them.
 
-    Axes can be given more than once, and braces sweep: --threat psnr:{30,34,40} gives security curves. The run can be
+    Axes can be given more than once, and braces sweep: --threat "psnr:{30,34,40}" gives security curves. The run can be
     interrupted at any moment; the same command resumes it.
 
     Examples:
@@ -122,7 +122,7 @@ def command(
 
         robustcodec run --codec mbt2018-mean.tiny-q2 --attack pgd --attack noise --threat psnr:34 --data kodak
 
-        robustcodec run --suite robustcodec-standard --codec mbt2018-mean.tiny-q2 --threat psnr:{34,40} --limit 2
+        robustcodec run --suite robustcodec-standard --codec mbt2018-mean.tiny-q2 --threat "psnr:{34,40}" --limit 2
 
         robustcodec run mygrid.toml --device cuda --batch-size 8 --out runs/mine
 
