@@ -51,6 +51,7 @@ GIVEN = {  # command → what is wrong in what is typed or given
     "leaderboard merge": ["nowhere nowhere"],
     "leaderboard diff": ["nowhere nowhere"],
     "leaderboard export": ["nowhere", "nowhere table.xyz"],
+    "leaderboard break": ["nowhere good.png --entry jpeg --by A --how B", "empty nowhere --entry jpeg --by A --how B"],
     "leaderboard dispute": ["nowhere --by A --why B", "broken.png --by A --why B"],
 }  # fmt: skip
 RAN = [  # what fails while it runs
@@ -95,7 +96,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command_is_tabled() -> None:
     boards = {
-        f"leaderboard {command.callback.__name__}" for command in leaderboard.registered_commands if command.callback
+        f"leaderboard {command.name or command.callback.__name__}"
+        for command in leaderboard.registered_commands
+        if command.callback
     }
     assert set(GIVEN) == {*COMMANDS, *boards}
 
