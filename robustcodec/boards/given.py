@@ -87,15 +87,17 @@ def _in_run(root: Path, board: Board, entry: Entry, threat: str) -> Iterator[Giv
             continue
         for sample in cell.samples():
             made = cell.craft_id(sample)
-            if made not in found and sample.id in board.samples and (clip := store.clip(made)) is not None:
+            if made not in found and sample.id in board.samples and store.holds_clip(made):
                 found.add(made)
-                yield Given(sample.id, f"{root}: {cell}", partial(_same, clip[0]))
+                yield Given(sample.id, f"{root}: {cell}", partial(_kept, store, made))
     if not found:
         yield f"{root} is a run that keeps no clip of {board.data} crafted on {entry.codec} at {threat}"
 
 
-def _same(clip: Tensor) -> Tensor:
-    return clip
+def _kept(store: Store, made: str) -> Tensor:
+    if (kept := store.clip(made)) is None:
+        raise BadData(f"{store.root} has lost the clip {made} meanwhile; run it again")
+    return kept[0]
 
 
 def _file(path: Path, root: Path, samples: Collection[str]) -> Given | str:
