@@ -95,5 +95,5 @@ def _escaped(text: str) -> str:
 
 def columns() -> str:
     """Every column of a table of results, with what it means."""
-    lines = [f"| `{c.name}` | {_escaped(c.unit) or '–'} | {_escaped(c.meaning)} |" for c in scores._ALL.values()]
+    lines = [f"| `{c.name}` | {_escaped(c.unit) or '–'} | {_escaped(c.meaning)} |" for c in scores.ALL.values()]
     return "\n".join(["| column | unit | meaning |", "| --- | --- | --- |", *lines])

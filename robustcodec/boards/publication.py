@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustcodec.boards.board import Board, boards_below
+from robustcodec.boards.board import FILE, Board, boards_below
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import Ranking, ranked
 from robustcodec.boards.score import worst_for
@@ -32,8 +32,8 @@ _BLOCK = re.compile(r"(<!-- leaderboard ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re
 
 def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     """Every file that follows from the boards in ``folder`` (one, or a folder of them) and its content; and all that is
-    wrong with their entries, which are left out. ``site``: with the whole page. Raises :class:`BoardError` for a folder
-    without a board.
+    wrong with their entries, which are left out. ``site``: with the whole page. A board among others has no page of its
+    own. Raises :class:`BoardError` for a folder without a board.
     """
     files: dict[Path, str] = {}
     faults: list[str] = []
@@ -47,7 +47,8 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
         for name, lines in (("table.csv", stands.table), ("pairs.csv", stands.pairs)):
             files[board.folder / name] = to_csv(lines, "%.6g")
         views.append(view(board, entries, stands))
-    files[folder / KEPT] = render(views, TITLE, libraries=False)
+    if shelf(folder) == folder:
+        files[folder / KEPT] = render(views, TITLE, libraries=False)
     if site:
         files[folder / SITE] = render(views, TITLE)
     for path in (folder / "README.md", folder.resolve().parent / "README.md"):
@@ -56,8 +57,15 @@ def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     return files, faults
 
 
+def shelf(folder: Path) -> Path:
+    """The folder of boards that a board is in, if their page is there; else ``folder``."""
+    above = folder.resolve().parent
+    return above if (folder / FILE).is_file() and (above / KEPT).is_file() else folder
+
+
 def build(folder: Path) -> tuple[list[Path], list[str]]:
-    """Write :func:`published`; the files that changed, and what is wrong with entries."""
+    """Write :func:`published` of the whole :func:`shelf`; the files that changed, and what is wrong with entries."""
+    folder = shelf(folder)
     files, faults = published(folder, site=True)
     changed = [path for path, text in files.items() if not _holds(path, text)]
     for path in changed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from robustcodec.cli._tables import build_tables, shelf
+from robustcodec.cli._tables import build_tables
 from robustcodec.errors import counted
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def submit(
         soft_wrap=True,
     )
     if tables:
-        build_tables(shelf(board))
+        build_tables(board)
 
 
 def _entry(board: Board, text: str) -> Entry:

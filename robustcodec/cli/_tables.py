@@ -5,12 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def shelf(board: Path) -> Path:
-    """The folder of boards that a board is in, if its page is there; else the board."""
-    above = board.resolve().parent
-    return above if (above / "index.html").is_file() else board
-
-
 def build_tables(boards: Path) -> list[str]:
     """Make tables and page; prints what changed and returns what is wrong with entries."""
     from robustcodec.boards import publication

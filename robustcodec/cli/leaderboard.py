@@ -9,7 +9,7 @@ import typer
 
 from robustcodec.cli._document import apart, say
 from robustcodec.cli._leaderboard_break import submit
-from robustcodec.cli._tables import build_tables, shelf
+from robustcodec.cli._tables import build_tables
 from robustcodec.errors import counted
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def add(
         for reason in result.reasons:
             console.print(f"  {reason}", highlight=False, soft_wrap=True)
     if tables:
-        build_tables(shelf(board))
+        build_tables(board)
     if refused:
         raise typer.Exit(1)
 
@@ -267,7 +267,7 @@ def merge(
         console.print(f"taken: {found.write(board / BREAKS)}", highlight=False, soft_wrap=True)
     for conflict in (*union.conflicts, *refused):
         console.print(f"conflict: {conflict}", style="bold", highlight=False, soft_wrap=True)
-    build_tables(shelf(board))
+    build_tables(board)
     if union.conflicts or refused:
         raise typer.Exit(1)
 
@@ -353,7 +353,7 @@ def dispute(
 
     marked = Entry.read(entry).disputed_by(Dispute(by, date.today().isoformat(), why))
     Console().print(f"disputed: {marked.write(entry.parent)}", highlight=False, soft_wrap=True)
-    build_tables(shelf(entry.resolve().parents[1]))
+    build_tables(entry.resolve().parents[1])
 
 
 app.command("break")(submit)

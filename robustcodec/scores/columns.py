@@ -95,12 +95,12 @@ DEFENDED: Columns = RESULTS | table(
     Column("adaptive", "robust_psnr in dB under those and attacks through the defense", unit="dB", better="high"),
 )
 
-_ALL: Columns = PAIRED | DEFENDED | GAINS | ENTRIES | RESULTS
+ALL: Columns = PAIRED | DEFENDED | GAINS | ENTRIES | RESULTS
 
 
 def column(name: str, table: Columns = RESULTS) -> Column:
     """What ``table``, any table, or an installed metric or objective says of a column; of others there is the name."""
-    return table.get(name) or _ALL.get(name) or of_plugins().get(name) or Column(name, UNKNOWN, name)
+    return table.get(name) or ALL.get(name) or of_plugins().get(name) or Column(name, UNKNOWN, name)
 
 
 def select(table: Columns, names: Iterable[str]) -> dict[str, Column]:
@@ -113,7 +113,7 @@ def contributed(table: pd.DataFrame) -> list[str]:
     this package has of itself, where any line has one.
     """
     numbers = table.select_dtypes("number")
-    return [str(name) for name in numbers if name not in _ALL and numbers[name].notna().any()]
+    return [str(name) for name in numbers if name not in ALL and numbers[name].notna().any()]
 
 
 def pairs(names: Iterable[str]) -> list[str]:
@@ -127,6 +127,6 @@ def worst(name: str, table: Columns) -> Column:
     attack that is worst for each sample.
     """
     one = column(name, table)
-    if name in _ALL or not name.startswith("adv_"):
+    if name in ALL or not name.startswith("adv_"):
         return one
     return replace(one, meaning=f"{one.meaning}, under the attack that is worst for each sample, then the mean")

@@ -41,6 +41,7 @@ GIVEN = {  # command → what is wrong in what is typed or given
                  "good.png --codec nosuch -o out.rc", "good.png --codec jpeg -o nowhere/out.rc"],
     "decompress": ["nowhere.rc -o out.png", "broken.png --codec jpeg -o out.png", "empty -o out.png"],
     "report": ["nowhere", "empty", "nowhere --export table.xyz", "nowhere --port 99999"],
+    "cite": ["nosuch", "pgd --kind nosuch"],
     "doctor": ["extra"],
     "leaderboard init": ["mine", "mine --data nosuch --suite robustcodec-quick --threat psnr:40",
                          "mine --data photos --suite nosuch --threat psnr:40"],
