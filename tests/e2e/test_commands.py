@@ -262,7 +262,7 @@ def test_list_knows_every_name_and_default(robust: Type) -> None:
     assert everything["attacks"]["pgd"]["parameters"]["steps"] == "20"
     assert everything["attacks"]["pgd"]["parameters"]["random_start"] == "true"
     assert everything["threats"]["psnr"]["parameters"] == {"db": None, "frames": "all", "per": "clip"}
-    assert everything["codecs"]["jpeg"]["summary"].startswith("JPEG (libjpeg-turbo)")
+    assert everything["codecs"]["jpeg"]["summary"].startswith("JPEG by libjpeg-turbo")
     for name, entry in everything["codecs"].items():
         assert entry["tags"] == weights.bundled_tags(name)
 
