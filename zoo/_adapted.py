@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustcodec import stream
@@ -15,6 +16,7 @@ from robustcodec.interfaces import Card, Codec, Output
 from robustcodec.zoo._wrapped import Wrapped, is_compressai_like
 
 RAW = b"pict"  # in the place of a model's id
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # of sides, that networks may need
 
 
 def adapted(network: nn.Module, name: str) -> Codec:
@@ -32,7 +34,8 @@ class Reconstruction(Codec):
     """A network from pictures to pictures, frame by frame. It makes no bytes: it has distortion alone, and no rate.
 
     ``forward`` takes ``(N, 3, H, W)`` in [0, 1] and gives a tensor of that shape, or a dictionary or tuple with one
-    (``x_hat``, or the first). What stands in for a stream is the picture itself.
+    (``x_hat``, or the first). What stands in for a stream is the picture itself. A picture whose size the network does
+    not keep is padded at its right and lower edge to the next multiple (of 2, 4 … 256) that it keeps.
     """
 
     coded = False
@@ -40,6 +43,7 @@ class Reconstruction(Codec):
     def __init__(self, network: nn.Module, card: Card) -> None:
         super().__init__()
         self.network, self.card = network.float(), card
+        self._multiples: dict[tuple[int, int], int] = {}  # of sizes that were met
         self.eval()
 
     def forward(self, x: Tensor) -> Output:
@@ -60,14 +64,37 @@ class Reconstruction(Codec):
 
     def _shown(self, x: Tensor) -> Tensor:
         frames = x.flatten(0, 1)
-        out = _picture(self.network(frames))
-        if not isinstance(out, Tensor) or out.shape != frames.shape:
+        height, width = frames.shape[-2:]
+        padded = _padded(frames, self._multiple(height, width, frames))
+        out = _picture(self.network(padded))
+        if not isinstance(out, Tensor) or out.shape != padded.shape:
             what = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise RobustCodecError(
-                f"{self.card.family}: forward gave {what} for pictures of {tuple(frames.shape)}; "
+                f"{self.card.family}: forward gave {what} for pictures of {tuple(padded.shape)}; "
                 "expected the same shape"
             )
-        return out.float().clamp(0, 1).view(x.shape)
+        return out.float().clamp(0, 1)[..., :height, :width].reshape(x.shape)
+
+    def _multiple(self, height: int, width: int, like: Tensor) -> int:
+        """The least of :data:`MULTIPLES` to which a picture is padded so that its size is kept; 1 if none does that."""
+        if (height, width) not in self._multiples:
+            blank = like.new_zeros(1, 3, height, width)
+            kept = (multiple for multiple in MULTIPLES if self._keeps(_padded(blank, multiple)))
+            self._multiples[height, width] = next(kept, 1)
+        return self._multiples[height, width]
+
+    def _keeps(self, blank: Tensor) -> bool:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            try:
+                out = _picture(self.network(blank))
+            except Exception:  # a network may be anyone's code, and says so itself when it is asked in earnest
+                return False
+        return isinstance(out, Tensor) and out.shape == blank.shape
+
+
+def _padded(frames: Tensor, multiple: int) -> Tensor:
+    height, width = frames.shape[-2:]
+    return F.pad(frames, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def _picture(out: Any) -> Any:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from robustcodec.data._lossless import lossless_path, write_lossless
+from robustcodec.errors import counted
 from robustcodec.files import on_disk, write_whole
 from robustcodec.reporting._drawing import GAP, font_of, wrap
 from robustcodec.reporting.side_by_side import frames
@@ -45,6 +46,12 @@ class Outcome:
     attacked_stream: bytes
     fps: float | None = None
     sample: str = ""
+
+    def __repr__(self) -> str:
+        """The main scores alone: clips and streams are large."""
+        main = ("psnr", "adv_psnr", "bpp", "adv_bpp", "vi_db", "input_psnr")
+        told = ", ".join(f"{name}={self.scores[name]:.4g}" for name in main if name in self.scores)
+        return f"Outcome({self.cell}: {told}; {counted(len(self.warnings), 'warning')})"
 
     def table(self) -> dict[str, Any]:
         """Everything but clips and bytes, ready for JSON: NaN is None."""

@@ -87,6 +87,33 @@ def test_any_network_from_picture_to_picture_has_distortion_alone(pictures: Tens
         robustcodec.attack(pictures[0], Wrong(), attack="noise")
 
 
+class Strided(nn.Module):
+    """An autoencoder of stride 4, which gives whole multiples alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 4, 4), nn.ConvTranspose2d(8, 3, 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x)).sigmoid()
+
+
+def test_sides_that_a_network_does_not_keep_are_padded(pictures: Tensor) -> None:
+    network = Strided()
+    sides = pictures[:, :, :37, :39].float() / 255
+    codec = robustcodec.load(network)
+    whole = nn.functional.pad(sides, (0, 1, 0, 3), mode="replicate")
+    with torch.no_grad():
+        assert torch.equal(codec(sides[:, None]).x_hat[:, 0], network(whole)[..., :37, :39])
+    outcome = robustcodec.attack(pictures[0, :, :37, :39], network, attack="pgd:steps=2")
+    assert (
+        isinstance(outcome, robustcodec.Outcome)
+        and outcome.clean.shape == (1, 3, 37, 39)
+        and outcome.scores["input_psnr"] >= 39.99
+    )
+    assert "adv_psnr=" in repr(outcome) and len(repr(outcome)) < 500  # a notebook shows it
+
+
 def test_a_run_of_objects_resumes_and_another_object_is_another_cell(pictures: Tensor, tmp_path: Path) -> None:
     options: dict[str, Any] = {"attack": "noise", "data": pictures[:1], "out": tmp_path}
     first = robustcodec.run(codec=Blur(), **options)
