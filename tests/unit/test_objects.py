@@ -95,7 +95,8 @@ class Strided(nn.Module):
         self.down, self.up = nn.Conv2d(3, 8, 4, 4), nn.ConvTranspose2d(8, 3, 4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.down(x)).sigmoid()
+        y: Tensor = self.up(self.down(x))
+        return y.sigmoid()
 
 
 def test_sides_that_a_network_does_not_keep_are_padded(pictures: Tensor) -> None:
