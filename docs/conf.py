@@ -23,7 +23,7 @@ extensions = [
     "sphinx_design",
     "filled",
 ]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "**.jinja"]
 smartquotes = False  # two hyphens begin an option
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_block"]

@@ -41,9 +41,10 @@ def _command(path: str, command: Any) -> str:
 
 def _help(command: Any) -> str:
     """The words of a command's help; its examples, which stand indented there, as one block."""
-    words, _, examples = inspect.cleandoc(command.help or "").partition("Examples:")
-    lines = "\n".join(line for line in textwrap.dedent(examples).splitlines() if line.strip())
-    return words.strip() + (f"\n\n```sh\n{textwrap.dedent(lines)}\n```" if lines else "")
+    words, *examples = re.split(r"^Examples?:$", inspect.cleandoc(command.help or ""), flags=re.MULTILINE)
+    each = (" ".join(lines.split()) for lines in re.split(r"\n\s*\n", "".join(examples)))
+    lines = "\n".join(filter(None, each))
+    return words.strip() + (f"\n\n```sh\n{lines}\n```" if lines else "")
 
 
 def _line(text: str) -> str:

@@ -17,11 +17,13 @@ from documents import blocks
 from robustcodec.cli import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = [page for page in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in page.parts]
+HELP = [page for page in DOCS if page.parent.name == "reference" and page.with_name(f"{page.name}.jinja").exists()]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(page for page in DOCS if page not in HELP)]
 CONNECTORS = {"&&", "||", "|", ";", "&", ">", "2>", ">>"}
 
 
-BLOCKS = [block for page in PAGES if "_build" not in page.parts for block in blocks(page)]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def named(block: Any) -> str:
