@@ -7,13 +7,15 @@ from docstrings.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import generated
 import jinja2
 import stored
-from sphinx.application import Sphinx
-from sphinx.config import Config
+
+if TYPE_CHECKING:  # tests fill pages without it
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
 
 KNOWN = [
     *(stored.table, stored.lines, stored.value, stored.number, stored.difference, stored.card, stored.measured),
