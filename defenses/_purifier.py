@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from robustcodec.clips import to_multiples
 from robustcodec.errors import MissingDependency
 from robustcodec.weights.described import count, width
 
@@ -140,7 +141,7 @@ class Purifier(nn.Module):
     def predicted(self, noisy: Tensor, level: Tensor) -> Tensor:
         """What the network says of ``z_t``, ``(B, 3, H, W)`` of any size, at ``level`` ``(B,)``."""
         height, width = noisy.shape[-2:]
-        whole = F.pad(noisy, (0, -width % self.block, 0, -height % self.block), mode="replicate")
+        whole = to_multiples(noisy, self.block, self.block)
         out: Tensor = self.unet(F.pixel_unshuffle(whole, self.patch), level).sample
         return F.pixel_shuffle(out, self.patch)[:, :3, :height, :width]  # beyond: the variance, where it is learned
 

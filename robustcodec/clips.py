@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from robustcodec.errors import BadData, RobustCodecError
@@ -44,6 +45,11 @@ def centre_crop(clip: Tensor, size: int) -> Tensor:
     height, width = clip.shape[-2:]
     top, left = max(0, height - size) // 2, max(0, width - size) // 2
     return clip[..., top : top + size, left : left + size].contiguous()
+
+
+def to_multiples(frames: Tensor, rows: int, columns: int) -> Tensor:
+    """``(B, C, H, W)`` padded at the bottom and at the right by its edges, to multiples of ``rows`` and ``columns``."""
+    return F.pad(frames, (0, -frames.shape[-1] % columns, 0, -frames.shape[-2] % rows), mode="replicate")
 
 
 def fingerprint(sample: Sample) -> str:

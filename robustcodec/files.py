@@ -81,9 +81,9 @@ def on_disk(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else str(error.strerror or error)
+        remedy = "make room (or give another --out)" if full else "give another --out (or mend that)"
         raise (DiskFull if full else StoreError)(
-            f"cannot write {path}: {reason}. Finished cells are kept; make room (or give another --out) "
-            "and run the same command again"
+            f"cannot write {path}: {reason}. Finished cells are kept; {remedy} and run the same command again"
         ) from None
 
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustcodec import stream
+from robustcodec.clips import to_multiples
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Card, Codec, Output
-from robustcodec.zoo._wrapped import Wrapped, is_compressai_like
+from robustcodec.zoo._wrapped import STRIDES, Wrapped, is_compressai_like
 
 RAW = b"pict"  # in the place of a model's id
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # of sides, that networks may need
+MULTIPLES = (1, 2, 4, *STRIDES)  # of sides, that networks may need
 
 
 def adapted(network: nn.Module, name: str) -> Codec:
@@ -65,7 +65,8 @@ class Reconstruction(Codec):
     def _shown(self, x: Tensor) -> Tensor:
         frames = x.flatten(0, 1)
         height, width = frames.shape[-2:]
-        padded = _padded(frames, self._multiple(height, width, frames))
+        multiple = self._multiple(height, width, frames)
+        padded = to_multiples(frames, multiple, multiple)
         out = _picture(self.network(padded))
         if not isinstance(out, Tensor) or out.shape != padded.shape:
             what = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
@@ -79,7 +80,7 @@ class Reconstruction(Codec):
         """The least of :data:`MULTIPLES` to which a picture is padded so that its size is kept; 1 if none does that."""
         if (height, width) not in self._multiples:
             blank = like.new_zeros(1, 3, height, width)
-            kept = (multiple for multiple in MULTIPLES if self._keeps(_padded(blank, multiple)))
+            kept = (multiple for multiple in MULTIPLES if self._keeps(to_multiples(blank, multiple, multiple)))
             self._multiples[height, width] = next(kept, 1)
         return self._multiples[height, width]
 
@@ -90,11 +91,6 @@ class Reconstruction(Codec):
             except Exception:  # a network may be anyone's code, and says so itself when it is asked in earnest
                 return False
         return isinstance(out, Tensor) and out.shape == blank.shape
-
-
-def _padded(frames: Tensor, multiple: int) -> Tensor:
-    height, width = frames.shape[-2:]
-    return F.pad(frames, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def _picture(out: Any) -> Any:

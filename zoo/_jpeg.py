@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustcodec.clips import to_multiples
 from robustcodec.interfaces import Transform
 from robustcodec.rounding import round_latent
 
@@ -49,7 +50,7 @@ class JpegTransform(Transform):
         chroma = halved(chroma, *self._shared)
         dct, out = dct_matrix().to(x.device), []
         for plane, step in zip((y - 128, chroma[:, :1], chroma[:, 1:]), self._steps, strict=True):
-            blocks = _replicated(plane, 8, 8)[:, 0].unfold(1, 8, 8).unfold(2, 8, 8)
+            blocks = to_multiples(plane, 8, 8)[:, 0].unfold(1, 8, 8).unfold(2, 8, 8)
             level = dct @ blocks @ dct.T / step.to(x.device) * (1 + 2**-16)  # a half is rounded away from zero
             out.append(round_latent(level).view(*x.shape[:2], *level.shape[1:]))
         return out
@@ -88,7 +89,7 @@ def halved(chroma: Tensor, down: int = 2, across: int = 2) -> Tensor:
     """Rounded means of ``down`` × ``across`` values; halves go down in even columns and up in odd ones."""
     if across == 1:
         return chroma
-    means = F.avg_pool2d(_replicated(chroma, down, 8 * across), (down, across))
+    means = F.avg_pool2d(to_multiples(chroma, down, 8 * across), (down, across))
     return round_latent(means + _alternating(means) / 8)
 
 
@@ -110,8 +111,3 @@ def _alternating(plane: Tensor) -> Tensor:
     """-1 for even columns, 1 for odd ones."""
     columns: Tensor = torch.arange(plane.shape[-1], device=plane.device)
     return columns % 2 * 2 - 1
-
-
-def _replicated(plane: Tensor, rows: int, columns: int) -> Tensor:
-    """Padded at the bottom and the right to whole multiples."""
-    return F.pad(plane, (0, -plane.shape[-1] % columns, 0, -plane.shape[-2] % rows), mode="replicate")

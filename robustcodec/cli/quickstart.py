@@ -78,7 +78,7 @@ def command(
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}", style="dim", highlight=False, soft_wrap=True)
     workforce = Workforce((where,), workers)
-    measure(cells, store, workforce, Setting((), 1), console, json, ending=_Story())
+    measure(cells, store, workforce, Setting((), 1), console, json, ending=_Story(own_photo.CLASSICAL in (codec or ())))
     mine = (codec or own_photo.CODECS)[0]
     next_ones = {
         f"robustcodec quickstart {file} --codec ./my_codec.py:MyCodec": "your own model (docs/howto/your-codec.md)",
@@ -91,35 +91,44 @@ def command(
 
 
 class _Story(Ending):
-    """A short table, and the picture of the codec that lost most, of those that were asked for, bare."""
+    """A short table, and the picture of the codec that lost most, of those that were asked for, bare. ``classical``:
+    whether the classical one was asked for.
+    """
+
+    def __init__(self, classical: bool) -> None:
+        self.classical = classical
 
     def table(self, board: pd.DataFrame) -> Table:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
 
-        from robustcodec.reporting.tables import label_of
+        from robustcodec.reporting.tables import kinds_of_warnings, label_of
         from robustcodec.reporting.text import bounded, shown
 
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("codec + defense", overflow="fold")
         for head in ("PSNR (dB)", "attacked", "loss", "bytes ×", "amplified (dB)"):
             table.add_column(head, justify="right", no_wrap=True)
+        table.add_column("!", justify="right", no_wrap=True)
         for line in bounded(board).to_dict("records"):
             scores = (shown(line[score]) for score in ("psnr", "robust_psnr", "drop", "rate_ratio", "vi_db"))
-            table.add_row(Text(label_of(line["codec"], line["defense"], line["access"])), *scores)
+            table.add_row(
+                Text(label_of(line["codec"], line["defense"], line["access"])), *scores, kinds_of_warnings(line)
+            )
+        table.caption, table.caption_justify = "!: kinds of warnings, see leaderboard.md", "left"
         return table
 
     def picture(self, publication: Publication, board: pd.DataFrame, told: Headlines) -> Path | None:
-        """Drawn anew: it takes a moment."""
+        """Drawn anew: it takes a moment. None if all that was asked for failed."""
         from robustcodec.studies import before_and_after
         from robustcodec.studies.headlines import worst_cell
         from robustcodec.studies.own_photo import CLASSICAL
 
         rows = publication.rows
         bare = [frame[frame["defense"] == "none"] for frame in (board, rows)]
-        asked = [frame[frame["codec"] != CLASSICAL] for frame in bare]
-        if (cell := worst_cell(*asked) or worst_cell(*bare)) is None:
+        asked = bare if self.classical else [frame[frame["codec"] != CLASSICAL] for frame in bare]
+        if (cell := worst_cell(*asked)) is None:
             return None
         (row,) = rows[rows["cell"] == cell].to_dict("records")  # one photo
         (clips,) = publication.store.decoded(cell).values()

@@ -30,8 +30,9 @@ ORIENTATION, TURNED = 0x0112, range(2, 9)  # in EXIF data
 def read_image(path: Path, convert: bool = False) -> Tensor:
     """An 8-bit RGB image as uint8 ``(1, 3, H, W)``; raises :class:`BadData` for anything else.
 
-    ``convert`` also takes what has one obvious meaning: greyscale, black and white, palettes, and pictures that are to
-    be turned by their EXIF data. What is nowhere seen through is not transparent, whatever it could be.
+    ``convert`` also takes what has one obvious meaning: greyscale, black and white, palettes, pictures that are to be
+    turned by their EXIF data, and the first picture of a JPEG with others behind it, which are a gain map or a preview.
+    What is nowhere seen through is not transparent, whatever it could be.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -59,7 +60,9 @@ def _rgb(image: Picture, path: Path, convert: bool) -> Picture:
     """An open image, upright and in RGB; raises :class:`BadData` if there is not one way to have it so."""
     from PIL.ImageOps import exif_transpose
 
-    if (count := getattr(image, "n_frames", 1)) > 1:
+    count = getattr(image, "n_frames", 1)
+    with_others = count > 1 and image.format == "MPO"
+    if count > 1 and not with_others:
         raise BadData(f"{path} holds {count} pictures; expected one. Save each as an RGB PNG of its own first")
     turned = image.getexif().get(ORIENTATION) in TURNED  # asked for now: a TIFF is turned by Pillow when it is loaded
     image.load()
@@ -71,7 +74,7 @@ def _rgb(image: Picture, path: Path, convert: bool) -> Picture:
         opacity = image.convert("RGBA").getchannel("A")
         if opacity.getextrema() != (255, 255):
             raise _unusable(path, "an image with transparency", "magick IN -background white -flatten OUT.png")
-    oddity = MODES[image.mode] or ("turned" if turned else "")  # by its EXIF data
+    oddity = MODES[image.mode] or ("turned" if turned else "multi-picture" if with_others else "")
     if oddity and not convert:
         raise BadData(
             f"{path} is a {oddity} image; expected 8-bit RGB. Save it as an RGB PNG, or in a grid give its data "

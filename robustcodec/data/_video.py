@@ -3,8 +3,8 @@
 Decoded by PyAV (https://pyav.basswood-io.com). Pixels become RGB by swscale with accurate rounding and interpolated
 chroma, by the matrix and range that the file states, or BT.601 and limited range where it states none. Frames are
 taken as they are coded: rotation flags and pixel aspect ratios are ignored. More than 8 bits, transparent pixels and
-files that are shorter than they say are refused; raw H.264 and H.265 that ends inside its last frame cannot be told
-from a whole one.
+files that are shorter than they say are refused; raw H.264 and H.265 that ends inside its last frame, and a transport
+stream that ends between two frames, cannot be told from a whole one.
 """
 
 from __future__ import annotations

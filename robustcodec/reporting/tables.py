@@ -8,7 +8,7 @@ https://arxiv.org/abs/2010.09670); ``vi_db`` is Chen & Ma's (2023, https://arxiv
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -312,7 +312,7 @@ def terminal_table(board: pd.DataFrame) -> Table:
                 Text(line["worst_attack"]),
                 f"{line['attacks']}" + (f"/{line['attacks'] + line['not_run']}" if line["not_run"] else ""),
                 str(line["samples"]),
-                str(len(line["warnings"].split("; ")) if line["warnings"] else ""),
+                kinds_of_warnings(line),
             )
     legend = (
         "#: the ranks that the samples leave open; –, ≥, ≤: a lower bound of damage, nothing strong attacked it\n"
@@ -320,6 +320,11 @@ def terminal_table(board: pd.DataFrame) -> Table:
     )
     table.caption, table.caption_justify = legend if len(board) else EMPTY, "left"
     return table
+
+
+def kinds_of_warnings(line: Mapping[Any, Any]) -> str:
+    """How many kinds a line of a :func:`leaderboard` has; empty for none."""
+    return str(len(line["warnings"].split("; "))) if line["warnings"] else ""
 
 
 def terminal_scores(attacks: pd.DataFrame) -> Table | None:

@@ -44,7 +44,8 @@ class Photo:
 def prepare(file: Path, folder: Path) -> Photo:
     """An upright RGB picture of :data:`PIXELS` or fewer made from ``file``, as a PNG in ``folder``.
 
-    Raises :class:`BadData` for what is no photo, :class:`StoreError` if ``folder`` cannot take it.
+    Raises :class:`BadData` for what is no photo, :class:`StoreError` if ``folder`` cannot take it or has another photo
+    of that name.
     """
     if file.is_dir():
         raise BadData(f"{file} is a folder; quickstart takes one photo. For all of it: robustcodec run --data folder:…")
@@ -61,11 +62,21 @@ def prepare(file: Path, folder: Path) -> Photo:
     path = folder / f"{file.stem}.png"
     if path.exists() and path.samefile(file):
         raise StoreError(f"{file} is in {folder}, where it would be replaced; give another --out")
+    if path.exists() and _is_another(picture, path):
+        raise StoreError(f"{folder} has the results of another photo called {path.name}; give another --out")
     with on_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         picture.save(path, format="PNG")
     size = f"{picture.width} x {picture.height} pixels"
     return Photo(path, f"{file} has {width} x {height} pixels: {' and '.join(notes)} to {size}" if notes else "")
+
+
+def _is_another(picture: Image.Image, path: Path) -> bool:
+    try:
+        there = read_image(path)[0].permute(1, 2, 0).numpy()
+    except BadData:  # what can be read no more is made again
+        return False
+    return not np.array_equal(there, np.asarray(picture))
 
 
 def _fitted(clip: Tensor) -> tuple[Image.Image, list[str]]:

@@ -113,7 +113,6 @@ MANY: dict[str, tuple[str, dict[str, Any]]] = {
     "gif.png": ("GIF", {}),
     "x.tif": ("TIFF", {}),
     "x.avif": ("AVIF", {"speed": 10}),
-    "x.jpg": ("MPO", {}),
 }
 
 
@@ -169,12 +168,18 @@ def turned() -> bytes:
     return saved("PNG", exif=exif)
 
 
+def with_gain_map() -> bytes:
+    """A JPEG as phones write them: behind the photo is a smaller grey picture."""
+    return saved("MPO", save_all=True, append_images=[Image.new("L", (8, 8), 128)])
+
+
 GREY, BITS, PALETTE = PICTURE.convert("L"), PICTURE.convert("1"), PICTURE.quantize(9)
 MENDED: dict[str, tuple[str, Callable[[], bytes], NDArray[np.uint8]]] = {
     "grey.png": ("greyscale", lambda: saved("PNG", GREY), np.array(GREY.convert("RGB"))),
     "bits.png": ("black-and-white", lambda: saved("PNG", BITS), np.array(BITS.convert("RGB"))),
     "palette.png": ("palette", lambda: saved("PNG", PALETTE), np.array(PALETTE.convert("RGB"))),
     "turned.png": ("turned", turned, np.rot90(PIXELS, -1)),
+    "phone.jpg": ("multi-picture", with_gain_map, np.array(Image.open(io.BytesIO(saved("JPEG"))))),
 }
 
 

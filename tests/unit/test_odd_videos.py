@@ -26,7 +26,11 @@ MADE_BY = {
     ".ts": "libx264", ".mpg": "mpeg2video", ".ivf": "libvpx-vp9", ".ogv": "libvpx", ".wmv": "wmv2", ".h264": "libx264",
     ".hevc": "libx265", ".obu": "libsvtav1", ".y4m": "wrapped_avframe",
 }  # fmt: skip
-QUIET = {"libx265": {"x265-params": "log-level=none"}, "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"}}
+OPTIONS = {
+    "libx264": {"x264-params": "cpu-independent=1"},  # else its bytes change, and what a cut falls on
+    "libx265": {"x265-params": "log-level=none"},
+    "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"},
+}
 
 
 def written(path: Path, frames: int = FRAMES, rate: int = 30, pix_fmt: str = "yuv420p", codec: str = "") -> Path:
@@ -34,7 +38,7 @@ def written(path: Path, frames: int = FRAMES, rate: int = 30, pix_fmt: str = "yu
     options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
     format = {".ogv": "ogg", ".wmv": "asf"}.get(path.suffix)
     with scheduled_as_before(), av.open(str(path), "w", format=format, options=options) as container:
-        stream = container.add_stream(codec, rate=rate, options=QUIET.get(codec, {}))
+        stream = container.add_stream(codec, rate=rate, options=OPTIONS.get(codec, {}))
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         for t in range(frames):
@@ -64,9 +68,21 @@ def test_a_file_cut_short_is_no_clip(suffix: str, tmp_path: Path) -> None:
     path = written(tmp_path / f"x{suffix}")
     content = path.read_bytes()
     for share in (0.9, 0.5, 0.25):
-        path.write_bytes(content[: int(share * len(content))])
+        path.write_bytes(content[: int(share * len(content)) | 1])  # odd: a transport stream has packets of 188
         found = read(path)
         assert isinstance(found, str) and str(path) in found, (share, found)
+
+
+def test_a_transport_stream_that_ends_inside_a_frame_is_no_clip(tmp_path: Path) -> None:
+    """It states no length: one that ends with a packet and between two frames cannot be told from a whole one."""
+    path = written(tmp_path / "x.ts")
+    content = path.read_bytes()
+    with av.open(str(path)) as container:
+        first, second, *_ = (packet.pos for packet in container.demux(video=0))
+    assert first is not None and second is not None
+    for end, whole in ((first + 5 * 188, False), (second - 188, False), (second, True)):
+        path.write_bytes(content[:end])
+        assert isinstance(read(path), Tensor) == whole, end
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mov", ".ivf", ".y4m", ".wmv"])

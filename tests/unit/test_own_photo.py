@@ -77,6 +77,19 @@ def test_the_photo_itself_is_never_replaced(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_another_photo_of_the_same_name_takes_no_results_over(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    one, run = photo(tmp_path, 64, 48), tmp_path / "run"
+    made = own_photo.prepare(one, run).path
+    before = made.read_bytes()
+    with pytest.raises(StoreError, match="results of another photo called photo.png; give another --out"):
+        own_photo.prepare(photo(tmp_path / "other", 64, 40), run)
+    assert made.read_bytes() == before
+    made.write_bytes(before[:50])  # what cannot be read stands for nothing
+    own_photo.prepare(one, run)
+    assert made.read_bytes() == before
+
+
 def test_every_codec_meets_an_attack_that_knows_it_and_one_is_defended(tmp_path: Path) -> None:
     cells = own_photo.grid(photo(tmp_path, 40, 40), (), "psnr:36").cells()
     bare = {cell.codec: cell.attack for cell in cells if cell.defense == "none"}
