@@ -17,6 +17,10 @@
     suite = ["robustcodec-standard.v1"]
     threat = ["psnr:40"]
 
+    [[contenders]]                    # what `leaderboard measure` measures; braces sweep
+    codec = ["jpeg:quality={20,50}"]
+    defense = ["none"]                # that is, bare; as where none is given
+
     [samples]                         # written by `leaderboard init`: sha256 of each sample
     kodim01 = "…"
 
@@ -32,6 +36,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -45,6 +50,7 @@ from robustcodec.errors import BadData, BoardError
 from robustcodec.files import dump_toml
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.sealed import shapes
+from robustcodec.spec import expand
 
 Kind = Literal["bare", "defended", "no-gradient"]
 FILE, ANCHOR, RESULTS, BREAKS = "board.toml", "anchor.csv", "results", "breaks"
@@ -54,13 +60,16 @@ _SHAPE = {
     "data": {"name": str, "limit?": int, "pictures": bool},
     "ranking": {"threat": str, "anchor": [str]},
     "protocol": [{"of": re.compile("|".join(get_args(Kind))), str: object}],
+    "contenders?": [{"codec": [str], "defense?": [str]}],
     "samples?": {str: re.compile("[0-9a-f]{64}")},
 }
 
 
 @dataclass(frozen=True)
 class Board:
-    """What ``folder/board.toml`` says. ``protocol``: blocks of a grid by the kind of codec; ``samples``: sha256."""
+    """What ``folder/board.toml`` says. ``protocol``: blocks of a grid by the kind of codec; ``contenders``:
+    codecs and defenses that whoever keeps it has measured; ``samples``: sha256.
+    """
 
     folder: Path
     title: str
@@ -71,6 +80,7 @@ class Board:
     threat: str
     anchor: tuple[str, ...]
     protocol: Mapping[Kind, tuple[dict[str, Any], ...]]
+    contenders: tuple[dict[str, list[str]], ...]
     samples: Mapping[str, str]
 
     @property
@@ -105,7 +115,8 @@ class Board:
         board = cls(
             folder, table["title"], table["about"].strip(), data["name"], limit, data["pictures"],
             ranking["threat"], tuple(ranking["anchor"]),
-            {kind: tuple(protocol) for kind, protocol in blocks.items()}, table.get("samples", {}),
+            {kind: tuple(protocol) for kind, protocol in blocks.items()}, tuple(table.get("contenders", ())),
+            table.get("samples", {}),
         )  # fmt: skip
         for kind, protocol in blocks.items():
             if protocol and board.threat not in {c.threat for c in board.cells("codec", "none", kind)}:
@@ -118,6 +129,7 @@ class Board:
         data = {"name": self.data, "limit": self.limit, "pictures": self.pictures}
         ranking = {"threat": self.threat, "anchor": list(self.anchor)}
         blocks = [("protocol", {"of": kind, **block}) for kind, of in self.protocol.items() for block in of]
+        blocks += [("contenders", block) for block in self.contenders]
         parts = [f"\n[data]\n{dump_toml(data)}", f"\n[ranking]\n{dump_toml(ranking)}"]
         parts += [f"\n[[{name}]]\n{dump_toml(block)}" for name, block in blocks]
         return head + "".join(parts) + f"\n[samples]\n{dump_toml(dict(self.samples))}"
@@ -128,6 +140,15 @@ class Board:
         Raises :class:`BoardError` for a kind of codec that the board has no protocol for.
         """
         return self._grid([(codec, defense, kind)]).cells()
+
+    def named(self) -> list[tuple[str, str]]:
+        """The codecs and defenses of its :attr:`contenders`."""
+        return [
+            (codec, defense)
+            for block in self.contenders
+            for codec in chain.from_iterable(map(expand, block["codec"]))
+            for defense in chain.from_iterable(map(expand, block.get("defense", ["none"])))
+        ]
 
     def grid(self, candidates: Iterable[tuple[str, str]]) -> Grid:
         """What to run for these codecs and defenses.

@@ -153,7 +153,7 @@ def _entry(
     date: str,
 ) -> Entry:
     codec, defense, kind = contender
-    seconds = _seconds(store)
+    spent = seconds(store)
     shared, own = _identities(results)
     clean = [c for c in CLEAN if c in rows and rows[c].notna().any()]
     first = rows[rows["cell"] == wanted[0].id].set_index("sample")
@@ -176,7 +176,7 @@ def _entry(
                 dict(zip(AXES, axes_of(cell), strict=True)),
                 identity,
                 result.warnings,
-                round(seconds[cell.id], 1),
+                round(spent[cell.id], 1),
                 Table.of(_numbers(rows[rows["cell"] == cell.id], clean)),
                 {s: {k: [rounded(v) for v in c] for k, c in f.items()} for s, f in (result.frames or {}).items()},
             )
@@ -208,7 +208,7 @@ def _provenance(results: Sequence[Result]) -> dict[str, str]:
     return {key: ", ".join(sorted(several)) for key, several in values.items()}
 
 
-def _seconds(store: Store) -> dict[str, float]:
+def seconds(store: Store) -> dict[str, float]:
     """Wall time by cell, over all attempts."""
     spent: dict[str, float] = defaultdict(float)
     for noted in store.logged():

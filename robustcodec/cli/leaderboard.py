@@ -9,6 +9,7 @@ import typer
 
 from robustcodec.cli._document import apart, say
 from robustcodec.cli._leaderboard_break import submit
+from robustcodec.cli._leaderboard_measure import enter, measure_all
 from robustcodec.cli._tables import build_tables
 from robustcodec.errors import counted
 
@@ -102,15 +103,12 @@ def add(
 
         robustcodec leaderboard add runs/photos-quick leaderboards/photos-quick --by "A. Person"
     """
-    from datetime import date
-
     from robustcodec.cli._console import Console
     from robustcodec.execution.allocator import keep_memory
 
     keep_memory()
     from robustcodec.boards import submission
-    from robustcodec.boards.board import RESULTS, Board
-    from robustcodec.boards.entry import Entry
+    from robustcodec.boards.board import Board
     from robustcodec.errors import BoardError
     from robustcodec.running.store import Store
 
@@ -120,17 +118,7 @@ def add(
     pairs = [pair for pair in submission.candidates(store, to) if not codec or pair[0] in codec]
     if not pairs:
         raise BoardError(f"{run} has no codec on {to.data}; run robustcodec run --board {board} --codec … first")
-    refused = 0
-    for name, defense in pairs:
-        with console.status(f"looking at {name}, {defense} …"):
-            result = submission.entry(store, to, name, defense, by, date.today().isoformat())
-        if isinstance(result, Entry):
-            console.print(f"added: {result.write(board / RESULTS)}", highlight=False, soft_wrap=True)
-            continue
-        refused += 1
-        console.print(f"refused: {name}, defense {defense}", style="bold", highlight=False, soft_wrap=True)
-        for reason in result.reasons:
-            console.print(f"  {reason}", highlight=False, soft_wrap=True)
+    refused = enter(store, to, pairs, by, console)
     if tables:
         build_tables(board)
     if refused:
@@ -356,6 +344,7 @@ def dispute(
     build_tables(entry.resolve().parents[1])
 
 
+app.command("measure")(measure_all)
 app.command("break")(submit)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustcodec.cli._console import Console
     from robustcodec.cli.report import Ending
     from robustcodec.execution.executors import Workforce
+    from robustcodec.execution.runner import Runner, Tally
     from robustcodec.execution.worker import Setting
     from robustcodec.running.grid import Cell, Grid
     from robustcodec.running.store import Store
@@ -186,8 +187,36 @@ def measure(
     """Run what is missing of ``cells`` before the eyes of who asked for it, and publish it all; arguments are as the
     options of the command. Raises :class:`typer.Exit` if a cell failed or Ctrl-C ended it.
     """
-    from robustcodec.cli._display import RunDisplay, say_failures
+    from robustcodec.cli._display import say_failures
     from robustcodec.cli.report import publish
+
+    runner, tally, drawing = carry_out(cells, store, workforce, setting, console, batch_size, cell_timeout)
+    publish(store, cells, console, as_json, drawing, ending)
+    were = "was" if tally.skipped == 1 else "were"
+    console.print(
+        f"{counted(tally.ran, 'cell')} ran, {tally.skipped} {were} done before, {tally.failed} failed; "
+        f"{counted(runner.queries, 'query')} to craft {counted(runner.clips, 'clip')}",
+        style="dim",
+    )
+    if tally.ran + tally.skipped:  # else they have been said in the place of a leaderboard
+        say_failures(console, tally.errors)
+    if tally.failed:
+        raise typer.Exit(2 if tally.failed == tally.mistakes else 1)
+
+
+def carry_out(
+    cells: Sequence[Cell],
+    store: Store,
+    workforce: Workforce,
+    setting: Setting,
+    console: Console,
+    batch_size: int = 1,
+    cell_timeout: float | None = None,
+) -> tuple[Runner, Tally, int]:
+    """Run what is missing of ``cells``; the third of what it returns is how many threads may draw afterwards. Raises
+    :class:`typer.Exit` on Ctrl-C.
+    """
+    from robustcodec.cli._display import RunDisplay
     from robustcodec.execution.cores import cores
     from robustcodec.execution.runner import Runner
 
@@ -202,18 +231,7 @@ def measure(
                 f"interrupted: {done} of {counted(len(cells), 'cell')} done; the same command goes on from here"
             )
             raise typer.Exit(130) from None
-        drawing = max(1, min(cores(), (setting.threads or 1) * executor.slots))
-        publish(store, cells, console, as_json, drawing, ending)
-    were = "was" if tally.skipped == 1 else "were"
-    console.print(
-        f"{counted(tally.ran, 'cell')} ran, {tally.skipped} {were} done before, {tally.failed} failed; "
-        f"{counted(runner.queries, 'query')} to craft {counted(runner.clips, 'clip')}",
-        style="dim",
-    )
-    if tally.ran + tally.skipped:  # else they have been said in the place of a leaderboard
-        say_failures(console, tally.errors)
-    if tally.failed:
-        raise typer.Exit(2 if tally.failed == tally.mistakes else 1)
+        return runner, tally, max(1, min(cores(), (setting.threads or 1) * executor.slots))
 
 
 def _of_board(folder: Path, axes: dict[str, list[Any]], limit: int | None) -> Grid:

@@ -52,6 +52,7 @@ GIVEN = {  # command → what is wrong in what is typed or given
     "leaderboard merge": ["nowhere nowhere"],
     "leaderboard diff": ["nowhere nowhere"],
     "leaderboard export": ["nowhere", "nowhere table.xyz"],
+    "leaderboard measure": ["nowhere", "nowhere --by A", "empty --by A"],
     "leaderboard break": ["nowhere good.png --entry jpeg --by A --how B", "empty nowhere --entry jpeg --by A --how B"],
     "leaderboard dispute": ["nowhere --by A --why B", "broken.png --by A --why B"],
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,36 @@ def test_init_writes_a_board_and_run_measures_what_it_asks(
     refused = robust("run", "--board", "mine", "--codec", LEARNED, "--attack", "pgd")
     assert refused.code == 2 and "drop --attack" in refused.err
     assert "add --codec" in robust("run", "--board", "mine").err
+
+
+def test_measure_makes_the_entries_that_boards_name_and_goes_on_where_it_ended(copy: Path, robust: Type) -> None:
+    """One cell and one entry are gone; a contender cannot be built; a board beside it has no data here."""
+    board, run = copy / "boards" / "small", copy / "runs" / "small"
+    shutil.copytree(copy / "run", run)
+    before = {name: path.read_bytes() for name, path in results(copy).items()}
+    results(copy)[CLASSICAL].unlink()
+    (lost,) = (c for c in Store(run).grid().cells() if (c.codec, c.attack, c.threat) == (CLASSICAL, "noise", "psnr:36"))
+    shutil.rmtree(run / "cells" / lost.id, ignore_errors=True)
+    for path in (run / "cells").glob(f"{lost.id}*"):
+        path.unlink()
+    with (board / "board.toml").open("a") as file:
+        file.write(f'\n[[contenders]]\ncodec = ["{CLASSICAL}", "bmshj2018-factorized.tiny-{{q1,q99}}"]\n')
+    other = shutil.copytree(board, copy / "boards" / "elsewhere", ignore=shutil.ignore_patterns("results"))
+    (other / "board.toml").write_text((board / "board.toml").read_text().replace("photos:size=48", "folder:nowhere"))
+    assert "give --by NAME" in robust("leaderboard", "measure", copy / "boards").err
+    done = robust(
+        "leaderboard", "measure", copy / "boards", "--by", "A. Person", "--out", copy / "runs", "--workers", "0"
+    )
+    assert done.code == 1, done
+    assert "small: 3 contenders" in done.out and "refused: bmshj2018-factorized.tiny-q99, defense none" in done.out
+    assert "not measured: elsewhere: " in done.out and "nowhere" in done.out
+    assert len(re.findall(r"^\d+/\d+ .* × noise, .*@? ?psnr:36", done.out, re.MULTILINE)) == 1, done.out
+    after = {name: json.loads(path.read_text()) for name, path in results(copy).items()}
+    assert sorted(after) == sorted(before)
+    for name, entry in after.items():
+        old = json.loads(before[name])
+        assert entry["clean"] == old["clean"]
+        assert [c["table"] for c in entry["cells"]] == [c["table"] for c in old["cells"]], name
 
 
 @pytest.mark.parametrize(
