@@ -60,7 +60,7 @@ def _faults(board: Board, entry: Entry) -> Iterator[str]:
     asked, had = set(map(axes_of, wanted)), {cell.key for cell in entry.cells}
     if entry.identity["data"] != identity_of("data", board.data):
         yield f"measured on {entry.identity['data']}, not on {board.data}"
-    yield from contradictions(entry, board.data)
+    yield from contradictions(entry, board)
     if entry.pictures and not board.pictures:
         yield "it has pictures, which the board does not publish"
     for cell in entry.cells:

@@ -13,7 +13,7 @@
     anchor = ["jpeg:quality={10,50,90}"]
 
     [[protocol]]                      # a block of a grid without codec and defense
-    of = "bare"                       # or "defended", "no-gradient": which codecs it is for
+    of = "bare"                       # or "defended", "transform", "no-gradient": which codecs it is for
     suite = ["robustcodec-standard.v1"]
     threat = ["psnr:40"]
 
@@ -48,11 +48,12 @@ from robustcodec.boards.score import Anchor
 from robustcodec.coding import defended
 from robustcodec.errors import BadData, BoardError
 from robustcodec.files import dump_toml
+from robustcodec.interfaces import Access
 from robustcodec.running.grid import Cell, Grid
 from robustcodec.sealed import shapes
 from robustcodec.spec import expand
 
-Kind = Literal["bare", "defended", "no-gradient"]
+Kind = Literal["bare", "defended", "transform", "no-gradient"]
 FILE, ANCHOR, RESULTS, BREAKS = "board.toml", "anchor.csv", "results", "breaks"
 _SHAPE = {
     "title": str,
@@ -150,12 +151,24 @@ class Board:
             for defense in chain.from_iterable(map(expand, block.get("defense", ["none"])))
         ]
 
+    def kind_of(self, codec: str, defense: str) -> Kind:
+        """Which protocol a codec behind a defense has to meet; raises :class:`UserError` if either cannot be built."""
+        return self.kind_by(access_to(codec, defense), defense)
+
+    def kind_by(self, access: Access, defense: str) -> Kind:
+        """Which protocol is for what lets an attacker see so much: where there is none for codecs that state their
+        transform, they are of those without a gradient.
+        """
+        if access == "white":
+            return "bare" if defense == "none" else "defended"
+        return "transform" if access == "transform" and self.protocol["transform"] else "no-gradient"
+
     def grid(self, candidates: Iterable[tuple[str, str]]) -> Grid:
         """What to run for these codecs and defenses.
 
         Raises :class:`BoardError` as :meth:`cells`, :class:`UserError` for a codec or defense that cannot be built.
         """
-        return self._grid([(codec, defense, kind_of(codec, defense)) for codec, defense in candidates])
+        return self._grid([(codec, defense, self.kind_of(codec, defense)) for codec, defense in candidates])
 
     def _grid(self, candidates: Iterable[tuple[str, str, Kind]]) -> Grid:
         blocks = []
@@ -217,11 +230,12 @@ def read_table(folder: Path) -> dict[str, Any]:
         raise BoardError(f"{path} is not TOML ({error}); mend it there") from None
 
 
-def kind_of(codec: str, defense: str) -> Kind:
-    """Which protocol a codec behind a defense has to meet; raises :class:`UserError` if either cannot be built."""
-    if not defended(codec, defense).differentiable:
-        return "no-gradient"
-    return "bare" if defense == "none" else "defended"
+def access_to(codec: str, defense: str) -> Access:
+    """What a codec behind a defense lets an attacker see; raises :class:`UserError` if either cannot be built."""
+    built = defended(codec, defense)
+    if built.differentiable:
+        return "white"
+    return "black" if built.transform is None else "transform"
 
 
 def boards_below(folder: Path) -> list[Board]:

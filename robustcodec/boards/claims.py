@@ -11,21 +11,22 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from robustcodec.boards.board import Kind, kind_of
+from robustcodec.boards.board import Board, access_to
 from robustcodec.boards.entry import Entry, Measured
 from robustcodec.brought.files import is_in_file
 from robustcodec.errors import RobustCodecError, UserError
+from robustcodec.interfaces import Access
 from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import REGISTRIES, Part
 
 
-def contradictions(entry: Entry, data: str) -> Iterator[str]:
-    """What an entry says of itself and its identities do not; ``data``: of its board.
+def contradictions(entry: Entry, board: Board) -> Iterator[str]:
+    """What an entry of ``board`` says of itself and its identities do not.
 
     What is not installed here is compared by its name alone.
     """
     faults = [_differs(kind, getattr(entry, kind), entry.identity[kind]) for kind in ("codec", "defense")]
-    faults += [_differs("data", data, entry.identity["data"]), _other_kind(entry)]
+    faults += [_differs("data", board.data, entry.identity["data"]), _other_kind(entry, board)]
     if entry.identity["seed"] != entry.seed:
         faults.append(f"its seed is {entry.seed}, in its identity {entry.identity['seed']}")
     yield from filter(None, faults)
@@ -109,20 +110,22 @@ def _parameters(layer: Part) -> dict[str, Any]:
         return {}
 
 
-def _other_kind(entry: Entry) -> str | None:
+def _other_kind(entry: Entry, board: Board) -> str | None:
     asked = "bare" if entry.defense == "none" else "defended"
-    if entry.kind not in (asked, "no-gradient"):
+    if entry.kind not in (asked, "transform", "no-gradient"):
         return f"its kind is {entry.kind}, with the defense {entry.defense}"
-    here = _kind(entry.codec, entry.defense)
-    return f"its kind is {entry.kind}, and {entry.name} is {here}" if here not in (None, entry.kind) else None
+    if (access := _access(entry.codec, entry.defense)) is None:
+        return None
+    here = board.kind_by(access, entry.defense)
+    return f"its kind is {entry.kind}, and {entry.name} is {here}" if here != entry.kind else None
 
 
 @cache
-def _kind(codec: str, defense: str) -> Kind | None:
+def _access(codec: str, defense: str) -> Access | None:
     """None if they are not to be had here, or would have to be run."""
     try:
         if any(_runs_code(layer) for part in (Part("codec", codec), Part("defense", defense)) for layer in part.layers):
             return None
-        return kind_of(codec, defense)
+        return access_to(codec, defense)
     except RobustCodecError:
         return None

@@ -21,15 +21,21 @@ from robustcodec.spec import expand
 
 
 def protocol(
-    suites: Iterable[str], queries: Iterable[str], threats: Iterable[str], surrogate: str, precision: str
+    suites: Iterable[str],
+    transform: Iterable[str],
+    queries: Iterable[str],
+    threats: Iterable[str],
+    surrogate: str,
+    precision: str,
 ) -> list[dict[str, Any]]:
-    """The usual one: ``suites`` on bare codecs; on defended ones also through the defense; and on codecs without a
-    gradient ``queries`` and what the suites craft on ``surrogate``.
+    """The usual one: ``suites`` on bare codecs; on defended ones also through the defense; ``transform`` on codecs
+    that state theirs; and on others without a gradient ``queries`` and what the suites craft on ``surrogate``.
     """
     common = {"threat": list(threats), "precision": [precision]}
     return [
         {"of": "bare", "suite": list(suites), **common},
         {"of": "defended", "suite": list(suites), "access": ["oblivious", "adaptive"], **common},
+        {"of": "transform", "suite": list(transform), **common},
         {"of": "no-gradient", "suite": list(queries), **common},
         {"of": "no-gradient", "suite": list(suites), "access": [f"transfer:{surrogate}"], **common},
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustcodec.boards.board import Board, Kind, kind_of
+from robustcodec.boards.board import Board, Kind
 from robustcodec.boards.entry import CLEAN, DERIVED, Entry, Measured, Table, axes_of, rounded
 from robustcodec.boards.entry_shape import AXES
 from robustcodec.boards.founding import samples_of
@@ -70,7 +70,7 @@ def entry(store: Store, board: Board, codec: str, defense: str, by: str, date: s
         why = f"{lent[0]} was an object in Python, which nobody else can name: register its class in a package"
         return Refusal(codec, defense, (why,))
     try:
-        kind = kind_of(codec, defense)
+        kind = board.kind_of(codec, defense)
         wanted = board.cells(codec, defense, kind)
     except UserError as error:  # another codec of the run may do
         return Refusal(codec, defense, (str(error),))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustcodec.boards.board import Board, kind_of
+from robustcodec.boards.board import Board
 from robustcodec.boards.entry import Entry, axes_of
 from robustcodec.boards.founding import samples_of
 from robustcodec.clips import fingerprint
@@ -76,7 +76,7 @@ def verify(
     stated = {cell.key: cell for cell in entry.cells}
     clean = entry.clean.frame()
     apart = 0.0
-    cells = board.cells(entry.codec, entry.defense, kind_of(entry.codec, entry.defense))
+    cells = board.cells(entry.codec, entry.defense, board.kind_of(entry.codec, entry.defense))
     for cell in cells:
         watch(str(cell))
         known = stated.get(axes_of(cell))

@@ -81,7 +81,7 @@ def _measured(board: Board, store: Store, workforce: Workforce, batch_size: int,
     from robustcodec.cli.run import carry_out
     from robustcodec.execution.worker import Setting
 
-    grid = board.grid(filter(_can_be_built, board.named()))
+    grid = board.grid(pair for pair in board.named() if _can_be_built(board, *pair))
     store.put_grid(grid)
     cells = grid.check()
     console.print(plan_of(cells), highlight=False, soft_wrap=True)
@@ -92,13 +92,12 @@ def _measured(board: Board, store: Store, workforce: Workforce, batch_size: int,
     return tally.failed
 
 
-def _can_be_built(contender: tuple[str, str]) -> bool:
+def _can_be_built(board: Board, codec: str, defense: str) -> bool:
     """What cannot is refused, with its reason, when entries are made."""
-    from robustcodec.boards.board import kind_of
     from robustcodec.errors import UserError
 
     try:
-        kind_of(*contender)
+        board.kind_of(codec, defense)
     except UserError:
         return False
     return True

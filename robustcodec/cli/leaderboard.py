@@ -67,7 +67,8 @@ def init(
     elif not data or not suite or not threat:
         raise BoardError(f"a new board needs --data, --suite and --threat; {path} is not there yet")
     else:
-        fixed, asked = ([str(suites.find(s)) for s in names] for names in (suite, queries or ["robustcodec-queries"]))
+        named = (suite, ["robustcodec-transform"], queries or ["robustcodec-queries"])
+        fixed, transform, asked = ([str(suites.find(s)) for s in names] for names in named)
         table = {
             "title": title or board.name,
             "about": about,
@@ -76,7 +77,7 @@ def init(
                 "threat": threat[0],
                 "anchor": anchor or ["webp:quality={0,5,10,20,40,60,80,95}"],
             },
-            "protocol": founding.protocol(fixed, asked, threat, surrogate, precision),
+            "protocol": founding.protocol(fixed, transform, asked, threat, surrogate, precision),
         }
     console = Console()
     with console.status("measuring the anchor …") as status:

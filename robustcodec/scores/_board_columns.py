@@ -54,8 +54,9 @@ ENTRIES: Columns = RANKED | table(
     ),
     Column(
         "kind",
-        "bare: attacked by its own gradients; defended: by those of the codec and through the defense; no-gradient: by "
-        "queries, and by what was crafted on another codec",
+        "bare: attacked by its own gradients; defended: by those of the codec and through the defense; transform: by "
+        "crossing rounding boundaries of the transform that the codec states; no-gradient: by queries, and by what was "
+        "crafted on another codec",
     ),
     Column("measured_by", "who measured the entry"),
     Column(

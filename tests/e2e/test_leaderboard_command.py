@@ -228,6 +228,17 @@ def test_init_writes_a_board_and_run_measures_what_it_asks(
     assert "add --codec" in robust("run", "--board", "mine").err
 
 
+def test_codecs_that_state_their_transform_have_a_protocol_of_their_own_where_a_board_has_one(tmp_path: Path) -> None:
+    suite = {"of": "transform", "suite": ["robustcodec-transform"], "threat": ["psnr:36"]}
+    board = Board.parse({**TABLE, "protocol": [*TABLE["protocol"], suite]}, tmp_path)
+    cells = {codec: board.grid([(codec, "none")]).cells() for codec in (CLASSICAL, "webp", LEARNED)}
+    attacks = {codec: {cell.attack.partition(":")[0] for cell in found} for codec, found in cells.items()}
+    assert attacks == {CLASSICAL: {"jpeg-dct"}, "webp": {"noise", "random-search"}, LEARNED: {"noise", "pgd"}}
+    assert board.kind_of(CLASSICAL, "none") == "transform" and board.kind_of("webp", "none") == "no-gradient"
+    assert board.kind_of(CLASSICAL, "flip") == "no-gradient"  # whoever is behind it does not see the transform
+    assert Board.parse(TABLE, tmp_path).kind_of(CLASSICAL, "none") == "no-gradient"
+
+
 def test_measure_makes_the_entries_that_boards_name_and_goes_on_where_it_ended(copy: Path, robust: Type) -> None:
     """One cell and one entry are gone; a contender cannot be built; a board beside it has no data here."""
     board, run = copy / "boards" / "small", copy / "runs" / "small"
