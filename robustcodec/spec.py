@@ -173,7 +173,15 @@ def parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     fields = typing.get_type_hints(builder) if is_dataclass(builder) else {}
     signature = inspect.signature(builder, eval_str=not fields)
     named = {k: p for k, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    return {k: p.replace(annotation=fields.get(k, p.annotation)) for k, p in named.items()}
+    return {k: p.replace(annotation=fields.get(k, _annotation(p))) for k, p in named.items()}
+
+
+def _annotation(parameter: inspect.Parameter) -> Any:
+    """That of a parameter, or what its default lets one guess, where it is a number, a text or a truth value."""
+    if parameter.annotation is not inspect.Parameter.empty:
+        return parameter.annotation
+    kind = type(parameter.default)
+    return kind if kind in (bool, float, str) else int | float if kind is int else Value
 
 
 def resolve(spec: Spec, builder: Callable[..., Any], kind: str) -> dict[str, Value]:

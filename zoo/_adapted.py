@@ -71,8 +71,7 @@ class Reconstruction(Codec):
         if not isinstance(out, Tensor) or out.shape != padded.shape:
             what = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise RobustCodecError(
-                f"{self.card.family}: forward gave {what} for pictures of {tuple(padded.shape)}; "
-                "expected the same shape"
+                f"{self.card.name}: forward gave {what} for pictures of {tuple(padded.shape)}; expected the same shape"
             )
         return out.float().clamp(0, 1)[..., :height, :width].reshape(x.shape)
 

@@ -81,7 +81,7 @@ How much damage does a small perturbation do to a learned codec? Three ways to b
   robustcodec quickstart photo.jpg
       the same story on a photo of your own, with a picture, in under a minute
 
-  robustcodec attack photo.jpg --codec ./my_codec.py:MyCodec
+  robustcodec quickstart photo.jpg --codec ./my_codec.py:MyCodec
       attacks your own model: a class in a file, or a checkpoint as FAMILY:weights=FILE
 
 robustcodec --help lists all commands."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -30,7 +31,7 @@ def command(
     ] = "36dB",
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--out", "--output", "-o", help="Run folder. Default: quickstart/NAME."),
+        typer.Option("--out", "--output", "-o", help="Run folder. Default: quickstart/NAME, and -CODEC with --codec."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
     workers: Annotated[
@@ -50,7 +51,7 @@ def command(
 
         robustcodec quickstart photo.jpg --budget 40dB
 
-        robustcodec quickstart photo.jpg --codec ./my_codec.py:MyCodec --out mine
+        robustcodec quickstart photo.jpg --codec ./my_codec.py:MyCodec --codec mbt2018-mean.tiny-q2 --out mine
     """
     from robustcodec.execution.allocator import keep_memory
 
@@ -63,12 +64,13 @@ def command(
         from robustcodec.cli.run import measure
         from robustcodec.execution.executors import Workforce
         from robustcodec.execution.worker import Setting
+        from robustcodec.running.naming import readable
         from robustcodec.running.store import Store
         from robustcodec.studies import own_photo
         from robustcodec.studies.attack import threat_of
 
         threat, where = threat_of(budget), choose_device(device)
-        folder = out or Path("quickstart") / file.stem
+        folder = out or Path("quickstart") / "-".join([file.stem, *([readable("-".join(codec))] if codec else [])])
         photo = own_photo.prepare(file, folder)
         grid = own_photo.grid(photo.path, codec or (), threat)
         cells = grid.check()
@@ -79,10 +81,11 @@ def command(
     console.print(f"run folder: {folder}", style="dim", highlight=False, soft_wrap=True)
     workforce = Workforce((where,), workers)
     measure(cells, store, workforce, Setting((), 1), console, json, ending=_Story(own_photo.CLASSICAL in (codec or ())))
-    mine = (codec or own_photo.CODECS)[0]
+    own = f"robustcodec quickstart {quote(str(file))} --codec ./my_codec.py:MyCodec"
+    strong = f"robustcodec run --codec {quote((codec or own_photo.CODECS)[0])} --suite robustcodec-standard"
     next_ones = {
-        f"robustcodec quickstart {file} --codec ./my_codec.py:MyCodec": "your own model (docs/howto/your-codec.md)",
-        f"robustcodec run --codec {mine} --suite robustcodec-standard": "every strong attack, on more photos",
+        **({} if codec else {own: "your own model (docs/howto/your-codec.md)"}),
+        f"{strong} --data folder:PHOTOS,crop=256": "every strong attack, on a folder of photos",
         "robustcodec run": "all that is bundled, ranked",
     }
     console.print("What next:")

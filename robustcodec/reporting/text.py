@@ -15,9 +15,9 @@ from robustcodec.scores.strength import BOUND, BOUNDED
 
 
 def shown(value: object, digits: int = 2) -> str:
-    """A value as tables print it: numbers with so many decimals, – where there is none."""
+    """A value as tables print it: numbers with so many decimals, – where there is none, and no zero with a minus."""
     if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:.{digits}f}"
+        return "–" if pd.isna(value) else f"{value:z.{digits}f}"
     return "–" if value is None or value is pd.NA else str(value)
 
 
@@ -48,7 +48,9 @@ def bounded(table: pd.DataFrame) -> pd.DataFrame:
         one = column(name)
         sign = "≤" if one.better == "high" else "≥"
         printed = [value if isinstance(value, str) else shown(value, one.digits) for value in lines[name]]
-        lines[name] = [f"{sign} {v}" if b == BOUND else v for v, b in zip(printed, lines["bound"], strict=True)]
+        lines[name] = [
+            f"{sign} {v}" if b == BOUND and v != "–" else v for v, b in zip(printed, lines["bound"], strict=True)
+        ]
     return lines
 
 

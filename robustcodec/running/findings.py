@@ -32,6 +32,7 @@ UNUSED = 0.9  # share of the budget below which an attack counts as timid
 SHATTERED = 0.1  # cosine of neighbouring gradients below which neither says where to go
 NEIGHBOUR = 0.5 / 255  # largest distance of the neighbours, per value
 MARGIN = 0.02  # by what share an attack must do better than another one to be suspicious
+POOR = 20.0  # dB PSNR of a clean decode, below which there is little left to lose
 ESTIMATE_APART = 0.05  # relative gap of estimated and real bits …
 ESTIMATE_BITS = 256.0  # … beyond so many bits
 
@@ -71,6 +72,8 @@ def sample_findings(
         signs.append("zero gradient: the attack was blind")
     if info["budget"] < UNUSED and not any("not finite" in sign for sign in signs):
         signs.append("budget not used")
+    if scores["psnr"] < POOR:
+        signs.append(f"clean decode below {POOR:.0f} dB PSNR: with little to lose, a small loss says nothing")
     if math.isnan(scores["bpp"]):
         signs.append("the codec makes no bytes: distortion only, nothing to publish")
     for prefix, when in (("", "clean"), ("adv_", "attacked")):

@@ -46,7 +46,8 @@ class Need:
         free = available(device)
         left = "" if free is None else f"; {shown(free)} are free"
         tiles = f" (in tiles that are computed twice; at once it were {shown(self.whole)})"
-        return f"{self} about {shown(self.total)} of memory{tiles if self.whole > self.total else ''}{left}"
+        need = f"{self} about {shown(self.total)} of memory{tiles if self.whole > self.total else ''}{left}"
+        return f"{need}; a part is done much sooner (crop=256, --crop 256)"
 
     def __str__(self) -> str:
         frames = f"{self.clips} frames of " if self.clips > 1 else ""

@@ -19,7 +19,7 @@ from robustcodec.running import findings as checks
 from robustcodec.running.findings import Finding
 from robustcodec.threats import Linf
 
-SCORES = {"bpp": 1.0, "bpp_est": 1.01, "adv_bpp": 1.2, "adv_bpp_est": 1.19}
+SCORES = {"psnr": 20.0, "bpp": 1.0, "bpp_est": 1.01, "adv_bpp": 1.2, "adv_bpp_est": 1.19}
 INFO: dict[str, Any] = {"findings": [], "blind": False, "budget": 0.99}
 
 
@@ -38,6 +38,10 @@ def test_an_ordinary_sample_has_no_findings() -> None:
         ({"budget": 0.89}, "budget not used"),
         ({"failure": "StreamError: x"}, "decode failed under attack (StreamError: x)"),
         ({"findings": ["left the [0, 1] box: clamped"]}, "left the [0, 1] box: clamped"),
+        (
+            {"scores": {"psnr": 19.99}},
+            "clean decode below 20 dB PSNR: with little to lose, a small loss says nothing",
+        ),
         ({"scores": {"bpp_est": 1.06}}, "estimated and real rate part ways (clean)"),
         ({"scores": {"adv_bpp_est": 1.1}}, "estimated and real rate part ways (attacked)"),
     ],

@@ -146,3 +146,25 @@ def test_parameters_of_any_name_are_read_as_numbers_where_they_are_some() -> Non
     assert given == expected
     with pytest.raises(BadParameter, match="cannot take the bare value"):
         resolve(Spec.parse("x:128"), lambda **arguments: None, "codec")
+
+
+def unannotated(path, share=0.5, count=3, weights="none.pth", fast=False, other=None):  # type: ignore[no-untyped-def]
+    return None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x:path=a.pth,weights=q.pth", {"path": "a.pth", "weights": "q.pth"}),
+        ("x:path=7,share=2,count=4,weights=5", {"path": 7, "share": 2, "count": 4, "weights": "5"}),
+        ("x:path=1.5,count=0.5,fast=true,other=none", {"path": 1.5, "count": 0.5, "fast": True, "other": None}),
+    ],
+)
+def test_parameters_without_annotations_are_read_by_their_defaults(text: str, expected: dict[str, object]) -> None:
+    usual = {"share": 0.5, "count": 3, "weights": "none.pth", "fast": False, "other": None}
+    assert resolve(Spec.parse(text), unannotated, "codec") == usual | expected
+
+
+def test_a_default_says_what_a_parameter_without_an_annotation_takes() -> None:
+    with pytest.raises(BadParameter, match="share='much' cannot be read; expected float"):
+        resolve(Spec.parse("x:path=a,share=much"), unannotated, "codec")
