@@ -37,6 +37,7 @@ LAYERS = [
     {"cli"},
 ]
 PLUGIN_MAY = {
+    "clips",
     "errors",
     "spec",
     "stream",
