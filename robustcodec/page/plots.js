@@ -21,7 +21,6 @@ const near = new IntersectionObserver(
 
 async function draw(figure) {
   await plotly();
-  const view = figure.closest("article").dataset.view;
   const { kind, rows } = figure.dataset;
   const canvas = find(".canvas", figure);
   const { data, layout } = read(find("script", figure));
@@ -37,7 +36,7 @@ async function draw(figure) {
   layout.showlegend = kind !== "heat";
   layout.hovermode = "closest";
   if (kind === "heat") canvas.style.minWidth = `${320 + 90 * data[0].x.length}px`;
-  const switched = chosen(view, kind);
+  const switched = find(".choice", figure)?.value;
   if (switched) data.forEach((trace) => trace.meta && (trace.visible = trace.meta === switched));
   Plotly.newPlot(canvas, data, layout, {
     displaylogo: false,
