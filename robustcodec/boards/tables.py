@@ -58,8 +58,8 @@ def scored(board: Board) -> str:
     anchor = ", ".join(dict.fromkeys(name.partition(":")[0] for name in board.anchor))
     aims = " and ".join(sorted(board.objectives))
     return (
-        f"Score (%): under its worst attack an entry spends that many percent more bits than {anchor}, unattacked, needs "
-        f"for the same PSNR (95 % interval). Lower is better. Attacks aim at {aims}."
+        f"Score (%): under its worst attack an entry spends that many percent more bits than {anchor}, unattacked, "
+        f"needs for the same PSNR (95 % interval). Lower is better. Attacks aim at {aims}."
     )
 
 

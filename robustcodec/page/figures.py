@@ -10,6 +10,8 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,8 +133,8 @@ def _rate_distortion(view: View, styles: Styles) -> Iterator[Drawing]:
         here = {name: style for name, style in styles.items() if name in means.index}
         bounds = _bounds(view, *board)
         for curve in dict.fromkeys(style.curve for style in here.values()):
-            rates = means.loc[[name for name, style in here.items() if style.curve == curve]].sort_values("bpp")
-            figure.add_traces(list(_clean_and_attacked(rates, here[rates.index[0]], bounds)))
+            joined = means.loc[[name for name, style in here.items() if style.curve == curve]].sort_values("bpp")
+            figure.add_traces(list(_clean_and_attacked(joined, here[str(joined.index[0])], bounds)))
         figure.add_traces([*_anchor(view, board[0]), *_legend(here.values(), bool(bounds & here.keys()))])
         rates, qualities = means[["bpp", "adv_bpp"]].to_numpy(), means[["psnr", "adv_psnr"]].to_numpy()
         figure.update_layout(  # an anchor may reach far beyond all entries
@@ -147,9 +149,7 @@ def _clean_and_attacked(rates: pd.DataFrame, style: Style, bounds: Collection[st
     """Of the rates of one curve, by rising clean rate: the ways from clean to attacked, then both lines."""
     hollow = len(rates) > 0 and set(rates.index) <= set(bounds)
     names = [safe(name) for name in rates.index]
-    way = [(each.bpp, each.psnr, each.adv_bpp, each.adv_psnr) for each in rates.itertuples()]
-    x = itertools.chain.from_iterable((bpp, adv_bpp, float("nan")) for bpp, _, adv_bpp, _ in way)
-    y = itertools.chain.from_iterable((psnr, adv_psnr, float("nan")) for _, psnr, _, adv_psnr in way)
+    x, y = (rates.assign(end=math.nan)[[name, f"adv_{name}", "end"]].to_numpy().ravel() for name in ("bpp", "psnr"))
     yield _trace(x, y, style.curve, style, hollow, mode="lines", line={"width": 1}, opacity=0.35, hoverinfo="skip")
     for what, prefix, dash in (("clean", "", "solid"), ("attacked", "adv_", "dash")):
         yield _trace(
@@ -187,7 +187,7 @@ def _security(view: View, styles: Styles) -> Iterator[Drawing]:
     points = security(view.rows, ["entry"])
     for (data, family), group in points.groupby(["data", "family"], sort=True):
         choices = (WORST, *sorted(set(group["line"]) - {WORST}))
-        bounds = _bounds(view, data)
+        bounds = _bounds(view, str(data))
         figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.05)
         for line, entry in itertools.product(choices, styles):
             curve = group[(group["line"] == line) & (group["entry"] == entry)].sort_values("input_psnr")
@@ -259,11 +259,19 @@ def _heat_maps(rows: pd.DataFrame, names: list[str]) -> Iterator[Drawing]:
                     colorbar={"thickness": 12},
                 )
             )
-        figure.update_layout(xaxis={"side": "top", "type": "category"}, yaxis={"type": "category"})
+        attacks = [safe(name) for name in sorted(group["line"].unique())]
+        across = {"side": "top", "type": "category", "tickvals": attacks, "ticktext": _short(attacks)}
+        figure.update_layout(xaxis=across, yaxis={"type": "category", "dtick": 1})
         alt = f"Heat map of attack and entry on {board[0]} under {board[1]}; the numbers are in the cells"
         yield Drawing(
             "heat", board, alt, _json(figure), tuple(column(score).title for score in HEAT if score in group), lines
         )
+
+
+def _short(attacks: Sequence[str]) -> list[str]:
+    """Attacks without their parameters, where that tells them apart; hover has them in full."""
+    bare = [re.sub(r":.*?(?=, [^=]*$|$)", "", name) for name in attacks]
+    return [short if bare.count(short) == 1 else whole for short, whole in zip(bare, attacks, strict=True)]
 
 
 def _drift(view: View, styles: Styles) -> Iterator[Drawing]:

@@ -19,8 +19,8 @@ function picture(clip, shown) {
 
 function card(shot, colour, look) {
   const n = shot.numbers;
-  const side = (name, db, clip) => make("span", { class: "side" }, picture(clip, `${name}: ${shot.sample}, ${shot.entry}`), make("span", {}, `${name} ${db ?? "–"} dB`));
-  const pair = make("span", { class: "two" }, side("clean", n.psnr, shot.clips.clean), side("attacked", n.adv_psnr, shot.clips.attacked));
+  const side = (name) => make("span", { class: "side" }, picture(shot.clips[name], `${name}: ${shot.sample}, ${shot.entry}`), name);
+  const pair = make("span", { class: "two" }, side("clean"), side("attacked"));
   const dot = make("span", { class: "dot" });
   dot.style.background = colour;
   const said = `${n.psnr ?? "–"} → ${n.adv_psnr ?? "–"} dB, input ${n.input_psnr ?? "–"} dB, ${shot.sample}`;

@@ -61,5 +61,6 @@ def _address(stated: str) -> str:
 
 
 def _repository() -> str:
-    urls = dict(line.split(", ", 1) for line in metadata("robustcodec").get_all("Project-URL") or [])
+    lines: list[str] = metadata("robustcodec").get_all("Project-URL") or []
+    urls = dict(line.split(", ", 1) for line in lines)
     return urls["Repository"]

@@ -128,8 +128,9 @@ function open(name) {
   const article = articles.get(name);
   if (!article.started && find("table.ranking", article)) {
     article.started = true;
-    gallery(name, article, pictures(name, article));
+    const look = pictures(name, article);
     ranking(name, article);
+    gallery(name, article, look);
     plots(name, article);
   }
   write();

@@ -29,9 +29,9 @@ async function draw(figure) {
   const below = Math.min(legends.length, 10) * 20;
   layout.template = template();
   layout.margin = kind === "heat" ? { l: 56, r: 16, t: 56, b: 16 } : { l: 56, r: 16, t: 36, b: 48 };
-  layout.height = kind === "heat" ? 72 + Math.max(96, 32 * rows) : (kind === "security" ? 760 : 440) + (narrow ? below : 0);
+  layout.height = kind === "heat" ? 72 + Math.max(96, 32 * rows) : (kind === "security" ? 760 : 440) + (narrow ? below + 16 : 0);
   layout.legend = narrow
-    ? { orientation: "h", yanchor: "top", y: -60 / (layout.height - below - 64), font: { size: 11 } }
+    ? { orientation: "h", yanchor: "top", y: -76 / (layout.height - below - 80), font: { size: 11 } }
     : { font: { size: 11 } };
   layout.showlegend = kind !== "heat";
   layout.hovermode = "closest";

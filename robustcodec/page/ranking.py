@@ -84,7 +84,7 @@ def _line(
 
 def _printed(ranking: pd.DataFrame) -> pd.DataFrame:
     """``ranking`` with percents as they are said, and signs before lower bounds, where it has them."""
-    percents = {name: ranking[name].map(_percent) for name in ranking if column(str(name)).unit == "%"}
+    percents = {name: ranking[name].map(_percent) for name in map(str, ranking) if column(name).unit == "%"}
     told = ranking.assign(**percents)
     return bounded(told) if "bound" in told else told
 

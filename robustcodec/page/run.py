@@ -29,8 +29,8 @@ ABOUT = (
     "attacked input was rounded to 8 bits.",
 )
 SCORED = (
-    "Ranked by robust PSNR in dB: what the worst attack on each sample leaves of it, the mean (95 % interval). Higher is "
-    "better; compare entries that met the same attacks."
+    "Ranked by robust PSNR in dB: what the worst attack on each sample leaves of it, the mean (95 % interval). Higher "
+    "is better; compare entries that met the same attacks."
 )
 UNPICTURED = (
     "No pictures: nothing is measured yet, or what was decoded is no longer in the run folder (decoded/); robustcodec "

@@ -2,10 +2,11 @@
 
 let DataTable;
 
+// Filters by column: by name in a link, by place in the table.
 function filtered(text, names) {
   try {
     const filters = Object.entries(JSON.parse(text)).filter(([name, filter]) => names.includes(name) && filter instanceof Object);
-    return Object.fromEntries(filters);
+    return Object.fromEntries(filters.map(([name, filter]) => [names.indexOf(name), filter]));
   } catch {
     return {}; // a link that was cut
   }
@@ -32,7 +33,7 @@ function ranking(view, article) {
     stateSave: true,
     stateSaveCallback: (_, saved) => {
       const kept = Object.entries(saved.columnControl ?? {}).filter(([, f]) => f.searchInput?.value || f.searchInput?.logic?.includes("mpty"));
-      choose(view, "filters", JSON.stringify(Object.fromEntries(kept)), "{}");
+      choose(view, "filters", JSON.stringify(Object.fromEntries(kept.map(([place, filter]) => [names[place], filter]))), "{}");
     },
     stateLoadCallback: () => ({ time: Date.now(), columnControl: filters }),
   });
