@@ -392,5 +392,7 @@ def test_a_copy_without_libraries_shows_its_tables_and_says_where_the_rest_is(
     kept.write_text(render([view], "Kept", libraries=False), encoding="utf-8")
     reader.driver.get(kept.as_uri())
     assert len(reader.rows()) == len(view.ranking) and all(row.is_displayed() for row in reader.rows())
+    heads = reader.driver.find_elements(By.CSS_SELECTOR, "table.ranking th")
+    assert len({head.size["height"] for head in heads}) == 1 and heads[0].size["height"] < 40  # one line each
     assert "leaderboard build" in reader.driver.find_element(By.CSS_SELECTOR, "p.empty").text
     assert not reader.driver.find_elements(By.CSS_SELECTOR, "figure.plot")
