@@ -19,6 +19,9 @@ const near = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
+// An entry's name in lines of a phone's margin, broken where it has a sign.
+const folded = (name) => name.replace(/(.{14,}?[-.+ ])(?=.)/g, "$1<br>");
+
 async function draw(figure) {
   await plotly();
   const { kind, rows } = figure.dataset;
@@ -35,7 +38,10 @@ async function draw(figure) {
     : { font: { size: 11 } };
   layout.showlegend = kind !== "heat";
   layout.hovermode = "closest";
-  if (kind === "heat") canvas.style.minWidth = `${320 + 90 * data[0].x.length}px`;
+  if (kind === "heat") {
+    canvas.style.minWidth = `${narrow ? 130 + 56 * data[0].x.length : 320 + 90 * data[0].x.length}px`;
+    if (narrow) Object.assign(layout.yaxis, { tickvals: data[0].y, ticktext: data[0].y.map(folded), tickfont: { size: 9 } });
+  }
   const switched = find(".choice", figure)?.value;
   if (switched) data.forEach((trace) => trace.meta && (trace.visible = trace.meta === switched));
   Plotly.newPlot(canvas, data, layout, {
