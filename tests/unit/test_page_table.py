@@ -158,7 +158,8 @@ def test_an_entry_says_where_its_papers_and_weights_are() -> None:
 
 
 def test_a_name_that_runs_code_or_is_none_has_no_links(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text("raise SystemExit('it was run')")
+    file, ran = tmp_path / "mine.py", tmp_path / "ran"
+    file.write_text(f"open({str(ran)!r}, 'w')\nclass Mine: pass\n")
     for codec in (f"{file}:Mine", "no-such-codec.q1", "<b>"):
         assert links(codec, "none") == ()
+    assert not ran.exists()
