@@ -38,6 +38,7 @@ def numbers(entries: int, samples: int) -> pd.DataFrame:
     clean, loss, ratio = (draw.uniform(low, high, len(rows)) for low, high in ((28, 40), (0, 9), (1, 1.6)))
     return rows.assign(
         entry=[f"codec-{i:03}" for i in rows["entry"]],
+        codec=[f"codec-{i:03}" for i in rows["entry"]],
         sample=[f"photo-{i:02}" for i in rows["sample"]],
         cell=[f"{entry}/{attack}" for entry, attack in zip(rows["entry"], rows["attack"], strict=True)],
         **{"data": "photos", "threat": "psnr:40", "objective": "distortion", "decode_failed": 0.0, "broken": 0.0},

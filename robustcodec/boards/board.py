@@ -11,6 +11,7 @@
     [ranking]
     threat = "psnr:40"                # the input PSNR at which entries are ranked
     anchor = ["jpeg:quality={10,50,90}"]
+    main = true                       # the page of several boards opens on it; one at most says so
 
     [[protocol]]                      # a block of a grid without codec and defense
     of = "bare"                       # or "defended", "transform", "no-gradient": which codecs it is for
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -59,7 +60,7 @@ _SHAPE = {
     "title": str,
     "about": str,
     "data": {"name": str, "limit?": int, "pictures": bool},
-    "ranking": {"threat": str, "anchor": [str]},
+    "ranking": {"threat": str, "anchor": [str], "main?": bool},
     "protocol": [{"of": re.compile("|".join(get_args(Kind))), str: object}],
     "contenders?": [{"codec": [str], "defense?": [str]}],
     "samples?": {str: re.compile("[0-9a-f]{64}")},
@@ -83,11 +84,18 @@ class Board:
     protocol: Mapping[Kind, tuple[dict[str, Any], ...]]
     contenders: tuple[dict[str, list[str]], ...]
     samples: Mapping[str, str]
+    main: bool = False
 
     @property
     def name(self) -> str:
         """That of its folder."""
         return self.folder.resolve().name
+
+    @property
+    def objectives(self) -> set[str]:
+        """What its attacks on bare codecs aim at, or on others if it takes no bare ones."""
+        kind = next(kind for kind in get_args(Kind) if self.protocol[kind])
+        return {cell.objective for cell in self.cells("codec", "none", kind) if cell.threat == self.threat}
 
     @classmethod
     def read(cls, folder: Path) -> Board:
@@ -117,7 +125,7 @@ class Board:
             folder, table["title"], table["about"].strip(), data["name"], limit, data["pictures"],
             ranking["threat"], tuple(ranking["anchor"]),
             {kind: tuple(protocol) for kind, protocol in blocks.items()}, tuple(table.get("contenders", ())),
-            table.get("samples", {}),
+            table.get("samples", {}), ranking.get("main", False),
         )  # fmt: skip
         for kind, protocol in blocks.items():
             if protocol and board.threat not in {c.threat for c in board.cells("codec", "none", kind)}:
@@ -128,7 +136,7 @@ class Board:
         """As a file that :meth:`read` reads back."""
         head = dump_toml({"title": self.title, "about": self.about})
         data = {"name": self.data, "limit": self.limit, "pictures": self.pictures}
-        ranking = {"threat": self.threat, "anchor": list(self.anchor)}
+        ranking = {"threat": self.threat, "anchor": list(self.anchor), "main": self.main or None}
         blocks = [("protocol", {"of": kind, **block}) for kind, of in self.protocol.items() for block in of]
         blocks += [("contenders", block) for block in self.contenders]
         parts = [f"\n[data]\n{dump_toml(data)}", f"\n[ranking]\n{dump_toml(ranking)}"]
@@ -246,3 +254,16 @@ def boards_below(folder: Path) -> list[Board]:
     if not boards:
         raise BoardError(f"{folder} holds no leaderboard; expected {FILE} in it or in folders of it")
     return boards
+
+
+def main_first(boards: Sequence[Board]) -> list[Board]:
+    """``boards`` with the main one first, then by name: the one that says so, else the one with most entries.
+
+    Raises :class:`BoardError` if several say so.
+    """
+    named = [board for board in boards if board.main]
+    if len(named) > 1:
+        files = " and ".join(str(board.folder / FILE) for board in named)
+        raise BoardError(f"{files} each say main = true; expected it of one at most: drop the others")
+    first = named[0] if named else max(sorted(boards, key=lambda b: b.name), key=lambda b: len(b.entries()))
+    return [first, *sorted((board for board in boards if board is not first), key=lambda b: b.name)]

@@ -14,14 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from robustcodec.boards.board import FILE, Board, boards_below
+from robustcodec.boards.board import FILE, Board, boards_below, main_first
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import Ranking, ranked
 from robustcodec.boards.score import worst_for
-from robustcodec.boards.tables import explanation, found_lines, meanings, readme, short
+from robustcodec.boards.tables import explanation, found_lines, meanings, readme, scored, short
 from robustcodec.errors import counted
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
+from robustcodec.page.links import links
 from robustcodec.reporting.points import worst_of_samples
 from robustcodec.reporting.text import to_csv
 
@@ -32,14 +33,14 @@ _BLOCK = re.compile(r"(<!-- leaderboard ([\w.-]+) -->\n)(.*?)(<!-- end -->)", re
 
 def published(folder: Path, site: bool) -> tuple[dict[Path, str], list[str]]:
     """Every file that follows from the boards in ``folder`` (one, or a folder of them) and its content; and all that is
-    wrong with their entries, which are left out. ``site``: with the whole page. A board among others has no page of its
-    own. Raises :class:`BoardError` for a folder without a board.
+    wrong with their entries, which are left out. ``site``: with the whole page, which opens on the main board. A board
+    among others has no page of its own. Raises :class:`BoardError` for a folder without a board, or with two main ones.
     """
     files: dict[Path, str] = {}
     faults: list[str] = []
     views: list[View] = []
     by_name: dict[str, tuple[Board, Ranking]] = {}
-    for board in boards_below(folder):
+    for board in main_first(boards_below(folder)):
         entries, stands, wrong = ranked(board)
         faults += wrong
         by_name[board.name] = board, stands
@@ -121,6 +122,25 @@ def view(board: Board, entries: Sequence[Entry], stands: Ranking) -> View:
         },
         anchor=anchor,
         worst=worst_for(board.points),
+        main=_main(board, stands),
+        scored=scored(board),
+        unpictured=_unpictured(board),
+    )
+
+
+def _main(board: Board, stands: Ranking) -> tuple[str, ...]:
+    """What of the table is shown at first: under attacks on the rate alone, attacked bits in the place of quality."""
+    attacked = "adv_bpp" if board.objectives == {"rate"} else "adv_psnr"
+    known = ("best_known",) if "best_known" in stands.table else ()
+    return ("rank", "entry", "score", *known, "psnr", attacked, "bpp")
+
+
+def _unpictured(board: Board) -> str:
+    """Why a board has no pictures, and how to have some."""
+    why = "no entry holds any" if board.pictures else f"those of {board.data} may not be published here"
+    return (
+        f"No pictures: {why}. A run of your own has them on its page, runs/{board.name}/report/index.html: robustcodec "
+        f"run --board leaderboards/{board.name} --codec CODEC"
     )
 
 
@@ -139,7 +159,7 @@ def _detail(entry: Entry, found: Sequence[str]) -> Detail:
     }
     warnings = [f"{_cell(cell.axes)}: {warning}" for cell in entry.cells for warning in cell.warnings]
     doubts = tuple(f"{doubt['date']}, {doubt['by']}: {doubt['why']}" for doubt in map(asdict, entry.disputed))
-    return Detail(facts, entry.command, tuple(warnings), doubts, tuple(found))
+    return Detail(facts, entry.command, tuple(warnings), doubts, tuple(found), links(entry.codec, entry.defense))
 
 
 def _cell(axes: Mapping[str, str]) -> str:

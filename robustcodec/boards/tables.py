@@ -53,6 +53,16 @@ def explanation(board: Board) -> str:
     )
 
 
+def scored(board: Board) -> str:
+    """What the score is, in a sentence, with its unit and what attacks aim at."""
+    anchor = ", ".join(dict.fromkeys(name.partition(":")[0] for name in board.anchor))
+    aims = ", ".join(sorted(board.objectives))
+    return (
+        f"Score (%): under its worst attack an entry spends that many percent more bits than {anchor}, unattacked, "
+        f"needs for the same PSNR (95 % interval). Lower is better. Attacks aim at {aims}."
+    )
+
+
 def short(board: Board, ranking: Ranking, threat: str) -> str:
     """The ranking at ``threat`` as Markdown, its main columns, then lower bounds; disputed entries say so."""
     ranked, bounds = (ranking.at(threat, bounds) for bounds in (False, True))

@@ -25,7 +25,8 @@ function pictures(view, article) {
   fill(inputs.on, several(shots.map((s) => s.board)), chosen(view, "on", chosen(view, "board", board.options[1].value)));
   fill(inputs.a, sides, chosen(view, "a", "clean"));
   fill(inputs.b, sides, chosen(view, "b", "attacked"));
-  for (const key of ["mode", "gain", "at"]) inputs[key].value = chosen(view, key, inputs[key].value);
+  for (const key of ["gain", "at"]) inputs[key].value = chosen(view, key, inputs[key].value);
+  inputs.mode.value = chosen(view, "mode") === "difference" ? "difference" : "slider";
 
   const lost = (s) => (s.damage.startsWith("−") ? `+${s.damage.slice(1)} dB` : `−${s.damage} dB`);
 
@@ -119,6 +120,18 @@ function pictures(view, article) {
     show();
   });
   show();
+
+  return (wanted) => {
+    for (const [key, value] of [["on", wanted.board], ["shot", wanted.entry], ["sample", wanted.sample]]) {
+      inputs[key].value = value;
+      choose(view, key, value);
+      find_shot(); // fills what is chosen next
+    }
+    show();
+    const title = find("h3", box);
+    title.scrollIntoView();
+    title.focus({ preventScroll: true });
+  };
 }
 
 start();

@@ -20,9 +20,35 @@ function make(tag, attributes = {}, ...children) {
 const articles = new Map(all("article.view").map((node) => [node.dataset.view, node]));
 const choices = new Map([...articles.keys()].map((name) => [name, new URLSearchParams()]));
 const linked = new URLSearchParams(location.hash.slice(1));
-let active = articles.has(linked.get("view")) ? linked.get("view") : articles.keys().next().value;
-choices.set(active, linked);
+const KEYS = "view board entry section q sort filters columns cards rd heat security drift on shot sample a b mode gain at zoom frame".split(" ");
+let active = articles.keys().next().value;
 let writing;
+
+// What the link asks for and the page has no more is left out, the opening view or board is there instead, and the
+// reader is told.
+function settle() {
+  const lost = [];
+  const keep = (key, there) => {
+    if (!linked.has(key) || there(linked.get(key))) return true;
+    lost.push(`${key} ${linked.get(key)}`.trim());
+    linked.delete(key);
+    return false;
+  };
+  for (const key of new Set(linked.keys())) keep(key, () => KEYS.includes(key));
+  if (!keep("view", (name) => articles.has(name))) [...linked.keys()].forEach((key) => linked.delete(key)); // of that view
+  active = linked.get("view") ?? active;
+  const article = articles.get(active);
+  keep("board", (name) => all("select.board option", article).some((option) => option.value === name));
+  keep("entry", (name) => Object.hasOwn(entries(article), name));
+  keep("section", (name) => all(".part", article).some((part) => part.dataset.part === name));
+  choices.set(active, linked);
+  if (!lost.length) return;
+  const notice = find("#notice");
+  notice.hidden = false;
+  notice.textContent = `The link asks for what is not on this page (${lost.join(", ")}); this is ${find("h2", article).textContent}.`;
+}
+
+const entries = (article) => (article.entries ??= read(find("script.entries", article)));
 
 function address(changes = {}) {
   const chosen = new URLSearchParams(choices.get(active));
@@ -102,8 +128,9 @@ function open(name) {
   const article = articles.get(name);
   if (!article.started && find("table.ranking", article)) {
     article.started = true;
-    pictures(name, article);
+    const look = pictures(name, article);
     ranking(name, article);
+    gallery(name, article, look);
     plots(name, article);
   }
   write();
@@ -136,6 +163,7 @@ async function start() {
   for (const link of all("nav.views a")) {
     link.addEventListener("click", (event) => (event.preventDefault(), open(link.dataset.open)));
   }
+  settle();
   addEventListener("hashchange", () => location.reload()); // a pasted link; our own changes do not come here
   ({ default: DataTable } = await import(address_of("#tables")));
   open(active);

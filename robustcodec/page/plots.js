@@ -19,9 +19,11 @@ const near = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
+// An entry's name in lines of a phone's margin, broken where it has a sign.
+const folded = (name) => name.replace(/(.{14,}?[-.+ ])(?=.)/g, "$1<br>");
+
 async function draw(figure) {
   await plotly();
-  const view = figure.closest("article").dataset.view;
   const { kind, rows } = figure.dataset;
   const canvas = find(".canvas", figure);
   const { data, layout } = read(find("script", figure));
@@ -30,14 +32,17 @@ async function draw(figure) {
   const below = Math.min(legends.length, 10) * 20;
   layout.template = template();
   layout.margin = kind === "heat" ? { l: 56, r: 16, t: 56, b: 16 } : { l: 56, r: 16, t: 36, b: 48 };
-  layout.height = kind === "heat" ? 72 + Math.max(96, 32 * rows) : (kind === "security" ? 760 : 440) + (narrow ? below : 0);
+  layout.height = kind === "heat" ? 72 + Math.max(96, 32 * rows) : (kind === "security" ? 760 : 440) + (narrow ? below + 16 : 0);
   layout.legend = narrow
-    ? { orientation: "h", yanchor: "top", y: -60 / (layout.height - below - 64), font: { size: 11 } }
+    ? { orientation: "h", yanchor: "top", y: -76 / (layout.height - below - 80), font: { size: 11 } }
     : { font: { size: 11 } };
   layout.showlegend = kind !== "heat";
   layout.hovermode = "closest";
-  if (kind === "heat") canvas.style.minWidth = `${320 + 90 * data[0].x.length}px`;
-  const switched = chosen(view, kind);
+  if (kind === "heat") {
+    canvas.style.minWidth = `${narrow ? 130 + 56 * data[0].x.length : 320 + 90 * data[0].x.length}px`;
+    if (narrow) Object.assign(layout.yaxis, { tickvals: data[0].y, ticktext: data[0].y.map(folded), tickfont: { size: 9 } });
+  }
+  const switched = find(".choice", figure)?.value;
   if (switched) data.forEach((trace) => trace.meta && (trace.visible = trace.meta === switched));
   Plotly.newPlot(canvas, data, layout, {
     displaylogo: false,

@@ -13,25 +13,25 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from robustcodec.errors import BadData
 from robustcodec.page.figures import Drawing, drawings
-from robustcodec.page.tables import captions, glossary, label, of_entries, text
+from robustcodec.page.ranking import board_of, columns_of, lines_of
+from robustcodec.page.styles import Styles, styles_of
+from robustcodec.page.tables import captions, glossary, of_entries, text
 from robustcodec.page.view import Shot, View
-from robustcodec.reporting.text import bounded, place
 
 LIMIT = 15_000_000  # bytes of a page
-SCRIPTS = ("page.js", "plots.js", "tables.js", "browser.js")  # one after the other, as one script
+SCRIPTS = ("page.js", "plots.js", "tables.js", "detail.js", "gallery.js", "browser.js")  # joined to one script
 LIBRARIES = (
     ("plotly", "plotly/package_data/plotly.min.js"),
     ("itables", "itables/html/dt_bundle.js"),
@@ -82,7 +82,10 @@ def render(views: Sequence[View], title: str, libraries: bool = True) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"json": _json}
     template = environment.from_string(_own("template.html"))
-    shown = [_shown(i, view, drawings(view) if libraries else ()) for i, view in enumerate(views)]
+    shown = [
+        _shown(i, view, styles, drawings(view, styles) if libraries else ())
+        for i, (view, styles) in enumerate(zip(views, styles_of(views), strict=True))
+    ]
 
     def page(pictures: _Pictures) -> str:
         return template.render(
@@ -119,68 +122,30 @@ def _check(views: Sequence[View]) -> None:
             )
 
 
-def _shown(index: int, view: View, drawn: Sequence[Drawing]) -> dict[str, Any]:
+def _shown(index: int, view: View, styles: Styles, drawn: Sequence[Drawing]) -> dict[str, Any]:
     """What the template needs of a view."""
-    columns = [c for c in view.ranking.columns if c not in ("rank_low", "rank_high")]  # they stand beside the rank
-    numeric = {c: bool(pd.api.types.is_numeric_dtype(view.ranking[c])) for c in columns}
-    printed = _printed(view.ranking)
-    lines = [
-        {
-            "entry": line["entry"],
-            "board": _board(line["data"], line["threat"]),
-            "disputed": bool(_disputes(view, line["entry"])),
-            "found": not pd.isna(line.get("best_known", math.nan)),
-            "cells": [
-                {"column": c, "text": text(shown[c], c), "number": numeric[c], "order": _order(line[c])}
-                for c in columns
-            ],
-        }
-        for line, shown in zip(view.ranking.to_dict("records"), printed.to_dict("records"), strict=True)
-    ]
-    boards = list(dict.fromkeys(line["board"] for line in lines))
+    columns, lines = columns_of(view), lines_of(view, styles)
     tables = of_entries(view.rows, view.worst)
     entries = list(dict.fromkeys([*view.ranking["entry"], *tables, *view.details]))
     return {
         "id": index,
         "view": view,
-        "columns": [
-            {"name": c, "label": label(c), "number": numeric[c], "about": view.meanings.get(c, "")} for c in columns
-        ],
+        "columns": columns,
         "lines": lines,
-        "boards": boards,
+        "boards": list(dict.fromkeys(line["board"] for line in lines)),
         "figures": [_figure(d) for d in drawn],
-        "glossary": glossary(view.meanings, columns, view.rows),
+        "glossary": glossary(view.meanings, [column["name"] for column in columns], view.rows),
         "entries": {entry: _entry(view, entry, tables) for entry in entries},
+        "colours": {entry: style.colour for entry, style in styles.items()},
     }
-
-
-def _printed(ranking: pd.DataFrame) -> pd.DataFrame:
-    """``ranking`` with ranks as intervals and signs before lower bounds, where it has them."""
-    if "bound" not in ranking:
-        return ranking
-    places = [place(line) for line in ranking.to_dict("records")] if "rank_low" in ranking else ranking.get("rank")
-    return bounded(ranking if places is None else ranking.assign(rank=places))
-
-
-def _board(data: object, threat: object) -> str:
-    return f"{data} · {threat}"
-
-
-def _order(value: Any) -> str:
-    """What a cell is sorted by: the number, empty where there is none."""
-    return "" if value is None or pd.isna(value) else str(value)
-
-
-def _disputes(view: View, entry: str) -> tuple[str, ...]:
-    return view.details[entry].disputed if entry in view.details else ()
 
 
 def _figure(drawing: Drawing) -> dict[str, Any]:
     data, threat = drawing.board
     return {
         "kind": drawing.kind,
-        "board": _board(data, threat) if threat else "",
-        "title": _board(data, threat) if threat else data,
+        "board": board_of(data, threat) if threat else "",
+        "title": board_of(data, threat) if threat else data,
         "data": data,
         "alt": drawing.alt,
         "choices": drawing.choices,
@@ -200,6 +165,7 @@ def _entry(view: View, entry: str, tables: dict[str, dict[str, Any]]) -> dict[st
         "warnings": detail.warnings,
         "disputed": detail.disputed,
         "found": detail.found,
+        "links": [asdict(link) for link in detail.links],
     }
 
 
@@ -263,9 +229,10 @@ class _Pictures:
     def _record(shot: Shot, numbers: dict[tuple[str, str, str, str], dict[str, str]]) -> dict[str, Any]:
         return {
             "entry": shot.entry,
-            "board": _board(shot.data, shot.threat),
+            "board": board_of(shot.data, shot.threat),
             "sample": shot.sample,
             "attack": shot.attack,
             "damage": text(float(shot.damage), "loss"),
+            "lost": None if math.isnan(shot.damage) else round(float(shot.damage), 4),
             "numbers": numbers.get((shot.entry, shot.threat, shot.data, shot.sample), {}),
         }

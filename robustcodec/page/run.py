@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from robustcodec.page.images import data_uris
+from robustcodec.page.links import links
 from robustcodec.page.view import Detail, Shot, View
 from robustcodec.reporting.points import worst_of_samples
 from robustcodec.reporting.tables import label_of, leaderboard
-from robustcodec.reporting.text import ends
 from robustcodec.running.grid import AXES, Cell
 from robustcodec.running.store import Store
 from robustcodec.running.summary import Summary
@@ -26,15 +26,21 @@ from robustcodec.scores.robustness import CONTENDER
 
 ABOUT = (
     "Rates are real bytes, and reconstructions are decoded from those bytes alone. Budgets are as reached after the "
-    "attacked input was rounded to 8 bits. Higher robust PSNR is better; compare entries that met the same attacks.",
+    "attacked input was rounded to 8 bits.",
 )
-INTERVAL = "95 % interval"
-OWN = {
-    INTERVAL: "of robust_psnr over samples, at 95 %",
-    "warnings": "how many kinds of warnings the checks raised; opened with the entry",
-}
+SCORED = (
+    "Ranked by robust PSNR in dB: what the worst attack on each sample leaves of it, the mean (95 % interval). Higher "
+    "is better; compare entries that met the same attacks."
+)
+UNPICTURED = (
+    "No pictures: nothing is measured yet, or what was decoded is no longer in the run folder (decoded/); robustcodec "
+    "run makes it again."
+)
+MAIN = ("rank", "entry", "robust_psnr", "psnr", "drop", "bpp", "rate_ratio")
+OWN = {"warnings": "how many kinds of warnings the checks raised; opened with the entry"}
 RANKING = (  # those of them that the leaderboard of the run has
-    *("rank", "rank_low", "rank_high", "entry", "data", "threat", "robust_psnr", INTERVAL, "bound", "psnr", "drop"),
+    *("rank", "rank_low", "rank_high", "entry", "data", "threat", "robust_psnr", "robust_low", "robust_high", "bound"),
+    *("psnr", "drop"),
     *("delta_own_psnr", "bpp", "rate_ratio", "vi_db", "break_db", "unbroken", "input_linf", "worst_attack"),
     *("precision", "attacks", "not_run", "samples", "decode_failures", "warnings"),
 )
@@ -68,7 +74,7 @@ def of_run(store: Store, cells: Sequence[Cell], found: Found | None = None) -> V
     by_entry: dict[str, list[Cell]] = {}
     for cell in cells:
         by_entry.setdefault(labels[_contender(cell)], []).append(cell)
-    ranking = _ranking(board)
+    ranking = _ranking(board, {str(curve) for curve in curves["data"].unique()} if len(curves) else set())
     return View(
         name="run",
         title="Results",
@@ -82,6 +88,9 @@ def of_run(store: Store, cells: Sequence[Cell], found: Found | None = None) -> V
         },
         shots=shots,
         originals=originals,
+        main=MAIN,
+        scored=SCORED,
+        unpictured=UNPICTURED,
     )
 
 
@@ -103,11 +112,21 @@ def _labelled(frame: pd.DataFrame, labels: dict[_Contender, str]) -> pd.DataFram
     return frame.assign(entry=[labels[key] for key in frame[CONTENDER].itertuples(index=False, name=None)])
 
 
-def _ranking(board: pd.DataFrame) -> pd.DataFrame:
-    intervals = zip(board["robust_low"], board["robust_high"], strict=True)
+def _ranking(board: pd.DataFrame, clips: set[str]) -> pd.DataFrame:
+    """The data set with most contenders first, images before ``clips`` where two have equally many, and of its threats
+    the one that most of them met.
+    """
     kinds = [len(text.split("; ")) if text else 0 for text in board["warnings"]]
-    shown = board.assign(warnings=kinds)
-    shown[INTERVAL] = [ends(low, high) for low, high in intervals]
+    order = pd.DataFrame(
+        {
+            "fewer": -board.groupby("data")["entry"].transform("nunique"),
+            "moving": board["data"].isin(clips),
+            "data": board["data"],
+            "rarer": -board.groupby(["data", "threat"])["entry"].transform("nunique"),
+        },
+        index=board.index,
+    ).sort_values(["fewer", "moving", "data", "rarer"], kind="stable")
+    shown = board.assign(warnings=kinds).loc[order.index]
     return shown[[name for name in (*RANKING, *contributed(shown)) if name in shown]]
 
 
@@ -121,6 +140,7 @@ def _detail(store: Store, cells: Sequence[Cell], warnings: Iterable[str]) -> Det
         facts=_facts(cells, [summary for _, summary in found if summary.status == "ok"]),
         command="\n".join(map(_command, _products(list(cells)))),
         warnings=(*signs, *failed, *unfinished),
+        links=links(cells[0].codec, cells[0].defense),
     )
 
 

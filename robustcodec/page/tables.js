@@ -2,11 +2,22 @@
 
 let DataTable;
 
+// Filters by column: by name in a link, by place in the table.
+function filtered(text, names) {
+  try {
+    const filters = Object.entries(JSON.parse(text)).filter(([name, filter]) => names.includes(name) && filter instanceof Object);
+    return Object.fromEntries(filters.map(([name, filter]) => [names.indexOf(name), filter]));
+  } catch {
+    return {}; // a link that was cut
+  }
+}
+
 function ranking(view, article) {
   const node = find("table.ranking", article);
   const names = all("thead th", node).map((th) => th.dataset.name);
+  const more = all("thead th[data-more]", node).map((th) => th.dataset.name);
   const [column, direction] = chosen(view, "sort").split(/\.(asc|desc)$/);
-  const filters = JSON.parse(chosen(view, "filters", "{}"));
+  const filters = filtered(chosen(view, "filters", "{}"), names);
   const long = all("tbody tr", node).length > 100;
   const table = new DataTable(node, {
     order: names.includes(column) ? [[names.indexOf(column), direction]] : [],
@@ -22,7 +33,7 @@ function ranking(view, article) {
     stateSave: true,
     stateSaveCallback: (_, saved) => {
       const kept = Object.entries(saved.columnControl ?? {}).filter(([, f]) => f.searchInput?.value || f.searchInput?.logic?.includes("mpty"));
-      choose(view, "filters", JSON.stringify(Object.fromEntries(kept)), "{}");
+      choose(view, "filters", JSON.stringify(Object.fromEntries(kept.map(([place, filter]) => [names[place], filter]))), "{}");
     },
     stateLoadCallback: () => ({ time: Date.now(), columnControl: filters }),
   });
@@ -31,7 +42,11 @@ function ranking(view, article) {
   board.value = chosen(view, "board", first);
   table.search.fixed("board", (_, __, index) => !board.value || table.row(index).node().dataset.board === board.value);
   const match = () => {
-    table.columns(["data:name", "threat:name"]).visible(!board.value, false); // one value each, which is chosen above
+    const every = chosen(view, "columns") === "all";
+    names.forEach((name, i) => {
+      const told = board.value && ["data", "threat"].includes(name); // one value each, which is chosen above
+      table.column(i).visible(!told && (every || !more.includes(name)), false);
+    });
     table.draw();
     for (const figure of all("figure.plot", article)) {
       const wanted = figure.dataset.board ? figure.dataset.board === board.value : board.value.startsWith(`${figure.dataset.data} · `);
@@ -44,6 +59,19 @@ function ranking(view, article) {
     sections(view, article);
   };
   board.addEventListener("change", () => (choose(view, "board", board.value, first), match()));
+  const wider = find("button.more", article);
+  const told = () => {
+    const every = chosen(view, "columns") === "all";
+    wider.hidden = !more.length;
+    wider.textContent = every ? "Fewer columns" : "More columns";
+    wider.setAttribute("aria-pressed", every);
+  };
+  wider.addEventListener("click", () => {
+    choose(view, "columns", chosen(view, "columns") === "all" ? "" : "all");
+    told();
+    match();
+  });
+  told();
   match();
   table.on("search", () => choose(view, "q", table.search()));
   table.on("order", () => {
@@ -75,57 +103,4 @@ function sections(view, article) {
     });
     bar.append(link);
   }
-}
-
-// --- the detail of an entry
-
-function tabled({ columns, rows }, name) {
-  const heads = columns.map((c) => {
-    const th = make("th", { scope: "col", title: c.about ?? "" }, c.name);
-    th.classList.toggle("number", c.number);
-    return th;
-  });
-  const lines = rows.map((row) =>
-    make("tr", {}, ...row.map((value, i) => {
-      const td = make("td", {}, columns[i].number ? number(value, columns[i].digits) : String(value ?? "–"));
-      if (columns[i].number) td.classList.add("number"), td.setAttribute("data-order", value ?? "");
-      return td;
-    })),
-  );
-  const table = make("table", { class: "display compact", "aria-label": name });
-  table.append(make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...lines));
-  return table;
-}
-
-function detail(view, article, name) {
-  const dialog = find("#detail");
-  const content = find(".content", dialog);
-  const entry = (article.entries ??= read(find("script.entries", article)))[name];
-  if (!entry) return;
-  find("#detail-title").textContent = name;
-  content.replaceChildren();
-  const listed = (title, texts, kind) => {
-    if (texts?.length) content.append(make("h3", {}, title), make("ul", { class: kind }, ...texts.map((t) => make("li", {}, t))));
-  };
-  listed("Disputed", entry.disputed, "disputed");
-  listed("Best known", entry.found, "found");
-  listed("Warnings", entry.warnings, "warnings");
-  if (entry.facts?.length) {
-    const facts = entry.facts.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, value)));
-    content.append(make("h3", {}, "How it was measured"), make("dl", { class: "facts" }, ...facts));
-  }
-  if (entry.command) {
-    const button = make("button", { type: "button" }, "Copy command");
-    button.addEventListener("click", () => copy(entry.command, button));
-    content.append(make("h3", {}, "Reproduce"), make("pre", { tabindex: 0 }, make("code", {}, entry.command)), button);
-  }
-  for (const [title, table] of [["Attacks, mean over samples", entry.attacks], ["Samples, under the attack that counts of each", entry.samples]]) {
-    if (!table) continue;
-    const node = tabled(table, title);
-    content.append(make("h3", {}, title), node);
-    new DataTable(node, { paging: table.rows.length > 50, pageLength: 50, searching: false, info: false, lengthChange: false, order: [], autoWidth: false });
-  }
-  if (!dialog.open) dialog.showModal();
-  dialog.scrollTop = 0;
-  choose(view, "entry", name);
 }

@@ -1,4 +1,4 @@
-"""Numbers as the page shows them: labels, digits, and the tables beside one entry."""
+"""Numbers as the page shows them: heads, digits, and the tables beside one entry."""
 
 from __future__ import annotations
 
@@ -20,11 +20,32 @@ SAMPLES = ("threat", "data", "sample", "attack", "bpp", "psnr", "adv_bpp", "adv_
 SAMPLES_TOO = ("delta_own_psnr", "vi_db", "input_psnr", "input_linf", "decode_failed")
 CLEAN = ("bpp", "psnr")  # the ranking explains them
 LAST = ("sample", "loss", "adv_bpp", "decode_failed")  # in the glossary
+HEADS = {  # short ones with their units, so that a table fits a page
+    "rank": "rank",
+    "score": "score (%)",
+    "clean_score": "unattacked (%)",
+    "best_known": "best known (%)",
+    "best_known_psnr": "best (dB)",
+    "psnr": "clean (dB)",
+    "adv_psnr": "attacked (dB)",
+    "robust_psnr": "robust (dB)",
+    "drop": "loss (dB)",
+    "loss": "loss (dB)",
+    "delta_psnr": "loss (dB)",
+    "delta_own_psnr": "own loss (dB)",
+    "adv_ms_ssim": "att. MS-SSIM",
+    "vi_db": "VI (dB)",
+    "break_db": "break (dB)",
+    "input_psnr": "input (dB)",
+    "input_linf": "L∞ (1/255)",
+    "decode_failures": "undecodable",
+    "decode_failed": "undecodable",
+}
 
 
-def label(name: str) -> str:
-    """A column's name in print."""
-    return column(name).label
+def head(name: str) -> str:
+    """What stands above a column: at most some 14 letters for those of this package."""
+    return HEADS.get(name) or column(name).title
 
 
 def digits(name: str) -> int:
@@ -53,7 +74,7 @@ def _table(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, Any]:
     shown = [name for name in names if name in frame]
     heads = [
         {
-            "name": label(name),
+            "name": head(name),
             "about": None if name in CLEAN else column(name).meaning,
             "number": bool(pd.api.types.is_numeric_dtype(frame[name])),
             "digits": digits(name) if pd.api.types.is_float_dtype(frame[name]) else 0,
@@ -110,8 +131,8 @@ def captions(rows: pd.DataFrame) -> dict[tuple[str, str, str, str], dict[str, st
 
 
 def glossary(meanings: dict[str, str], ranked: Sequence[str], rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Label and meaning of the ranking's columns, then of those beside an entry of ``rows`` that it has not."""
-    in_ranking = {label(name): meanings[name] for name in ranked if name in meanings}
+    """Head and meaning of the ranking's columns, then of those beside an entry of ``rows`` that it has not."""
+    in_ranking = {head(name): meanings[name] for name in ranked if name in meanings}
     first = [name for name in _of_attacks(rows) if name not in LAST]
-    beside = {label(name): column(name).meaning for name in (*first, *LAST)}
+    beside = {head(name): column(name).meaning for name in (*first, *LAST)}
     return [*in_ranking.items(), *((name, meaning) for name, meaning in beside.items() if name not in in_ranking)]

@@ -10,6 +10,15 @@ from robustcodec.scores.robustness import WorstRows, worst_rows
 
 
 @dataclass(frozen=True)
+class Link:
+    """Where something about an entry is: ``what`` it is, its ``name``, and its address, empty if it has none."""
+
+    what: str
+    name: str
+    address: str = ""
+
+
+@dataclass(frozen=True)
 class Detail:
     """What stands beside the numbers of one entry.
 
@@ -19,6 +28,7 @@ class Detail:
         warnings: What a reader must know before trusting them.
         disputed: "2026-11-02, A. Person: why", one per dispute; empty where nobody disputes the entry.
         found: What others found beyond the attacks that it met, a line each.
+        links: Papers, weights and the like.
     """
 
     facts: dict[str, str]
@@ -26,6 +36,7 @@ class Detail:
     warnings: tuple[str, ...] = ()
     disputed: tuple[str, ...] = ()
     found: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ class View:
         name: Short and unique in the page; used in links.
         title: The heading.
         about: Paragraphs of plain text.
-        ranking: Columns "data", "threat", "entry" and any others (numbers or text), rows in the order to show.
+        ranking: Columns "data", "threat", "entry" and any others (numbers or text), rows in the order to show; the page
+            opens on the data and threat of the first one.
         meanings: Column of `ranking` -> what it means.
         rows: One row per cell and sample, as `Store.frame` gives them, and "entry".
         curves: One row per cell, sample and frame, as `Store.curves` gives them, and "entry"; empty for images.
@@ -73,6 +85,9 @@ class View:
         anchor: A clean curve for the rate-distortion plot, columns data, codec, bpp and psnr.
         worst: What chooses the attack that counts of each sample, as the ranking does, for arrows and the table of
             samples; pictures and losses of PSNR are of the attack that leaves the least PSNR.
+        main: The columns of `ranking` that are shown at first, in this order; none for all.
+        scored: One sentence: what ranks, in which unit.
+        unpictured: One sentence: why there are no pictures, and how to have some; shown where there are none.
     """
 
     name: str
@@ -87,3 +102,6 @@ class View:
     originals: dict[tuple[str, str], tuple[str, ...]]
     anchor: pd.DataFrame | None = None
     worst: WorstRows = worst_rows
+    main: tuple[str, ...] = ()
+    scored: str = ""
+    unpictured: str = ""

@@ -141,6 +141,45 @@ def test_searching_and_filtering_by_column(reader: Reader) -> None:
     assert reader.one(".dt-search input").get_attribute("value") == "jpeg"
 
 
+def test_more_columns_on_demand_and_by_link(reader: Reader) -> None:
+    reader.open(board=PHOTOS)
+    heads = "return [...document.querySelectorAll('[data-view=run] table.ranking th')].map((th) => th.innerText)"
+    assert reader.run(heads) == ["rank", "entry", "robust (dB)", "clean (dB)", "loss (dB)", "bpp", "rate ×"]
+    reader.one("button.more").click()
+    assert len(reader.run(heads)) > 12 and "VI (dB)" in reader.run(heads) and "threat" not in reader.run(heads)
+    reader.addressed(columns="all")
+    reader.open(board=PHOTOS, columns="all")
+    assert "VI (dB)" in reader.run(heads) and reader.one("button.more").text == "Fewer columns"
+
+
+@pytest.mark.parametrize("gone", [{"view": "old"}, {"board": "old · psnr:1"}, {"entry": "old"}, {"section": "old"}])
+def test_a_link_to_what_is_no_more_opens_the_page_and_says_so(reader: Reader, gone: dict[str, str]) -> None:
+    reader.open(**gone, filters="cut [off")
+    ((key, name),) = gone.items()
+    assert f"not on this page ({key} {name}); this is Results" in reader.driver.find_element(By.ID, "notice").text
+    assert reader.one("h2").text == "Results" and len(reader.rows()) == 2
+    assert reader.one("select.board").get_attribute("value") == PHOTOS
+    assert not reader.driver.find_elements(By.CSS_SELECTOR, "dialog[open]")
+    reader.until(lambda: key not in reader.address() or reader.address()[key] != name)
+    reader.open(board=PHOTOS)
+    assert not reader.driver.find_element(By.ID, "notice").is_displayed()
+
+
+def test_a_card_of_the_gallery_opens_its_pictures(reader: Reader, view: View) -> None:
+    reader.open(board=PHOTOS)
+    worst = {shot.entry: shot for shot in view.shots[::-1] if f"{shot.data} · {shot.threat}" == PHOTOS}
+    cards = reader.all(".cards button")
+    assert len(cards) == len(worst) == 2
+    shot = max(worst.values(), key=lambda shot: shot.damage)
+    assert shot.entry in cards[0].text and shot.sample in cards[0].text
+    sources = [img.get_attribute("src") for img in cards[0].find_elements(By.TAG_NAME, "img")]
+    assert sources == [shot.clean[-1], shot.attacked[-1]]
+    cards[0].send_keys(Keys.ENTER)
+    assert reader.one(".browser .below").get_attribute("src") == shot.attacked[0]
+    assert reader.run("return document.activeElement.textContent") == "Pictures"
+    reader.addressed(shot=shot.entry, sample=shot.sample)
+
+
 def test_the_threat_chooses_lines_plots_and_pictures(reader: Reader) -> None:
     Select(reader.one("select.board")).select_by_value(CLIPS)
     assert reader.column("entry") == ["rdae.tiny-q1"]
@@ -239,7 +278,7 @@ def test_a_link_restores_every_choice(reader: Reader, view: View) -> None:
 
 def test_the_detail_of_an_entry(reader: Reader, view: View) -> None:
     reader.open(board=PHOTOS)
-    link = reader.one("table.ranking a[data-entry]")
+    link = next(link for link in reader.all("table.ranking a[data-entry]") if link.text.startswith(LEARNED))
     name = link.text
     link.send_keys(Keys.ENTER)
     dialog = reader.one("dialog[open]")
@@ -247,6 +286,8 @@ def test_the_detail_of_an_entry(reader: Reader, view: View) -> None:
     assert dialog.find_element(By.TAG_NAME, "code").text == view.details[name].command
     for key, value in view.details[name].facts.items():
         assert key in dialog.text and value in dialog.text
+    addresses = [link.get_attribute("href") for link in dialog.find_elements(By.TAG_NAME, "a")]
+    assert addresses == [link.address for link in view.details[name].links] and len(addresses) == 3
     attacks, samples = dialog.find_elements(By.TAG_NAME, "table")
     mine = view.rows[view.rows["entry"] == name]
     assert len(attacks.find_elements(By.CSS_SELECTOR, "tbody tr")) == 4
@@ -338,6 +379,8 @@ def test_a_phone_scrolls_down_alone(reader: Reader) -> None:
                 if figure.is_displayed():
                     reader.drawn(figure)
             assert reader.run("return document.documentElement.scrollWidth") == 390
+            heads = reader.all("table.ranking thead th .dt-column-title")
+            assert {head.size["height"] < 24 for head in heads if head.is_displayed()} == {True}  # one line each
     finally:
         reader.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -349,5 +392,7 @@ def test_a_copy_without_libraries_shows_its_tables_and_says_where_the_rest_is(
     kept.write_text(render([view], "Kept", libraries=False), encoding="utf-8")
     reader.driver.get(kept.as_uri())
     assert len(reader.rows()) == len(view.ranking) and all(row.is_displayed() for row in reader.rows())
+    heads = reader.driver.find_elements(By.CSS_SELECTOR, "table.ranking th")
+    assert len({head.size["height"] for head in heads}) == 1 and heads[0].size["height"] < 40  # one line each
     assert "leaderboard build" in reader.driver.find_element(By.CSS_SELECTOR, "p.empty").text
     assert not reader.driver.find_elements(By.CSS_SELECTOR, "figure.plot")

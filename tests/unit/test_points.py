@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from robustcodec.page import View
-from robustcodec.page.figures import drawings
+from robustcodec.page.figures import Drawing, drawings
+from robustcodec.page.styles import styles_of
 from robustcodec.reporting.pictures import rate_distortion_plot
 from robustcodec.reporting.points import WORST, arrows, drift, ends, security, worst_of_samples
 
@@ -38,6 +39,10 @@ def view(rows: pd.DataFrame, curves: pd.DataFrame | None = None) -> View:
     return View("v", "A view", ("About.",), ranking, {}, rows, shown, {}, (), {})
 
 
+def drawn(view: View) -> list[Drawing]:
+    return drawings(view, styles_of([view])[0])
+
+
 def test_an_arrow_ends_at_the_worst_of_each_sample(rows: pd.DataFrame) -> None:
     (arrow,) = arrows(rows, ["codec"]).to_dict("records")
     assert (arrow["psnr"], arrow["adv_psnr"]) == (30.0, 30 - (4 + 3) / 2)
@@ -60,9 +65,9 @@ def test_picture_and_page_end_at_one_point(rows: pd.DataFrame, tmp_path: Path, m
     (arrow,) = [text for text in axis.texts if not text.get_text()]
     (faint,) = [line for line in axis.lines if line.get_alpha()]
     assert len(faint.get_xdata()) == 2 * 3  # from the clean mean to that of each attack
-    (drawing,) = [drawing for drawing in drawings(view(rows)) if drawing.kind == "rd"]
-    trace = json.loads(drawing.figure)["data"][0]
-    assert arrow.xy == pytest.approx((trace["x"][1], trace["y"][1])) and trace["y"][1] == 26.5
+    (drawing,) = [drawing for drawing in drawn(view(rows)) if drawing.kind == "rd"]
+    (attacked,) = [t for t in json.loads(drawing.figure)["data"] if t.get("line", {}).get("dash") == "dash"]
+    assert arrow.xy == pytest.approx((attacked["x"][0], attacked["y"][0])) and attacked["y"][0] == 26.5
 
 
 def test_a_worst_attack_that_nothing_decodes_ends_at_0_db(rows: pd.DataFrame) -> None:
@@ -89,5 +94,5 @@ def test_the_worst_line_of_a_drift_is_the_leaderboards_attack(rows: pd.DataFrame
     points = drift(curves, ["entry"], ("objective",), worst_of_samples(rows, ["entry"]))
     assert points[points["line"] == WORST]["loss"].tolist() == [(4 + 6) / 2, (2 + 4) / 2]
     assert points[points["line"] == "cw"]["loss"].tolist() == [(9 + 6) / 2, (9 + 4) / 2]
-    (drawing,) = [drawing for drawing in drawings(view(rows, curves)) if drawing.kind == "drift"]
+    (drawing,) = [drawing for drawing in drawn(view(rows, curves)) if drawing.kind == "drift"]
     assert json.loads(drawing.figure)["data"][0]["y"] == [5.0, 3.0] and drawing.choices == (WORST, "cw", "pgd")
