@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import metadata
 
 from robustcodec import registry, weights
 from robustcodec.errors import PluginError, UserError
@@ -42,9 +41,10 @@ def _weights(codec: str) -> Iterator[Link]:
     except UserError:
         return
     if _card(spec):
+        home = citing.home()
         for what, path in (("weights", "weights/{}.safetensors"), ("card of the weights", "cards/{}.toml")):
             place = f"zoo/{path.format(f'{spec.name}.{spec.tag}')}"
-            yield Link(what, place, f"{_repository()}/blob/main/{place}")
+            yield Link(what, place, f"{home}/blob/main/{place}" if home else "")
 
 
 def _card(spec: Spec) -> dict[str, str]:
@@ -58,9 +58,3 @@ def _address(stated: str) -> str:
     """Of a paper that is stated by its address, which a note may follow."""
     first = stated.partition(" ")[0]
     return first if first.startswith("https://") else ""
-
-
-def _repository() -> str:
-    lines: list[str] = metadata("robustcodec").get_all("Project-URL") or []
-    urls = dict(line.split(", ", 1) for line in lines)
-    return urls["Repository"]

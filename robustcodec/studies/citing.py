@@ -44,15 +44,20 @@ def papers(kind: str, name: str) -> list[Paper]:
 def itself() -> list[Paper]:
     """This software, and the two papers that it grew from."""
     about = metadata("robustcodec")
-    links = dict(line.split(", ", 1) for line in about.get_all("Project-URL") or [])
     facts = _fields(
         title="robustcodec: adversarial robustness of learned image and video codecs",
         author=f"{{{about['Author']}}}",
         version=about["Version"],
-        url=links.get("Homepage", ""),
+        url=home(),
     )
     first = Paper(f"robustcodec {about['Version']}", f"@software{{robustcodec,\n{facts}\n}}")
     return [first, *(Paper(address, known()[address]) for address in GREW_FROM)]
+
+
+def home() -> str:
+    """Where this software lives; empty if what is installed does not say."""
+    links: list[str] = metadata("robustcodec").get_all("Project-URL") or []
+    return dict(line.split(", ", 1) for line in links).get("Homepage", "")
 
 
 def addresses(text: str) -> Iterator[str]:
