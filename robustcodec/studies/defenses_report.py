@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,15 @@ from robustcodec.scores.ranks import paired
 from robustcodec.scores.robustness import BOARD, shown_psnr
 from robustcodec.studies.ladders import ladders
 
-DEFENSES = select(
-    GAINS,
-    [*BOARD, "ladder", "defense", "codecs", "samples", "bd_rate", "delta_bpp", "delta_psnr"]
-    + [f"{knowledge}{end}" for knowledge in ("oblivious", "adaptive") for end in ("", "_low", "_high", "_attacks")]
-    + ["encode_factor", "decode_factor", "verdict"],
-)
-CONTENDERS = select(DEFENDED, ["codec", "defense", "bpp", "psnr", "oblivious", "adaptive"])
 KNOWLEDGE = ("oblivious", "adaptive")
+GAINED = [*BOARD, "ladder", "defense", *(f"{k}{end}" for k in KNOWLEDGE for end in ("", "_low", "_high", "_attacks"))]
+GAINED += ["verdict"]
+COSTS = ["codecs", "samples", "bd_rate", "delta_bpp", "delta_psnr"]
+FACTORS = ["encode_factor", "decode_factor"]
+DEFENSES = select(GAINS, [*GAINED[:4], *COSTS, *GAINED[4:-1], *FACTORS, "verdict"])
+CONTENDERS = select(DEFENDED, ["codec", "defense", "bpp", "psnr", "oblivious", "adaptive"])
 SIDES = ("defended", "bare")
 TIMES = "defense-times.csv"  # in the run folder, if times were measured
-FACTORS = ["encode_factor", "decode_factor"]
 HOLDS, VANISHES = "gain holds", "gain vanishes under adaptive attack"
 UNKNOWN = "not attacked adaptively"
 
@@ -50,29 +48,23 @@ def table(rows: pd.DataFrame, times: pd.DataFrame | None = None) -> tuple[pd.Dat
     ``rows``: of ``store.frame(cells)``; ``times``: ``codec``, ``defense`` and :data:`FACTORS`. Raises
     :class:`StoreError` for rows that are not results, :class:`UserError` for a codec that is not known.
     """
-    rows = _known(rows)
-    if rows.empty:
-        return pd.DataFrame(columns=list(DEFENSES)), []
-    names = {codec: ladder.name for ladder in ladders(sorted(rows["codec"].unique())) for codec in ladder.codecs}
     lines: list[dict[str, Any]] = []
     notes: dict[str, list[str]] = {}  # what is to be known, and of which defenses
-    for (data, threat, ladder), group in rows.groupby([*BOARD, rows["codec"].map(names).rename("ladder")]):
-        for defense in sorted(set(group["defense"]) - {"none"}):
-            cost, remarks = _cost(group, defense)
-            gains = {knowledge: _gain(group, defense, knowledge) for knowledge in KNOWLEDGE}
-            for knowledge, gain in gains.items():
-                if 0 < gain.codecs < cost["codecs"]:
-                    remarks.append(f"the {knowledge} gain is of {gain.codecs} of {cost['codecs']} codecs")
-            for what in remarks:
-                notes.setdefault(f"{ladder}, {data}, {threat}: {what}", []).append(defense)
-            line = {"data": data, "threat": threat, "ladder": ladder, "defense": defense, **cost}
-            for knowledge, gain in gains.items():
-                of = gain.interval
-                line |= {knowledge: of.mean, f"{knowledge}_low": of.low, f"{knowledge}_high": of.high}
-                line[f"{knowledge}_attacks"] = gain.attacks
-            line |= _factors(group["codec"].unique(), defense, times)
-            lines.append(line | {"verdict": _verdict(gains["adaptive"].interval)})
+    for line, group, found in _gains(rows):
+        defense = line["defense"]
+        cost, remarks = _cost(group, defense)
+        for knowledge, gain in found.items():
+            if 0 < gain.codecs < cost["codecs"]:
+                remarks.append(f"the {knowledge} gain is of {gain.codecs} of {cost['codecs']} codecs")
+        for what in remarks:
+            notes.setdefault(f"{line['ladder']}, {line['data']}, {line['threat']}: {what}", []).append(defense)
+        lines.append(line | cost | _factors(group["codec"].unique(), defense, times))
     return pd.DataFrame(lines, columns=list(DEFENSES)), [f"{what} ({', '.join(who)})" for what, who in notes.items()]
+
+
+def gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """A :func:`table` without what defenses cost, which takes longer."""
+    return pd.DataFrame([line for line, _, _ in _gains(rows)], columns=GAINED)
 
 
 def contenders(rows: pd.DataFrame) -> pd.DataFrame:
@@ -97,6 +89,23 @@ def contenders(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append(line)
     frame = pd.DataFrame(lines, columns=[*BOARD, *CONTENDERS])
     return frame.sort_values([*BOARD, "codec", "defense"], key=lambda c: c.where(c != "none", ""), ignore_index=True)
+
+
+def _gains(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, dict[str, _Gain]]]:
+    """For each data set, threat, ladder and defense the columns :data:`GAINED`, the rows of the ladder and the gains by
+    what the attacker knew.
+    """
+    rows = _known(rows)
+    names = {codec: ladder.name for ladder in ladders(sorted(rows["codec"].unique())) for codec in ladder.codecs}
+    for (data, threat, ladder), group in rows.groupby([*BOARD, rows["codec"].map(names).rename("ladder")]):
+        for defense in sorted(set(group["defense"]) - {"none"}):
+            found = {knowledge: _gain(group, defense, knowledge) for knowledge in KNOWLEDGE}
+            line = {"data": data, "threat": threat, "ladder": ladder, "defense": defense}
+            for knowledge, gain in found.items():
+                of = gain.interval
+                line |= {knowledge: of.mean, f"{knowledge}_low": of.low, f"{knowledge}_high": of.high}
+                line[f"{knowledge}_attacks"] = gain.attacks
+            yield line | {"verdict": _verdict(found["adaptive"].interval)}, group, found
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Headlines:
         """What a :func:`~robustcodec.reporting.tables.leaderboard` of ``rows``, one per cell and sample, says.
 
         What nothing strong attacked has lower bounds of damage, which are said as such; scores without a number, such
-        as the bytes of a codec that writes none, are left out. Raises as :func:`defenses_report.table` does.
+        as the bytes of a codec that writes none, are left out. Raises as :func:`defenses_report.gains` does.
         """
         if board.empty:
             return cls()
@@ -113,7 +113,7 @@ def _defense(rows: pd.DataFrame) -> Iterator[str]:
     """Of the defense that keeps most of its gain under attacks that know it, or else gains most while they do not."""
     if set(rows["defense"]) == {"none"}:
         return
-    gains, _ = defenses_report.table(rows)
+    gains = defenses_report.gains(rows)
     adaptive, known = _by(gains, "adaptive"), _by(gains, "oblivious")
     if not (adaptive or known):
         return
