@@ -79,9 +79,9 @@ def test_quickstart_tells_the_whole_story_of_a_photo_and_resumes(robust: Type, p
 
 
 def test_quickstart_counts_the_warnings_of_a_codec_of_ones_own(robust: Type, photo_file: Path) -> None:
-    Path("mine.py").write_text(MINE)
-    done = robust("quickstart", photo_file, "--codec", "mine.py:Blank", "--budget", "34dB")
-    (line,) = (line for line in done.out.splitlines() if re.match(r" mine.py:Blank  ", line))
+    Path("brought.py").write_text(MINE)
+    done = robust("quickstart", photo_file, "--codec", "brought.py:Blank", "--budget", "34dB")
+    (line,) = (line for line in done.out.splitlines() if re.match(r" brought.py:Blank  ", line))
     assert done.code == 0 and re.search(r" [1-9]$", line.rstrip()), done
     assert "!: kinds of warnings, see leaderboard.md" in done.out
 
@@ -89,10 +89,10 @@ def test_quickstart_counts_the_warnings_of_a_codec_of_ones_own(robust: Type, pho
 def test_quickstart_shows_no_picture_of_jpeg_where_the_codec_that_was_asked_for_failed(
     robust: Type, photo_file: Path
 ) -> None:
-    Path("mine.py").write_text(MINE)
-    done = robust("quickstart", photo_file, "--codec", "mine.py:Broken", "--budget", "34dB")
+    Path("brought.py").write_text(MINE)
+    done = robust("quickstart", photo_file, "--codec", "brought.py:Broken", "--budget", "34dB")
     assert done.code == 1 and "Most telling" in done.out and "look at" not in done.out, done
-    assert "mine.py:Broken × pgd:steps=20, distortion @ psnr:34: RuntimeError: no weights" in done.out
+    assert "brought.py:Broken × pgd:steps=20, distortion @ psnr:34: RuntimeError: no weights" in done.out
 
 
 @pytest.mark.parametrize(

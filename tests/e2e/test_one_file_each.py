@@ -60,6 +60,7 @@ def package(folder: Path) -> Path:
         module.parent.mkdir(parents=True, exist_ok=True)
         module.write_text(text, encoding="utf-8")
         lines.append(f'[project.entry-points."robustcodec.{kind}"]\n{NAMES[kind]} = "mine.my_{kind}"\n')
+    (source / "mine" / "__init__.py").touch()  # or a mine.py anywhere behind it would stand in its place
     (source / "pyproject.toml").write_text("\n".join(lines), encoding="utf-8")
     offline = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), str(source)]
     subprocess.run([sys.executable, "-m", "pip", "install", *offline], check=True, capture_output=True)

@@ -61,11 +61,13 @@ def shown(run: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items() if name.split("/")[0] not in kept}
 
 
-def written(run: Path) -> dict[str, int]:
-    return {name: (run / name).stat().st_ino for name in shown(run)}
+def written(run: Path) -> dict[str, tuple[int, int]]:
+    """By name what changes when a file is written again: its number, which may be used twice, and the time."""
+    stats = {name: (run / name).stat() for name in shown(run)}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
-def made_again(run: Path, before: dict[str, int]) -> set[str]:
+def made_again(run: Path, before: dict[str, tuple[int, int]]) -> set[str]:
     after = written(run)
     return {name for name in after if after[name] != before.get(name)}
 
