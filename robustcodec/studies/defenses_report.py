@@ -96,6 +96,8 @@ def _gains(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, d
     what the attacker knew.
     """
     rows = _known(rows)
+    if rows.empty:  # all were made for another codec
+        return
     names = {codec: ladder.name for ladder in ladders(sorted(rows["codec"].unique())) for codec in ladder.codecs}
     for (data, threat, ladder), group in rows.groupby([*BOARD, rows["codec"].map(names).rename("ladder")]):
         for defense in sorted(set(group["defense"]) - {"none"}):

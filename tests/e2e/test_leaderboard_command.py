@@ -221,6 +221,7 @@ def test_init_writes_a_board_and_run_measures_what_it_asks(
     board = Board.read(tmp_path / "mine")
     assert len(board.samples) == 2 and set(board.points["codec"]) == {"webp:quality=0", "webp:quality=60"}
     assert board.protocol["bare"][0]["suite"] == ["robustcodec-quick.v2"]
+    assert board.protocol["transform"][0]["suite"] == ["robustcodec-transform.v2"]
     assert Board.parse(__import__("tomllib").loads(board.to_toml()), board.folder) == board
     assert robust("leaderboard", "init", "mine", *options.split()).code == 2
     refused = robust("run", "--board", "mine", "--codec", LEARNED, "--attack", "pgd")

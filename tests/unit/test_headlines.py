@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from robustcodec.reporting.tables import leaderboard
+from robustcodec.studies import defenses_report
 from robustcodec.studies.headlines import Headlines
 
 AXES = ("codec", "defense", "access", "attack", "objective", "threat", "data", "seed")
@@ -153,6 +154,14 @@ def test_a_defense_without_the_bare_codec_is_left_out() -> None:
     assert (
         len(sentences) == 3 and "bytes" in sentences[2] and sentences[0].startswith("jpeg + self-ensemble (adaptive)")
     )
+
+
+def test_a_run_of_transfers_alone_says_nothing_of_its_defense() -> None:
+    access = "transfer:bmshj2018-factorized.tiny-q1"
+    rows = [row("jpeg", defense="flip", access=access), row("jpeg", access=access)]
+    assert len(told(*rows).sentences) == 3 and not any("back" in sentence for sentence in told(*rows).sentences)
+    table, notes = defenses_report.table(pd.DataFrame(rows))
+    assert table.empty and list(table) == list(defenses_report.DEFENSES) and not notes
 
 
 def test_no_results_say_nothing() -> None:

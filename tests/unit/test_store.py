@@ -150,5 +150,6 @@ def test_a_write_that_fails_keeps_the_old_file_and_says_so(tmp_path: Path) -> No
         "write_whole(Path(sys.argv[1]), bytes(4096))\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
-    assert "StoreError: cannot write" in done.stderr and "run the same command again" in done.stderr
+    assert "StoreError: cannot write" in done.stderr
+    assert "give another --out (or mend that) and run the same command again" in done.stderr
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.bin"]
