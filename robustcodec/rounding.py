@@ -25,19 +25,21 @@ https://arxiv.org/abs/1704.00648). The first stages find the direction, the late
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 Surrogate = Literal["straight-through", "noise", "none", "soft", "annealed", "frozen"]
 Crafting = Literal["annealed", "none", "noise", "straight-through", "soft"]  # those an attack may choose
 SHARPNESS = 4.0  # alpha of the soft round: about half way between identity and rounding
 STAGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # sharpness of ``annealed``, each for an equal share of an attack
+ROUND, ROUND_IN_PLACE = (torch.round, Tensor.round), (torch.round_, Tensor.round_)
 MIDWAY = 0.4  # progress of who does not know it: the stage that does most damage if there is only one
 
 
@@ -121,9 +123,34 @@ def round_latent(y: Tensor, mean: Tensor | None = None) -> Tensor:
         return y + torch.empty_like(y).uniform_(-0.5, 0.5)
     if state.surrogate in ("soft", "annealed"):
         rounded = soft_round(centred, state.sharpness)
-    else:
-        rounded = centred + state.residual(centred, centred.round())
+    else:  # torch.special, since a network that Rounded looks after may call this function too
+        rounded = centred + state.residual(centred, torch.special.round(centred))
     return rounded if mean is None else rounded + mean
+
+
+class Rounded(TorchFunctionMode):
+    """Inside, the ``torch.round`` of somebody else's network is :func:`round_latent` wherever a surrogate is in force.
+
+    The gradient of ``torch.round`` is zero, so an attack on such a network would be blind. Rounding to decimals stays
+    as it is, and so does everything where no gradient is asked for and rounding is real.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function not in (*ROUND, *ROUND_IN_PLACE) or len(args) != 1 or kwargs or _is_real():
+            return function(*args, **(kwargs or {}))
+        rounded = round_latent(args[0])
+        return args[0].copy_(rounded) if function in ROUND_IN_PLACE else rounded
+
+
+def _is_real() -> bool:
+    state = _state.get()
+    return state is None or (state.surrogate == "straight-through" and not torch.is_grad_enabled())
 
 
 def soft_round(y: Tensor, sharpness: float = SHARPNESS) -> Tensor:

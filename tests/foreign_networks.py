@@ -58,16 +58,19 @@ class Slices(CompressionModel):  # type: ignore[misc]
         z = self.h_a(y)
         _, z_likelihoods = self.entropy_bottleneck(z)
         offset = self.entropy_bottleneck._get_medians()
-        z_hat = ste_round(z - offset) + offset
+        z_hat = self.rounded(z - offset) + offset
         means, scales = self.h_mean_s(z_hat), self.h_scale_s(z_hat)
         done: list[Tensor] = []
         likelihoods = []
         for k, y_slice in enumerate(y.chunk(self.slices, 1)):
             mu, scale = self._given(k, means, scales, done)
             likelihoods.append(self.gaussian_conditional(y_slice, scale, mu)[1])
-            done.append(self._refined(k, means, done, ste_round(y_slice - mu) + mu))
+            done.append(self._refined(k, means, done, self.rounded(y_slice - mu) + mu))
         y_likelihoods = torch.cat(likelihoods, 1)
         return {"x_hat": self.g_s(torch.cat(done, 1)), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
+
+    def rounded(self, x: Tensor) -> Tensor:
+        return ste_round(x)
 
     def _given(self, k: int, means: Tensor, scales: Tensor, done: list[Tensor]) -> tuple[Tensor, Tensor]:
         mean_support, scale_support = torch.cat([means, *done], 1), torch.cat([scales, *done], 1)
@@ -113,6 +116,13 @@ class Slices(CompressionModel):  # type: ignore[misc]
             q = torch.Tensor(values).reshape(mu.shape)
             done.append(self._refined(k, means, done, self.gaussian_conditional.dequantize(q, mu)))
         return {"x_hat": self.g_s(torch.cat(done, 1)).clamp_(0, 1)}
+
+
+class BareSlices(Slices):
+    """The same with a rounding whose gradient is zero, as a network has that was trained with noise."""
+
+    def rounded(self, x: Tensor) -> Tensor:
+        return torch.round(x)
 
 
 class Windows(CompressionModel):  # type: ignore[misc]

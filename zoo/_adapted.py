@@ -13,6 +13,7 @@ from robustcodec import stream
 from robustcodec.clips import to_multiples
 from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Card, Codec, Output
+from robustcodec.rounding import Rounded
 from robustcodec.zoo._wrapped import STRIDES, Wrapped, is_compressai_like
 
 RAW = b"pict"  # in the place of a model's id
@@ -34,8 +35,9 @@ class Reconstruction(Codec):
     """A network from pictures to pictures, frame by frame. It makes no bytes: it has distortion alone, and no rate.
 
     ``forward`` takes ``(N, 3, H, W)`` in [0, 1] and gives a tensor of that shape, or a dictionary or tuple with one
-    (``x_hat``, or the first). What stands in for a stream is the picture itself. A picture whose size the network does
-    not keep is padded at its right and lower edge to the next multiple (of 2, 4 … 256) that it keeps.
+    (``x_hat``, or the first). Its ``torch.round`` lets gradients pass as attackers choose
+    (:class:`robustcodec.rounding.Rounded`). What stands in for a stream is the picture itself. A picture whose size the
+    network does not keep is padded at its right and lower edge to the next multiple (of 2, 4 … 256) that it keeps.
     """
 
     coded = False
@@ -67,7 +69,8 @@ class Reconstruction(Codec):
         height, width = frames.shape[-2:]
         multiple = self._multiple(height, width, frames)
         padded = to_multiples(frames, multiple, multiple)
-        out = _picture(self.network(padded))
+        with Rounded():
+            out = _picture(self.network(padded))
         if not isinstance(out, Tensor) or out.shape != padded.shape:
             what = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise RobustCodecError(

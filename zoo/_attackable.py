@@ -21,7 +21,7 @@ from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianC
 from torch import Tensor, nn
 
 from robustcodec.probing import LATENTS, MEANS, SCALES, SIDE, probe
-from robustcodec.rounding import round_latent
+from robustcodec.rounding import Rounded, round_latent
 from robustcodec.stream import symbol_crc
 from robustcodec.zoo import _entropy
 from robustcodec.zoo._exchanged import exchange
@@ -70,13 +70,14 @@ _symbols: ContextVar[Symbols | None] = ContextVar("symbols", default=None)
 @contextmanager
 def recorded(rounding: Sequence[tuple[str, str]]) -> Iterator[Record]:
     """Inside, a forward of an :func:`attackable` network rounds and counts as ours do; ``rounding``: its functions that
-    :func:`straight_through` found.
+    :func:`straight_through` found. A ``torch.round`` beside them rounds so too.
     """
     record = Record()
     with ExitStack() as stack:
         for home, name in rounding:
             module = sys.modules[home]
             stack.enter_context(patch.object(module, name, _rounding_like(getattr(module, name))))
+        stack.enter_context(Rounded())
         token = _record.set(record)
         stack.callback(_record.reset, token)
         yield record

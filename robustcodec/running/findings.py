@@ -22,6 +22,7 @@ from robustcodec.running.grid import Cell
 from robustcodec.running.resolved import Part
 from robustcodec.running.store import with_precision
 from robustcodec.scores.robustness import BOARD, CONTENDER
+from robustcodec.scores.strength import BLIND
 
 if TYPE_CHECKING:
     import pandas
@@ -69,7 +70,7 @@ def sample_findings(
     if failure is not None:
         signs.append(f"decode failed under attack ({failure})")
     if info["blind"]:
-        signs.append("zero gradient: the attack was blind")
+        signs.append(BLIND)
     if info["budget"] < UNUSED and not any("not finite" in sign for sign in signs):
         signs.append("budget not used")
     if scores["psnr"] < POOR:

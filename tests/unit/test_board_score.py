@@ -130,7 +130,9 @@ def rows() -> pd.DataFrame:
         ("apgd", "b", 26.0, 0.45, 0.0, 7.0),
     ]
     frame = pd.DataFrame(lines, columns=["attack", "sample", "adv_psnr", "adv_bpp", "decode_failed", "vi_db"])
-    frame = frame.assign(objective="distortion", access="oblivious", defense="none", bpp=0.2, psnr=31.0, ms_ssim=0.9)
+    frame = frame.assign(
+        objective="distortion", access="oblivious", defense="none", warnings="", bpp=0.2, psnr=31.0, ms_ssim=0.9
+    )
     frame = frame.assign(broken=frame["decode_failed"], break_db=np.nan)
     return frame.assign(rate_ratio=frame["adv_bpp"] / 0.2)
 

@@ -99,6 +99,37 @@ class Strided(nn.Module):
         return y.sigmoid()
 
 
+class Coarse(nn.Module):
+    """Rounds to a few levels, in one of the ways in which people write it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 12.3
+        if self.how == "function":
+            y = torch.round(y)
+        elif self.how == "method":
+            y = y.round()
+        elif self.how == "in place":
+            y.round_()
+        else:
+            y = y + (torch.round(y) - y).detach()
+        return y / 12.3
+
+
+@pytest.mark.parametrize("how", ["function", "method", "in place", "detached"])
+def test_a_network_that_rounds_is_no_wall_to_attacks(how: str, pictures: Tensor) -> None:
+    outcome = robustcodec.attack(pictures[0], Coarse(how), attack="pgd:steps=5", objective="source-distortion")
+    assert isinstance(outcome, robustcodec.Outcome)
+    assert not any("blind" in warning for warning in outcome.warnings), outcome.warnings
+    assert outcome.scores["adv_psnr"] < outcome.scores["psnr"] - 0.5
+    original = (pictures[0] * 255).round() / 255
+    shown = ((original * 12.3).round() / 12.3 * 255).round() / 255
+    assert outcome.scores["psnr"] == pytest.approx(float(-10 * (shown - original).square().mean().log10()), abs=1e-3)
+
+
 def test_sides_that_a_network_does_not_keep_are_padded(pictures: Tensor) -> None:
     network = Strided()
     sides = pictures[:, :, :37, :39].float() / 255

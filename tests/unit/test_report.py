@@ -345,6 +345,7 @@ def test_a_rank_is_an_interval() -> None:
         {"access": "transfer:webp"},
         {"defense": "flip", "access": "oblivious"},
         {"attack": "unheard-of"},
+        {"warnings": "budget not used: 2 of 8 samples (a); zero gradient: the attack was blind: 8 of 8 samples (a …)"},
     ],
 )
 def test_what_met_nothing_strong_is_a_lower_bound_apart(weak: dict[str, Any]) -> None:
@@ -358,6 +359,11 @@ def test_what_met_nothing_strong_is_a_lower_bound_apart(weak: dict[str, Any]) ->
     console = Console(file=io.StringIO(), width=120)
     console.print(terminal_table(board))
     assert f"≤ {mean:.2f}" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_an_attack_that_was_blind_on_some_samples_is_strong() -> None:
+    some = {"warnings": "zero gradient: the attack was blind: 1 of 18 samples (a)"}
+    assert list(leaderboard(pd.DataFrame([*eight("a", 20, **some), *eight("bb", 19)]))["bound"]) == ["", ""]
 
 
 def test_through_the_defense_is_strong() -> None:

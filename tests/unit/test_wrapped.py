@@ -12,7 +12,7 @@ import foreign_networks
 import pytest
 import torch
 from compressai.models import Cheng2020AnchorCheckerboard, Elic2022Official, JointAutoregressiveHierarchicalPriors
-from foreign_networks import Slices, Windows, ste_round
+from foreign_networks import BareSlices, Slices, Windows, ste_round
 from foreign_networks import lively as with_a_spread
 from lively import clip, lively
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from robustcodec.zoo._wrapped import Wrapped
 CARD = Card("foreign", "foreign")
 MAKERS: dict[str, Callable[[], Any]] = {
     "slices": lambda: with_a_spread(seeded(Slices)),
+    "bare rounding": lambda: with_a_spread(seeded(BareSlices)),
     "windows": lambda: with_a_spread(seeded(Windows)),
     "checkerboard": lambda: lively("cheng2020-anchor-checkerboard").net,
     "channel groups": lambda: lively("elic2022-official").net,
@@ -106,7 +107,7 @@ def test_an_attack_by_annealed_rounding_does_more_than_noise(kind: str) -> None:
     assert damage(worst) > 2 * damage(noise)
 
 
-@pytest.mark.parametrize("kind", ["slices", "channel groups"])
+@pytest.mark.parametrize("kind", ["slices", "bare rounding", "channel groups"])
 def test_straight_through_functions_round_by_the_surrogate_and_stay_as_they_were(kind: str) -> None:
     codec, x = wrapped(kind), clip(1, 1, 64, 64)
     with torch.no_grad():
