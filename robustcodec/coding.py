@@ -95,9 +95,8 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
         (stream,) = answers.streams(f"{name}: compress", codec.compress(x), 1)
     written = perf_counter()
     try:
-        decoded = answers.clips(f"{name}: decompress", codec.decompress([stream]), x.shape).cpu()
-        outside = answers.outside(answers.finite(f"{name}: decompress", decoded))
-        x_hat = to_uint8(decoded)[0]
+        decoded = read(codec, stream, x.shape)
+        outside, x_hat = answers.outside(decoded), to_uint8(decoded)[0]
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -105,6 +104,15 @@ def code(codec: Codec, clip: Tensor, device: str | torch.device = "cpu", seed: i
             raise
         return Coded(stream, None, written - start, perf_counter() - written, error, codec.coded)
     return Coded(stream, x_hat, written - start, perf_counter() - written, sized=codec.coded, outside=outside)
+
+
+@torch.no_grad()
+def read(codec: Codec, stream: bytes, shape: torch.Size) -> Tensor:
+    """What a stream decodes to, ``(1, T, 3, H, W)`` on the CPU; raises what the decoder raises, and
+    :class:`PluginError` for another ``shape`` or values that are not finite.
+    """
+    said = f"{codec.card.name}: decompress"
+    return answers.finite(said, answers.clips(said, codec.decompress([stream]), shape).cpu())
 
 
 @torch.no_grad()

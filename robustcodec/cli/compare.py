@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from robustcodec.interfaces import Metric, Sample
+    from robustcodec.scores.perception import SetScore
 
 Several = Optional[list[str]]  # noqa: UP045 - typer reads these at run time
 Rate = Optional[float]  # noqa: UP045
@@ -32,6 +33,10 @@ def command(
         Several, typer.Option(help="NAME=CODEC, braces as above: codecs of one line by that name; adds up if repeated.")
     ] = None,
     metric: Annotated[Several, typer.Option(help="Score beside PSNR and MS-SSIM, such as lpips:net=squeeze.")] = None,
+    set_score: Annotated[
+        Several,
+        typer.Option(help="fid or inception_score, of all decoded frames as one set; needs Inception's weights."),
+    ] = None,
     frames: Annotated[int, typer.Option(min=0, help="Frames of each clip: short for frames=N of the data set.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Clips of the data set; 0 for all.")] = 0,
     closeup: Annotated[
@@ -56,6 +61,8 @@ def command(
 
         robustcodec compare --data folder:clips --frames 16 --codec "h265:crf={24,30,36,42}" --codec
         "h264:crf={24,30,36,42}" --metric lpips:net=squeeze --closeup foreman:8 --at-bpp 0.1
+
+        robustcodec compare --data kinetics:crop=160 --codec "rdae.tiny-q{1,2,3}" --set-score fid
     """
     from robustcodec.execution.allocator import keep_memory
 
@@ -71,6 +78,7 @@ def command(
         from robustcodec.spec import Spec, expand
         from robustcodec.studies import compare_closeups, compare_report
         from robustcodec.studies.compare import compare
+        from robustcodec.studies.compare_sets import set_scores
         from robustcodec.studies.ladders import ladders
 
         lines = ladders((spec for text in codec or () for spec in expand(text)), _named(ladder or ()))
@@ -82,14 +90,24 @@ def command(
         region = compare_closeups.Box.parse(box) if box else None
         where = choose_device(device)
         metrics = of_every_run(metric or (), where)
-    total = len({spec for line in lines for spec in line.codecs}) * len(samples)
+        of_sets = _of_sets(set_score or ())
+    named = list(dict.fromkeys(spec for line in lines for spec in line.codecs))
+    total = len(named) * (len(samples) + len(of_sets))
     try:
         with progress_bar(console) as progress:
             task = progress.add_task("points", total=total, completed=-1, note="")
-            rows, failures = compare(
-                lines, samples, metrics, out, where, lambda note: progress.update(task, advance=1, note=note)
-            )
-        paths = compare_report.write(rows, failures, metrics, source, out) if len(rows) else []
+
+            def watch(note: str) -> None:
+                progress.update(task, advance=1, note=note)
+
+            rows, failures = compare(lines, samples, metrics, out, where, watch, keep_streams=bool(of_sets))
+            sets = None
+            if of_sets and len(rows):
+                coded = [sample for sample in samples if sample.id in set(rows["clip"])]
+                whole = list(dict.fromkeys(compare_report.means(rows)["codec"]))
+                sets, more = set_scores(whole, coded, of_sets, out, where, watch)
+                failures += more
+        paths = compare_report.write(rows, failures, metrics, source, out, sets) if len(rows) else []
         for clip, frame in shown if len(rows) else ():
             sample = next(s for s in samples if s.id == clip)
             with console.status(f"close-up of {clip} …"):
@@ -98,7 +116,8 @@ def command(
         console.print("interrupted: what was measured is kept; the same command goes on from here")
         raise typer.Exit(130) from None
     if len(rows) or json:
-        _publish(compare_report.means(rows), metrics, console, json)
+        points = compare_report.with_sets(compare_report.means(rows), sets)
+        _publish(points, metrics, of_sets, console, json)
     if paths:
         console.print("written: " + ", ".join(path.name for path in paths) + f" in {out}", style="dim")
     for failure in failures:
@@ -130,7 +149,25 @@ def _frame(text: str, clips: Sequence[str]) -> tuple[str, int | None]:
     raise BadParameter(f"--closeup {text!r} names no clip of the data set; expected CLIP[:FRAME] of {', '.join(clips)}")
 
 
-def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Console, as_json: bool) -> None:
+def _of_sets(names: Sequence[str]) -> list[SetScore]:
+    """Scores of whole sets, tried out before anything is measured."""
+    from robustcodec.scores.perception import SET_SCORES
+
+    if unknown := [name for name in names if name not in SET_SCORES]:
+        raise BadParameter(f"--set-score {unknown[0]!r} is not known; expected one of {', '.join(SET_SCORES)}")
+    scores = [SET_SCORES[name] for name in dict.fromkeys(names)]
+    for score in scores:
+        score.require()
+    return scores
+
+
+def _publish(
+    points: pandas.DataFrame,
+    metrics: Sequence[Metric],
+    of_sets: Sequence[SetScore],
+    console: Console,
+    as_json: bool,
+) -> None:
     """Means and BD-rates on the terminal, or as JSON on stdout."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -139,7 +176,8 @@ def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Conso
     from robustcodec.reporting import text
     from robustcodec.studies.compare_report import bd_rates, percent
 
-    names = [metric.name for metric in metrics]
+    columns: list[Metric | SetScore] = [*metrics, *of_sets]
+    names = [metric.name for metric in columns]
     gains, _ = bd_rates(points, metrics)
     if as_json:
         import json
@@ -151,14 +189,19 @@ def _publish(points: pandas.DataFrame, metrics: Sequence[Metric], console: Conso
     title = "Means over clips, real bytes"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("codec", overflow="fold")
-    for head in ("bpp", *(metric.column.title for metric in metrics)):
+    for head in ("bpp", *(metric.column.title for metric in columns)):
         shown.add_column(head, justify="right", no_wrap=True)
     for ladder, group in points.groupby("ladder", sort=False):
         shown.add_section()
         for row in group.to_dict("records"):
-            scores = (text.shown(row[metric.name], metric.digits) for metric in metrics)
+            scores = (text.shown(row[metric.name], metric.digits) for metric in columns)
             shown.add_row(Text(row["codec"]), f"{row['bpp']:.4f}", *scores)
         if ladder in gains.index:
             values = [percent(v) for v in gains.loc[[str(ladder)]].to_numpy(dtype=float)[0].tolist()]
-            shown.add_row(Text(f"{ladder}: BD-rate against {points['ladder'].iloc[0]}", style="bold"), "", *values)
+            shown.add_row(
+                Text(f"{ladder}: BD-rate against {points['ladder'].iloc[0]}", style="bold"),
+                "",
+                *values,
+                *("" for _ in of_sets),
+            )
     console.print(shown)

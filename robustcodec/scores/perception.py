@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -20,12 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from robustcodec.errors import BadData, MissingDependency, WeightsError, counted
+from robustcodec.interfaces import Column
 from robustcodec.weights.statedict import Published
 
 INCEPTION = Published(
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
 BATCH = 16  # frames that the network sees at once
+SPLITS = 10  # of a set for its Inception Score, as in the paper
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def fid(
 def inception_score(
     frames: Iterable[Tensor],
     feature: Literal["logits_unbiased"] | nn.Module = "logits_unbiased",
-    splits: int = 10,
+    splits: int = SPLITS,
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> InceptionScore:
@@ -89,6 +91,46 @@ def inception_score(
         torch.manual_seed(seed)
         mean, std = metric.compute()
         return InceptionScore(float(mean), float(std))
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """A score of a whole set of frames: ``fn(reference, test, device)``, both sets as :func:`fid` takes them."""
+
+    column: Column
+    fn: Callable[[Iterable[Tensor], Iterable[Tensor], str | torch.device], float]
+
+    @property
+    def name(self) -> str:
+        return self.column.name
+
+    @property
+    def digits(self) -> int:
+        return self.column.digits
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.column.better == "high"
+
+    def require(self) -> None:
+        """Raise :class:`MissingDependency` now if the network of this score cannot be had."""
+        noise = [torch.rand(1, SPLITS, 3, 32, 32)]
+        self.fn(noise, noise, "cpu")
+
+
+SET_SCORES = {
+    score.name: score
+    for score in (
+        SetScore(
+            Column("fid", "distance of the decoded frames from those of the source", "FID", "", 2, "low"),
+            lambda reference, test, device: fid(reference, test, device=device),
+        ),
+        SetScore(
+            Column("inception_score", f"of the decoded frames, in {SPLITS} splits", "Inception Score", "", 3, "high"),
+            lambda reference, test, device: inception_score(test, splits=SPLITS, device=device).mean,
+        ),
+    )
+}
 
 
 def _batches(clips: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -17,7 +17,7 @@ import pandas as pd
 from torch import Tensor
 
 from robustcodec.clips import as_batch, checksum
-from robustcodec.coding import code, judged
+from robustcodec.coding import Coded, code, judged
 from robustcodec.errors import StoreError, UserError
 from robustcodec.files import remove_leftovers, write_whole
 from robustcodec.interfaces import Codec, Metric, Sample
@@ -58,17 +58,19 @@ def compare(
     folder: Path,
     device: str = "cpu",
     watch: Callable[[str], None] = lambda note: None,
+    keep_streams: bool = False,
 ) -> tuple[pd.DataFrame, list[Failure]]:
     """Measure every codec on every sample: one row per ladder, codec and clip, and what could not be measured.
 
     Each point is kept in ``folder/points`` as soon as it is known and is not measured again while codec, weights and
-    pixels are the same. ``watch`` is called before each codec and clip. Columns: ``ladder``, ``codec``, ``clip``,
+    pixels are the same. ``watch`` is called before each codec and clip. ``keep_streams``: in ``.rc`` files beside the
+    points. Columns: ``ladder``, ``codec``, ``clip``,
     ``frames``, ``width``, ``height``, ``bytes``, ``bpp``, the metrics, and the wall times ``encode_s``, ``decode_s``.
 
     Raises :class:`UserError` before anything is measured if a codec is not known or its weights are not there.
     """
     specs = list(dict.fromkeys(codec for ladder in ladders for codec in ladder.codecs))
-    identities = {codec: _identity(codec) for codec in specs}
+    identities = {codec: identity(codec) for codec in specs}
     remove_leftovers(folder)
     failures: list[Failure] = []
     clips: dict[str, str] = {}  # checksum by sample
@@ -85,17 +87,20 @@ def compare(
             watch(f"{codec}, {sample.id}")
             if sample.id not in clips:
                 continue
-            path = folder / "points" / f"{digest([identities[codec], clips[sample.id]])}.json"
+            path = place(folder, identities[codec], clips[sample.id])
             point = read_point(path)
-            if not set(names) <= set(point):
+            if not set(names) <= set(point) or (keep_streams and not stream_of(path).is_file()):
                 try:
                     built = built or judged(codec, device=device)
-                    point |= _point(built, sample.load(), metrics, device)
+                    coded = code(built, sample.load(), device)
+                    point |= _point(coded, sample.load(), metrics, device)
                 except (Exception, SystemExit) as error:  # codecs are anyone's code
                     failures.append(Failure.of(codec, sample.id if built else "all", error))
                     if built is None:
                         break
                     continue
+                if keep_streams:
+                    write_whole(stream_of(path), coded.stream)
                 write_whole(path, seal_json(path.stem, point))
             points[codec].append({"clip": sample.id, **point})
     rows = [
@@ -108,8 +113,7 @@ def compare(
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["bpp", *names, *SECONDS], float)), failures
 
 
-def _point(codec: Codec, clip: Tensor, metrics: Sequence[Metric], device: str) -> dict[str, Any]:
-    coded = code(codec, clip, device)
+def _point(coded: Coded, clip: Tensor, metrics: Sequence[Metric], device: str) -> dict[str, Any]:
     x, x_hat = as_batch(clip, device), as_batch(coded.decoded(), device)
     scores = {metric.name: metric.fn(x, x_hat).item() for metric in metrics}
     frames, _, height, width = clip.shape
@@ -125,10 +129,21 @@ def _point(codec: Codec, clip: Tensor, metrics: Sequence[Metric], device: str) -
     }
 
 
-def _identity(codec: str) -> list[Any]:
+def identity(codec: str) -> list[Any]:
+    """What a point of ``codec`` depends on beside the clip."""
     spec = Spec.parse(codec)
     params = codecs.resolve(spec)
     return [VERSION, spec.name, params, codecs.fingerprint(spec.name, **params)]
+
+
+def place(folder: Path, identity: list[Any], clip: str) -> Path:
+    """Where the point of a codec and of a clip of that checksum lies."""
+    return folder / "points" / f"{digest([identity, clip])}.json"
+
+
+def stream_of(point: Path) -> Path:
+    """Where the stream of a point lies, if it was kept."""
+    return point.with_suffix(".rc")
 
 
 def digest(value: Any) -> str:

@@ -23,6 +23,7 @@ from robustcodec.interfaces import Metric
 from robustcodec.reporting import pictures
 from robustcodec.reporting.text import escape, shown, to_csv
 from robustcodec.scores import rate
+from robustcodec.scores.perception import SET_SCORES, SetScore
 from robustcodec.studies.compare import SECONDS, Failure
 
 
@@ -61,25 +62,38 @@ def bd_rates(points: pd.DataFrame, metrics: Sequence[Metric]) -> tuple[pd.DataFr
     return table, notes
 
 
+def with_sets(points: pd.DataFrame, sets: pd.DataFrame | None) -> pd.DataFrame:
+    """:func:`means` with the scores of whole sets, if there are any, as columns."""
+    return points if sets is None else points.join(sets, on="codec")
+
+
 def write(
-    rows: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[Metric], data: str, folder: Path
+    rows: pd.DataFrame,
+    failures: Sequence[Failure],
+    metrics: Sequence[Metric],
+    data: str,
+    folder: Path,
+    sets: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write ``rd.csv`` (a row per codec and clip), ``times.csv`` (wall times, the only file that a second measurement
     changes), ``rd.md`` (means and BD-rates) and ``rd-METRIC.png`` and ``.pdf`` of each metric that has a value.
 
     ``rows``, ``failures``: of :func:`compare`; ``data``: the data set, of whose path the last
-    part is named. Raises :class:`StoreError` if the folder cannot be written.
+    part is named; ``sets``: of :func:`robustcodec.studies.compare_sets.set_scores`. Raises :class:`StoreError` if the
+    folder cannot be written.
     """
-    points = means(rows)
+    points = with_sets(means(rows), sets)
+    of_sets = [] if sets is None else [SET_SCORES[str(name)] for name in sets]
     data = without_folders(data)
     tables = {
         "rd.csv": to_csv(rows.drop(columns=SECONDS), "%.6g"),
         "times.csv": to_csv(rows[["codec", "clip", *SECONDS]].drop_duplicates(), "%.4f"),
-        "rd.md": markdown(points, failures, metrics, data),
+        "rd.md": markdown(points, failures, metrics, data, of_sets),
     }
     for file, text in tables.items():
         write_whole(folder / file, text.encode())
-    drawn = [metric for metric in metrics if points[metric.name].notna().any()]
+    columns: list[Metric | SetScore] = [*metrics, *of_sets]
+    drawn = [metric for metric in columns if points[metric.name].notna().any()]
     plots = [path for metric in drawn for path in plot(points, metric, data, folder / f"rd-{metric.name}.png")]
     return [*(folder / file for file in tables), *plots]
 
@@ -94,7 +108,13 @@ def percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:+.1f} %"
 
 
-def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequence[Metric], data: str) -> str:
+def markdown(
+    points: pd.DataFrame,
+    failures: Sequence[Failure],
+    metrics: Sequence[Metric],
+    data: str,
+    of_sets: Sequence[SetScore] = (),
+) -> str:
     """:func:`means` by ladder, BD-rates against the first of them, and what is missing, as Markdown."""
     clips = int(points["clips"].max()) if len(points) else 0
     parts = [
@@ -102,14 +122,18 @@ def markdown(points: pd.DataFrame, failures: Sequence[Failure], metrics: Sequenc
         f"Each line is the mean over {counted(clips, 'clip')}, which weigh the same. Rates are real bytes; "
         "scores are of what those bytes decode to, rounded to 8 bits, against the source.",
     ]
+    if of_sets:
+        said = "; ".join(f"{score.column.label}: {score.column.meaning}" for score in of_sets)
+        parts.append(f"Scores of all frames as one set, which depend on how many frames there are: {said}.")
+    columns: list[Metric | SetScore] = [*metrics, *of_sets]
     for ladder, group in points.groupby("ladder", sort=False):
         lines = [
-            [row["codec"], f"{row['bpp']:.4f}", *(shown(row[metric.name], metric.digits) for metric in metrics)]
+            [row["codec"], f"{row['bpp']:.4f}", *(shown(row[metric.name], metric.digits) for metric in columns)]
             for row in group.to_dict("records")
         ]
         parts += [
             f"## {escape(str(ladder))}",
-            markdown_rows(["codec", "bpp", *(metric.column.title for metric in metrics)], lines),
+            markdown_rows(["codec", "bpp", *(metric.column.title for metric in columns)], lines),
         ]
     if points["ladder"].nunique() > 1:
         table, notes = bd_rates(points, metrics)
@@ -141,7 +165,7 @@ def markdown_rows(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: 
     return "".join(f"| {' | '.join(line)} |\n" for line in (body[0], ruler, *body[1:]))
 
 
-def plot(points: pd.DataFrame, metric: Metric, data: str, path: Path) -> list[Path]:
+def plot(points: pd.DataFrame, metric: Metric | SetScore, data: str, path: Path) -> list[Path]:
     """A PNG at ``path`` and a PDF beside it: ``metric`` over the logarithm of bits per pixel, a line per ladder.
 
     ``points``: of :func:`means`. Raises :class:`StoreError` if they cannot be written.
