@@ -1,10 +1,13 @@
-"""Rate–distortion of the bundled image codecs against JPEG, from real bytes, and the measured part of their cards.
+"""Rate–distortion of the bundled image codecs from real bytes, against JPEG, WebP and the points that CompressAI
+publishes for its own weights, and the measured part of their cards.
 
     python benchmarks/rate_distortion.py --data kodak                 prints points and BD-rates
     python benchmarks/rate_distortion.py --data kodak --write-cards   also records them in zoo/cards
+    python benchmarks/rate_distortion.py --codec "*.base-*" …         of these codecs only
 
-JPEG is Pillow's (libjpeg-turbo), 4:2:0, optimised Huffman tables. A ladder's BD-rate is over the quality range
-that it shares with JPEG, PCHIP interpolation of log-rate; negative is better than JPEG. What is measured is kept in
+JPEG is Pillow's (libjpeg-turbo), 4:2:0, optimised Huffman tables; WebP is Pillow's (libwebp), lossy. A ladder's BD-rate
+is over the quality range that it shares with the other one, PCHIP interpolation of log-rate; negative: fewer bits than
+the other. CompressAI's points (benchmarks/published-points.toml) are of whole Kodak images. What is measured is kept in
 ``--out``, with the plots of ``robustcodec compare``.
 """
 
@@ -13,24 +16,34 @@ from __future__ import annotations
 import argparse
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 from robustcodec.execution.allocator import keep_memory
 
-JPEG = "jpeg:quality={2,3,5,8,12,17,23,30,40,50,60,70,80,88}"
+ANCHORS = {
+    "jpeg": "jpeg:quality={2,3,5,8,12,17,23,30,40,50,60,70,80,88}",
+    "webp": "webp:quality={1,5,10,20,30,40,50,60,70,80,90}",
+}
 CARDS = Path(__file__).parents[1] / "zoo" / "cards"
+PUBLISHED = Path(__file__).with_name("published-points.toml")
 
 
 def main() -> None:
     """Measure, print and, if asked, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="kodak")
+    parser.add_argument("--codec", default="*", help="pattern of names")
     parser.add_argument("--out", type=Path, default=Path("runs/rate-distortion"))
     parser.add_argument("--write-cards", action="store_true")
     options = parser.parse_args()
     keep_memory()
+    import pandas as pd
+
     from robustcodec import registry
+    from robustcodec.errors import BadData
     from robustcodec.files import dump_toml
+    from robustcodec.scores import rate
     from robustcodec.scores.metrics import of_every_run
     from robustcodec.spec import expand
     from robustcodec.studies import compare_report
@@ -38,10 +51,10 @@ def main() -> None:
     from robustcodec.studies.ladders import ladders
 
     cards = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(CARDS.glob("*.toml"))}
-    bundled = [name for name, card in cards.items() if card["training"]["frames"] == 1]  # others are for clips
+    asked = [name for name, card in cards.items() if card["training"]["frames"] == 1 and fnmatch(name, options.codec)]
     metrics = of_every_run()
     rows, failures = compare(
-        ladders([*expand(JPEG), *bundled]),
+        ladders([*(spec for anchor in ANCHORS.values() for spec in expand(anchor)), *asked]),
         registry.data.build(options.data).samples(),
         metrics,
         options.out,
@@ -52,14 +65,29 @@ def main() -> None:
     print(compare_report.markdown(points, failures, metrics, options.data))
     if failures:
         sys.exit("not all could be measured, so no card is written")
-    gains, _ = compare_report.bd_rates(points, metrics)
+    gains: dict[str, dict[str, dict[str, float]]] = {}  # by ladder, anchor and score
+    for anchor in ANCHORS:
+        first = points["ladder"] == anchor
+        table, _ = compare_report.bd_rates(pd.concat([points[first], points[~first]]), metrics)
+        for ladder, values in table.iterrows():
+            of = {str(score): round(float(value), 2) for score, value in values.dropna().items()}
+            gains.setdefault(str(ladder), {})[f"bd_rate_against_{anchor}_percent"] = of
+    published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
+    for ladder, group in points.groupby("ladder"):
+        if (theirs := published.get(str(ladder).partition(".")[0])) and options.data.startswith("kodak"):
+            try:
+                gap = rate.bd_rate(theirs["bpp"], theirs["psnr"], group["bpp"], group["psnr"])
+            except BadData as error:
+                print(f"{ladder} against the published points: {error}")
+                continue
+            print(f"{ladder} against CompressAI's published points: {gap:+.1f} %")
+            gains[str(ladder)]["bd_rate_against_published_percent"] = {"psnr": round(gap, 2)}
     if not options.write_cards:
         return
-    for row in points[points["codec"].isin(bundled)].to_dict("records"):
+    for row in points[points["codec"].isin(asked)].to_dict("records"):
         card = cards[row["codec"]]
         card["measured"] = {options.data: {k: round(row[k], 4) for k in ("bpp", *(m.name for m in metrics))}}
-        gain = gains.loc[row["ladder"]].dropna()
-        card["measured"]["bd_rate_against_jpeg_percent"] = {str(k): round(v, 2) for k, v in gain.items()}
+        card["measured"] |= gains[row["ladder"]]
         card["measured"]["command"] = f"python benchmarks/rate_distortion.py --data {options.data} --write-cards"
         (CARDS / f"{row['codec']}.toml").write_text(dump_toml(card), encoding="utf-8")
 

@@ -13,6 +13,7 @@ from robustcodec.errors import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pandas import DataFrame
     from rich.table import Table
 
     from robustcodec.running.grid import Cell
@@ -32,7 +33,9 @@ def command(
     Every attack is tried again with other surrogates of the rounding and with a longer schedule, and every clip that
     another cell has crafted of the same sample within the same threat is tried too. What does clearly more damage than
     the worst case of the run becomes a finding of its cell: report, the page and leaderboard add show it, until the
-    next audit. What is crafted stays in RUN/audit: an audit that was interrupted goes on with the same command.
+    next audit. Of each codec a line says how much PSNR the run's attacks took, and how much with those of the audit:
+    the ratio tells how strong the attacks of the run are (RUN/audit/reach.csv). What is crafted stays in RUN/audit: an
+    audit that was interrupted goes on with the same command.
 
     Examples:
 
@@ -54,6 +57,7 @@ def command(
         from robustcodec.execution.runner import Runner
         from robustcodec.running.store import Store
         from robustcodec.studies import audit
+        from robustcodec.studies.audit_reach import reach
 
         store = Store.existing(run)
         plan = audit.plan(store, share, longer, seed)
@@ -66,10 +70,13 @@ def command(
         console.print("interrupted: what was crafted is kept; the same command goes on from here")
         raise typer.Exit(130) from None
     publish(store, store.grid().cells(), console, as_json=False)
+    reached = reach(store, plan)
     if json:
-        say(found)
-    elif found:
-        console.print(_table(plan.samples, found))
+        say({"findings": found, "reach": reached.to_dict("records")})
+    else:
+        if found:
+            console.print(_table(plan.samples, found))
+        console.print(_reached(reached))
     console.print(
         f"{counted(len(plan.samples), 'cell')} audited by {len(tried)} changed attacks and each other's clips, and "
         f"{len(found)} {'was' if len(found) == 1 else 'were'} beaten; {counted(tally.failed, 'attack')} failed",
@@ -78,6 +85,23 @@ def command(
     say_failures(console, tally.errors)
     if tally.failed:
         raise typer.Exit(1)
+
+
+def _reached(reached: DataFrame) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    title = "Mean loss of PSNR (dB) under the worst attack of each audited sample"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("threat", "codec", "defense"):
+        table.add_column(head, overflow="fold")
+    for head in ("samples", "run", "with audit", "ratio"):
+        table.add_column(head, justify="right")
+    for row in reached.to_dict("records"):
+        names = (Text(str(row[name])) for name in ("threat", "codec", "defense"))
+        table.add_row(*names, str(row["samples"]), *(f"{row[n]:.2f}" for n in ("loss", "audited_loss", "ratio")))
+    return table
 
 
 def _table(cells: Iterable[Cell], found: Mapping[str, Sequence[str]]) -> Table:

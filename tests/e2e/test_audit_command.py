@@ -80,7 +80,9 @@ def test_findings_are_true_and_shown_where_findings_are(robust: Type, tmp_path: 
 
     done = robust("audit", str(run), "--json")
     assert done.code == 0, done.err
-    (found,) = json.loads(done.out).values()
+    answer = json.loads(done.out)
+    (found,) = answer["findings"].values()
+    (reached,) = answer["reach"]
     store = Store(run)
     result = store.result(cell.id)
     assert result is not None and result.warnings[-len(found) :] == tuple(found)
@@ -92,14 +94,24 @@ def test_findings_are_true_and_shown_where_findings_are(robust: Type, tmp_path: 
     (sample,) = cell.samples()
     original, threat = to_float(sample.load())[None], registry.threats.build("psnr:36")
     longer = Cell(CODEC, f"{WEAK},steps=10".replace("steps=1,", "", 1), threat="psnr:36", data=file)
+    attacked = [result.rows[0]["adv_psnr"]]
     for change in plan(store, 0.1, 10, 0).challenges:
         crafted, judged = audits.clip(change.cell.craft_id(sample)), audits.result(change.cell.id)
         assert crafted is not None and judged is not None
+        attacked.append(judged.rows[0]["adv_psnr"])
         assert ((to_float(crafted[0])[None] - original).norm() <= threat.radius(original) + 1e-6).all()
         if change.title.startswith("a schedule"):
             assert change.cell.craft_id(sample) == longer.craft_id(sample)
             gain = judged.rows[0]["damage"] / result.rows[0]["damage"] - 1
             assert any(f"{change.title} does up to {gain:.0%} more damage" in line for line in found)
+
+    clean = result.rows[0]["psnr"]
+    assert (reached["codec"], reached["threat"], reached["samples"]) == (CODEC, "psnr:36", 1)
+    assert reached["loss"] == pytest.approx(clean - attacked[0])
+    assert reached["audited_loss"] == pytest.approx(clean - min(attacked)) and reached["ratio"] > 1
+    assert reached["ratio"] == pytest.approx((clean - min(attacked)) / (clean - attacked[0]))
+    kept = pd.read_csv(run / "audit" / "reach.csv").to_dict("records")
+    assert kept[0]["ratio"] == pytest.approx(reached["ratio"], rel=1e-5)
 
     again = Runner(audits)
     lines, tally = audit(store, again, plan(store, 0.1, 10, 0), Watcher())
