@@ -26,7 +26,7 @@
     kodim01 = "…"
 
 ``anchor.csv`` beside it holds the anchor's clean points, ``results/`` the entries, ``breaks/`` what others found of
-them.
+them. ``reach.csv``, if it is there, tells how strong the board's attacks are: ``robustcodec audit`` wrote it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from robustcodec.sealed import shapes
 from robustcodec.spec import expand
 
 Kind = Literal["bare", "defended", "transform", "no-gradient"]
-FILE, ANCHOR, RESULTS, BREAKS = "board.toml", "anchor.csv", "results", "breaks"
+FILE, ANCHOR, REACH, RESULTS, BREAKS = "board.toml", "anchor.csv", "reach.csv", "results", "breaks"
 _SHAPE = {
     "title": str,
     "about": str,
@@ -208,6 +208,27 @@ class Board:
             raise BoardError(
                 f"{path} does not hold the anchor's points ({error}); make it again: "
                 f"robustcodec leaderboard init {self.folder}"
+            ) from None
+
+    @cached_property
+    def reach(self) -> pd.DataFrame | None:
+        """What :func:`robustcodec.studies.audit_reach.reach` found of the board's attacks, if it was measured; raises
+        :class:`BoardError` for a file that does not hold it.
+        """
+        path = self.folder / REACH
+        if not path.is_file():
+            return None
+        try:
+            table = pd.read_csv(path, dtype=dict.fromkeys(("threat", "codec", "defense"), str))
+            table = table.astype({"samples": int, "loss": float, "ratio": float})
+            if table.empty or not (
+                np.isfinite(table[["loss", "ratio"]]).all(axis=None) and (table["ratio"] >= 1).all()
+            ):
+                raise ValueError("a loss or a ratio is no number, or a ratio is below 1")
+            return table
+        except (OSError, ValueError, KeyError) as error:
+            raise BoardError(
+                f"{path} does not say how strong the attacks are ({error}); copy it again from RUN/audit/{REACH}"
             ) from None
 
     def entries(self) -> list[Path]:

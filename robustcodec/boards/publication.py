@@ -18,7 +18,7 @@ from robustcodec.boards.board import FILE, Board, boards_below, main_first
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import Ranking, ranked
 from robustcodec.boards.score import worst_for
-from robustcodec.boards.tables import explanation, found_lines, meanings, readme, scored, short
+from robustcodec.boards.tables import explanation, found_lines, meanings, readme, scored, short, strength
 from robustcodec.errors import counted
 from robustcodec.files import write_whole
 from robustcodec.page import Detail, Shot, View, render
@@ -108,7 +108,7 @@ def view(board: Board, entries: Sequence[Entry], stands: Ranking) -> View:
     return View(
         name=board.name,
         title=board.title,
-        about=(board.about, explanation(board)),
+        about=(f"{board.about} {strength(board)}".strip(), explanation(board)),
         ranking=stands.table,
         meanings=meanings(stands.table),
         rows=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),

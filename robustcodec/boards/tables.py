@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from robustcodec.boards.board import Board
+from robustcodec.boards.board import REACH, Board
 from robustcodec.boards.entry import Entry
 from robustcodec.boards.ranking import Ranking, short_columns
 from robustcodec.errors import counted
@@ -63,6 +63,19 @@ def scored(board: Board) -> str:
     )
 
 
+def strength(board: Board) -> str:
+    """How strong the board's attacks are, in a sentence; nothing where that was not measured."""
+    if (table := board.reach) is None:
+        return ""
+    codecs, samples = table["codec"].nunique(), int(table["samples"].max())
+    return (
+        f"How strong are these attacks? Where longer and changed attacks were tried as well (robustcodec audit, "
+        f"{counted(samples, 'sample')} of {counted(codecs, 'codec')}), the mean loss of PSNR was "
+        f"{table['ratio'].mean():.2f} times what these attacks take, and {table['ratio'].max():.2f} times at most. "
+        "1.00 is the best there is."
+    )
+
+
 def short(board: Board, ranking: Ranking, threat: str) -> str:
     """The ranking at ``threat`` as Markdown, its main columns, then lower bounds; disputed entries say so."""
     ranked, bounds = (ranking.at(threat, bounds) for bounds in (False, True))
@@ -97,6 +110,8 @@ def readme(board: Board, entries: Sequence[Entry], ranking: Ranking) -> str:
     where = shlex.quote(f"leaderboards/{board.name}")
     threats = list(dict.fromkeys(map(str, ranking.table["threat"])))
     parts = [f"# {escape(board.title)}", escape(board.about), escape(explanation(board))]
+    if said := strength(board):
+        parts.append(f"{escape(said)} Each codec is in [{REACH}]({REACH}).")
     for threat in threats:
         ranks = " (ranks)" if threat == board.threat else ""
         parts += [f"## {escape(threat)}{ranks}", short(board, ranking, threat)]

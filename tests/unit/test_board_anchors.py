@@ -9,7 +9,10 @@ import boards
 import pytest
 
 from robustcodec.boards.audit import audit
-from robustcodec.boards.board import ANCHOR, FILE, Board
+from robustcodec.boards.board import ANCHOR, FILE, REACH, Board
+from robustcodec.boards.publication import view
+from robustcodec.boards.ranking import ranking
+from robustcodec.boards.tables import readme
 from robustcodec.errors import BoardError
 
 Change = Callable[[str], str]
@@ -56,3 +59,27 @@ def test_an_anchor_that_is_none_is_named(change: Change, said: str, tmp_path: Pa
     with pytest.raises(BoardError, match="make it again: robustcodec leaderboard init") as raised:
         faults(tmp_path / "small", ANCHOR, change)
     assert said in str(raised.value) and ANCHOR in str(raised.value) and "\n" not in str(raised.value)
+
+
+MEASURED = """data,threat,codec,defense,samples,loss,audited_loss,ratio
+photos,psnr:40,a,none,4,2.0,2.04,1.02
+photos,psnr:40,b,none,4,1.0,1.1,1.1
+"""
+
+
+def test_a_board_says_how_strong_its_attacks_are_where_that_was_measured(tmp_path: Path) -> None:
+    board = boards.board(tmp_path / "small")
+    assert board.reach is None and "How strong" not in readme(board, [], ranking(board, []))
+    (board.folder / REACH).write_text(MEASURED)
+    board = Board.read(board.folder)
+    text = readme(board, [], ranking(board, []))
+    assert "4 samples of 2 codecs" in text and "was 1.06 times what these attacks take, and 1.10 times at most" in text
+    assert f"({REACH})" in text and "1.06 times" in view(board, [], ranking(board, [])).about[0]
+
+
+@pytest.mark.parametrize("change", [("1.02", "nan"), ("1.02", "0.9"), ("ratio", "share"), ("2.0,2.04", "x,2.04")])
+def test_a_file_that_does_not_say_it_is_named(change: tuple[str, str], tmp_path: Path) -> None:
+    board = boards.board(tmp_path / "small")
+    (board.folder / REACH).write_text(MEASURED.replace(*change))
+    with pytest.raises(BoardError, match=r"copy it again from RUN/audit/reach.csv"):
+        _ = Board.read(board.folder).reach
