@@ -11,8 +11,6 @@ from robustcodec.cli._recipe_options import recipe_options
 from robustcodec.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from robustcodec.training.loop import Loop
 
 
@@ -65,7 +63,7 @@ def command(
     denoiser = is_denoiser(given.get("codec") or file.settings.get("codec", ""))
     kind: type[Recipe] = DenoiserRecipe if denoiser else Recipe
     make: type[Loop[Any]] = DenoiserTrainer if denoiser else Trainer
-    recipes = RecipeFile(file.settings, file.variants, kind).recipes(given)
+    recipes = RecipeFile(file.settings, file.variants, file.seeds, kind).recipes(given)
     console, validations = Console(), {}
     for each in recipes:
         folder = out or Path("training")
@@ -75,24 +73,9 @@ def command(
         console.print(f"weights: {path}\ncard:    {path.with_suffix('.toml')}", highlight=False)
         validations[each.name] = trainer.validation
     if len(recipes) > 1:
-        _compare(recipes, validations, out or Path("training"), console)
+        from robustcodec.files import write_whole
+        from robustcodec.training.ablation import markdown
 
-
-def _compare(recipes: list[Recipe], validations: dict[str, dict[str, float]], folder: Path, console: Console) -> None:
-    """The table of an ablation: what differs between the variants, and how each validates."""
-    from dataclasses import asdict
-
-    from robustcodec.files import whole
-
-    settings = [asdict(r) for r in recipes]
-    varied = [k for k in settings[0] if k != "name" and len({str(s[k]) for s in settings}) > 1]
-    scores = list(next(iter(validations.values())))
-    lines = [f"| variant | {' | '.join(varied + scores)} |", "|---" * (1 + len(varied) + len(scores)) + "|"]
-    for r, s in zip(recipes, settings, strict=True):
-        cells = [str(s[k]) for k in varied] + [f"{validations[r.name][k]:.4f}" for k in scores]
-        lines.append(f"| {r.name} | {' | '.join(cells)} |")
-    table = "\n".join(lines) + "\n"
-    path = folder / "ablation.md"
-    with whole(path) as partial:
-        partial.write_text(table, encoding="utf-8")
-    console.print(f"\n{table}\ntable: {path}", highlight=False)
+        table, path = markdown(recipes, validations), (out or Path("training")) / "ablation.md"
+        write_whole(path, table.encode())
+        console.print(f"\n{table}\ntable: {path}", highlight=False)

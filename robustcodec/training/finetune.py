@@ -64,7 +64,7 @@ def read_recipes(file: RecipeFile[FinetuneRecipe], given: dict[str, Any]) -> lis
     settings = inherited(codecs.build(start).card) | file.settings
     if "lmbda" not in settings | given:
         raise UserError(f"the card of {start} does not say for which λ it was trained; give --lmbda")
-    return RecipeFile(settings, file.variants, FinetuneRecipe).recipes({**given, "codec": start})
+    return RecipeFile(settings, file.variants, file.seeds, FinetuneRecipe).recipes({**given, "codec": start})
 
 
 class Finetuner(Trainer):

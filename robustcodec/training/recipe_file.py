@@ -1,7 +1,7 @@
 """Recipes as files, and as the command lines that cards record.
 
 A recipe file is TOML with the names of a recipe's fields; options of the command line come before it. ``[[variant]]``
-tables, each with a ``name``, make one training run per variant: an ablation.
+tables, each with a ``name``, make one training per variant: an ablation. With ``seeds`` each is trained with each seed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from robustcodec.errors import UserError
+from robustcodec.training.ablation import seeded
 from robustcodec.training.finetune_recipe import FinetuneRecipe
 from robustcodec.training.recipe import Recipe
 
@@ -27,6 +28,7 @@ class RecipeFile(Generic[R]):
 
     settings: dict[str, Any]
     variants: tuple[dict[str, Any], ...] = ()
+    seeds: tuple[int, ...] = ()
     kind: type[R] = Recipe  # type: ignore[assignment]
 
     @classmethod
@@ -43,7 +45,7 @@ class RecipeFile(Generic[R]):
             table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not a TOML file: {error}") from None
-        variants = tuple(table.pop("variant", ()))
+        variants, seeds = tuple(table.pop("variant", ())), tuple(table.pop("seeds", ()))
         for part in (table, *variants):
             if unknown := set(part) - {f.name for f in fields(kind)}:
                 finetune = unknown <= {f.name for f in fields(FinetuneRecipe)}
@@ -54,10 +56,13 @@ class RecipeFile(Generic[R]):
                 )
         if any("name" not in v for v in variants):
             raise UserError(f"{path} has a [[variant]] without a name")
-        return cls(table, variants, kind)
+        if len(set(seeds)) < len(seeds) or not all(type(seed) is int for seed in seeds):
+            raise UserError(f"{path}: seeds = {[*seeds]}; expected different whole numbers, such as [0, 1, 2]")
+        return cls(table, variants, seeds, kind)
 
     def recipes(self, given: dict[str, Any]) -> list[R]:
-        """One recipe per variant (or the only one); ``given`` comes before the file. A variant's name is appended.
+        """One recipe per variant and seed (or the only one); ``given`` comes before the file. The names of variant and
+        seed are appended.
 
         Raises :class:`UserError` for settings that are still missing or of the wrong kind.
         """
@@ -69,7 +74,10 @@ class RecipeFile(Generic[R]):
             )
         settings["data"] = tuple(settings["data"])
         base = self.kind(**settings)
-        return [replace(base, **{**v, "name": f"{base.name}-{v['name']}"}) for v in self.variants] or [base]
+        variants = [replace(base, **{**v, "name": f"{base.name}-{v['name']}"}) for v in self.variants] or [base]
+        if not self.seeds or "seed" in given:
+            return variants
+        return [replace(each, name=each.name + seeded(s), seed=s) for each in variants for s in self.seeds]
 
 
 def command(recipe: Recipe, inherited: Mapping[str, Any] = MappingProxyType({})) -> str:

@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from robustcodec import cli, weights
 from robustcodec.errors import UserError
+from robustcodec.training.ablation import markdown
 from robustcodec.training.codec import Trainer, distortion
 from robustcodec.training.gan import FORMS
 from robustcodec.training.gan_pair import Adversary
 from robustcodec.training.recipe import GanForm, Recipe
 from robustcodec.training.recipe_file import RecipeFile
 
+ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(
     "rdae-gan:config=tiny,weights=random", "test", ("clips:frames=4,size=40",), 0.003, rho=0.01, gan="lsgan",
     steps=3, batch=2, crop=32, frames=4, validate_every=2,
@@ -129,6 +131,7 @@ def test_resuming_restores_the_discriminators(tmp_path: Path) -> None:
 
 # -- recipes --------------------------------------------------------------------------------------------------------
 
+RATES = (("one", 0.1), ("two", 0.2), ("three", 0.3))
 SHIPPED = ["rdae-ablation", "rdae-gan-paper", "rdae-gan-tiny", "rdae-paper", "rdae-tiny"]
 
 
@@ -137,7 +140,7 @@ def test_shipped_recipes_make_recipes(name: str) -> None:
     given = {"codec": "rdae-gan:weights=random", "name": "x", "data": ["clips"], "lmbda": 0.1}
     file: RecipeFile[Recipe] = RecipeFile.read(name)
     recipes = file.recipes({k: v for k, v in given.items() if k not in file.settings})
-    assert len(recipes) == (6 if name == "rdae-ablation" else 1)
+    assert len(recipes) == (7 * 3 if name == "rdae-ablation" else 1)
     if "paper" in name:
         assert (recipes[0].lmbda, recipes[0].frames, recipes[0].crop, recipes[0].batch) == (0.005, 16, 160, 37)
         assert (recipes[0].lr, recipes[0].rate_unit, recipes[0].schedule) == (1e-4, "symbol", "constant")
@@ -152,6 +155,7 @@ def test_shipped_recipes_make_recipes(name: str) -> None:
         ("name = ", "is not a TOML file"),
         ("lmbda = 1.0", "the recipe lacks codec, name, data; give --codec --name --data"),
         ("[[variant]]\ngan = 'lsgan'", "a [[variant]] without a name"),
+        ("seeds = [1, 1]", "expected different whole numbers"),
     ],
 )
 def test_wrong_recipes_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -168,15 +172,34 @@ def test_unknown_recipes_name_those_that_ship() -> None:
         replace(RECIPE, gan=None)
 
 
-def test_an_ablation_trains_every_variant_and_compares_them(trained: Path, tmp_path: Path) -> None:
+def test_an_ablation_trains_every_variant_with_every_seed(trained: Path, tmp_path: Path) -> None:
+    text = (ROOT / "zoo" / "recipes" / "rdae-ablation.toml").read_text()
+    head, *variants = text.replace("[0, 1, 2]", "[0, 4]").split("[[variant]]")
+    (tmp_path / "two.toml").write_text("[[variant]]".join([head, variants[0], variants[-1]]))
     result = CliRunner().invoke(
         cli.app,
-        ["train", "--recipe", "rdae-ablation", f"rdae-gan:weights={trained}", "--data", "clips:frames=4,size=40",
-         "--validate", "clips:frames=2,size=64", "--steps", "1", "--batch", "1", "--frames", "2", "--crop", "32",
-         "--out", str(tmp_path)],
+        ["train", "--recipe", str(tmp_path / "two.toml"), f"rdae-gan:weights={trained}", "--data",
+         "clips:frames=4,size=40", "--validate", "clips:frames=2,size=64", "--steps", "1", "--batch", "1", "--frames",
+         "2", "--crop", "32", "--out", str(tmp_path)],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     lines = (tmp_path / "ablation.md").read_text().splitlines()
     assert lines[0] == "| variant | lmbda | metric | gan | bpp | psnr | ms_ssim |"
-    assert len(lines) == 8 and lines[2].startswith("| ablation-dcgan-l1 | 0.0192 | l1 | dcgan | ")
-    assert len(list(tmp_path.glob("*/*.safetensors"))) == 6
+    assert lines[2].startswith("| ablation-dcgan-l1 | 0.0192 | l1 | dcgan | ") and " to " in lines[2]
+    assert lines[3].startswith("| ablation-wgan-gp-l2 | 0.0012 | mse | wgan-gp | ")
+    assert {path.stem for path in tmp_path.glob("*/*.safetensors")} == {
+        f"rdae-gan.ablation-{variant}-s{seed}" for variant in ("dcgan-l1", "wgan-gp-l2") for seed in (0, 4)
+    }
+
+
+def test_what_counts_is_more_than_the_spread_of_seeds() -> None:
+    psnr = {"one": (30.0, 30.4), "two": (30.1, 30.2), "three": (29.0, 29.9)}
+    recipes = [replace(RECIPE, name=f"{name}-s{seed}", seed=seed, lr=lr) for name, lr in RATES for seed in (0, 1)]
+    found = {r.name: {"bpp": 0.1 * (1 + r.seed), "psnr": psnr[r.name.split("-")[0]][r.seed]} for r in recipes}
+    lines = markdown(recipes, found).splitlines()
+    assert lines[0] == "| variant | lr | bpp | psnr |"
+    assert lines[2] == "| one | 0.1 | 0.1500 (0.1000 to 0.2000) | 30.2000 (30.0000 to 30.4000) |"
+    assert lines[-2] == "* bpp: best one; no difference: two, three; worse: none."
+    assert lines[-1] == "* psnr: best one; no difference: two; worse: three."
+    alone = markdown(recipes[::2], {r.name: found[r.name] for r in recipes[::2]})
+    assert "to" not in alone.splitlines()[2] and "best" not in alone
