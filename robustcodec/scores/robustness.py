@@ -168,7 +168,7 @@ WorstRows: TypeAlias = "Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]"
 
 def shown_psnr(rows: pd.DataFrame) -> pd.Series[float]:
     """``adv_psnr`` in dB of each row; a decoder that failed showed nothing, which is :data:`FAILED_PSNR`."""
-    shown = rows["adv_psnr"].astype(float)
+    shown = rows["adv_psnr"].astype("float64")
     return shown.mask(rows["decode_failed"] == 1, FAILED_PSNR) if "decode_failed" in rows else shown
 
 
