@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from robustcodec.data._images import IMAGE_SUFFIXES, image_size, read_image
 from robustcodec.data._video import box_downscale
 from robustcodec.data.folders import Folder
-from robustcodec.data.photos import Photos
+from robustcodec.data.photos import Photos, whole
 from robustcodec.errors import BadData
 from robustcodec.interfaces import DataSet, Sample
 from robustcodec.registry import data
@@ -153,11 +153,10 @@ def _fit(picture: Tensor, extent: Tensor) -> float:
 
 
 def _sample(
-    name: str, photo: Path, other: Path, frames: int, size: int, key: str, downscale: int = 1, convert: bool = False
+    name: str, photo: Path, other: Path, frames: int, size: int, key: str, read: Callable[[Path], Tensor]
 ) -> Sample:
     def load() -> Tensor:
-        background, foreground = (box_downscale(read_image(path, convert), downscale)[0] for path in (photo, other))
-        return in_motion(background, foreground, frames, size, key)
+        return in_motion(read(photo)[0], read(other)[0], frames, size, key)
 
     return Sample(name, load)  # without a source: its pixels, not the photo's bytes, are its identity
 
@@ -186,10 +185,10 @@ class Clips(DataSet):
             raise ValueError(f"size={self.size}; expected at most 300, the shorter side of the smallest photo")
 
     def samples(self) -> list[Sample]:
-        whole = {s.id: s.source for s in Photos(size=4096).samples() if s.source}
-        names = list(whole)
+        photos = {s.id: s.source for s in Photos().samples() if s.source}
+        names = list(photos)
         return [
-            _sample(f"{name}-in-motion", whole[name], whole[other], self.frames, self.size, key=name)
+            _sample(f"{name}-in-motion", photos[name], photos[other], self.frames, self.size, name, whole)
             for name, other in zip(names, names[1:] + names[:1], strict=True)
         ]
 
@@ -233,6 +232,10 @@ class MotionOverPhotos(DataSet):
                 f"none of {len(photos)} images in {self.path} has sides of {self.size * self.downscale} pixels; "
                 "give larger ones, a smaller size=… or a smaller downscale=…"
             )
+
+        def read(path: Path) -> Tensor:
+            return box_downscale(read_image(path, self.convert), self.downscale)
+
         found = []
         for i, name in enumerate(large):
             for index in range(self.per_photo):
@@ -240,5 +243,5 @@ class MotionOverPhotos(DataSet):
                 key = f"{self.seed}/{name}/{index}"
                 sample = f"{name}-in-motion-{index}" if self.per_photo > 1 else f"{name}-in-motion"
                 pair = photos[name], photos[other]
-                found.append(_sample(sample, *pair, self.frames, self.size, key, self.downscale, self.convert))
+                found.append(_sample(sample, *pair, self.frames, self.size, key, read))
         return found

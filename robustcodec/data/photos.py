@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
+from torch import Tensor
+
 from robustcodec import weights
+from robustcodec.clips import centre_crop
+from robustcodec.data._images import read_image
 from robustcodec.data._samples import image_sample
 from robustcodec.errors import BadData
+from robustcodec.files import Stamp, stamp
 from robustcodec.interfaces import DataSet, Sample
 from robustcodec.registry import data
 
@@ -34,7 +40,21 @@ class Photos(DataSet):
 
         folder = Path(skimage.__file__).parent / "data"
         paths = [next(folder.glob(f"{name}.*"), folder / f"{name}.png") for name in self.NAMES]
-        return [image_sample(path.stem, path, self.size) for path in paths]
+        return [Sample(path.stem, partial(_square, path, self.size), path) for path in paths]
+
+
+def whole(path: Path) -> Tensor:
+    """One of the photographs, decoded once per process: every cell of a run asks for it. It is not to be changed."""
+    return _decoded(path, stamp(path))
+
+
+@lru_cache(maxsize=len(Photos.NAMES))
+def _decoded(path: Path, _: Stamp | None) -> Tensor:
+    return read_image(path)
+
+
+def _square(path: Path, size: int) -> Tensor:
+    return centre_crop(whole(path), size).clone()
 
 
 @data.register("kodak")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -19,6 +19,9 @@ from robustcodec.interfaces import Metric
 from robustcodec.scores import temporal
 from robustcodec.scores.metrics import decibels, squared_error
 from robustcodec.scores.rate import bd_rate, bpp, kbps
+
+if TYPE_CHECKING:  # a worker scores samples without pandas, and starts sooner without it
+    import pandas as pd
 
 NAN = float("nan")
 FAILED_PSNR = 0.0  # dB, MSE 1: the largest error a picture in [0, 1] can have
@@ -160,13 +163,13 @@ def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 # the whole row of the worst attack in each group of columns, sorted by them; the last column names the sample
-WorstRows = Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]
+WorstRows: TypeAlias = "Callable[[pd.DataFrame, Sequence[str]], pd.DataFrame]"
 
 
 def shown_psnr(rows: pd.DataFrame) -> pd.Series[float]:
     """``adv_psnr`` in dB of each row; a decoder that failed showed nothing, which is :data:`FAILED_PSNR`."""
-    failed = rows.get("decode_failed", pd.Series(0.0, index=rows.index)) == 1
-    return rows["adv_psnr"].astype(float).mask(failed, FAILED_PSNR)
+    shown = rows["adv_psnr"].astype("float64")
+    return shown.mask(rows["decode_failed"] == 1, FAILED_PSNR) if "decode_failed" in rows else shown
 
 
 def by_psnr(rows: pd.DataFrame, of: Sequence[str]) -> pd.DataFrame:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from functools import cache
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from robustcodec.errors import UserError
 from robustcodec.registry import attacks
+
+if TYPE_CHECKING:  # as in robustness.py: workers start without it
+    import pandas as pd
 
 BOUND = "lower bound"  # in tables, of a contender that met no strong attack
 BLIND = "zero gradient: the attack was blind"  # in warnings, with the number of samples and of how many

@@ -17,14 +17,8 @@ from robustcodec.oracle import Oracle
 from robustcodec.spec import parameters
 
 CODEC = "bmshj2018-hyperprior.tiny-q1"
-NAMED = {"torchattacks": "torchattacks:MIFGSM,options=steps=3", "foolbox": "foolbox:LinfPGD,options=steps=3"}
-FEW = {
-    "steps": "3",
-    "restarts": "1",
-    "queries": "12",
-    "samples": "2",
-    "binary_search": "2",
-}  # whatever takes these takes few
+NAMED = {"torchattacks": "torchattacks:MIFGSM,options=steps=2", "foolbox": "foolbox:LinfPGD,options=steps=2"}
+FEW = {"steps": "2", "restarts": "1", "queries": "8", "samples": "2", "binary_search": "2"}  # what takes them takes few
 
 
 def own(kind: registry.Registry[Any]) -> list[str]:

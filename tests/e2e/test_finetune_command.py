@@ -22,9 +22,9 @@ from robustcodec.training.recipe_file import command
 
 CODEC = "bmshj2018-factorized.tiny-q1"
 RECIPE = FinetuneRecipe(
-    CODEC, "tiny-q1-at", ("photos:size=64",), 0.0025, steps=40, batch=2, crop=32, lr=2e-4, ema=0.9, attack="fgsm",
+    CODEC, "tiny-q1-at", ("photos:size=64",), 0.0025, steps=24, batch=2, crop=32, lr=2e-4, ema=0.9, attack="fgsm",
     threat="psnr:36", ramp=0.5, adversarial=0.75, target="own", consistency=0.5, gradient_penalty=0.01,
-    lipschitz=1e-5, rate_robustness=0.5, freeze="prior", validate="photos:size=40", validate_every=10,
+    lipschitz=1e-5, rate_robustness=0.5, freeze="prior", validate="photos:size=40", validate_every=6,
     validate_attack="fgsm", validate_threat="psnr:40", attacked=2, balance=0.75, patience=9, seed=3,
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ def test_examples_are_as_short_as_promised(name: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("block-means",), ("block-means", "--defense", "drop-bits"), ("--attack", "smooth-pgd")],
+    [("block-means",), ("block-means", "--defense", "drop-bits"), ("--attack", "smooth-pgd:steps=2")],
     ids=FILES,
 )
 def test_robustcodec_check_finds_nothing_wrong_with_the_examples(words: tuple[str, ...], robust: Type) -> None:

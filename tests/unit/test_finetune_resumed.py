@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,16 +16,33 @@ from robustcodec.errors import RobustCodecError
 from robustcodec.interfaces import Codec
 from robustcodec.training import loop
 from robustcodec.training.finetune import Finetuner
+from robustcodec.training.finetune_recipe import FinetuneRecipe
 from robustcodec.training.progress import TrainingStatus
 
 
 class Stop(Exception): ...
 
 
-@pytest.mark.parametrize("change", [{}, {"free": 3, "adversarial": 1.0}])
-def test_an_interrupted_run_ends_with_the_same_bytes(change: dict[str, Any], finetuned: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, **change)
-    whole = Finetuner(recipe, tmp_path / "whole").run() if change else finetuned
+FREE = replace(RECIPE, free=3, adversarial=1.0)
+
+
+@pytest.fixture(scope="module")
+def freed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What :data:`FREE` makes."""
+    return Finetuner(FREE, tmp_path_factory.mktemp("freed")).run()
+
+
+@pytest.fixture(params=["plain", "free"])
+def uninterrupted(request: pytest.FixtureRequest) -> tuple[FinetuneRecipe, Path]:
+    """A recipe and what it makes."""
+    recipe, made = (FREE, "freed") if request.param == "free" else (RECIPE, "finetuned")
+    return recipe, request.getfixturevalue(made)
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    uninterrupted: tuple[FinetuneRecipe, Path], tmp_path: Path
+) -> None:
+    recipe, whole = uninterrupted
 
     def stop(progress: TrainingStatus) -> None:
         if progress.step == 3:
@@ -41,10 +57,8 @@ def test_an_interrupted_run_ends_with_the_same_bytes(change: dict[str, Any], fin
     assert path.with_suffix(".toml").read_bytes() == whole.with_suffix(".toml").read_bytes()
 
 
-@pytest.mark.parametrize("change", [{}, {"free": 3, "adversarial": 1.0}])
-def test_ctrl_c_loses_no_step(change: dict[str, Any], finetuned: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, **change)
-    whole = Finetuner(recipe, tmp_path / "whole").run() if change else finetuned
+def test_ctrl_c_loses_no_step(uninterrupted: tuple[FinetuneRecipe, Path], tmp_path: Path) -> None:
+    recipe, whole = uninterrupted
 
     def press(progress: TrainingStatus) -> None:
         if progress.step == 3:

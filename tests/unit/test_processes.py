@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import echoing
 import pytest
 
 from robustcodec.execution import scheduler
-from robustcodec.execution.children import READY, Child, Say, listen
+from robustcodec.execution.children import READY, Child, listen
 from robustcodec.execution.executors import Workforce
 from robustcodec.execution.here import Here
 from robustcodec.execution.processes import Processes
@@ -112,29 +113,16 @@ def test_a_cell_that_hangs_exits_or_quits_is_its_own_failure(
         for how in ("hang", "exit", "quit", "nothing")
     ]
     started = time.monotonic()
-    tally = Runner(Store(tmp_path / "run"), executor=two, limit=15).run([*bad, good])
+    tally = Runner(Store(tmp_path / "run"), executor=two, limit=6).run([*bad, good])
     assert tally.ran == 1 and tally.failed == 3 and time.monotonic() - started < 120
     hang, exited, left = (tally.errors[str(cell)] for cell in bad)
-    assert hang == "given up while crafting: it took longer than 15 s (--cell-timeout)"
+    assert hang == "given up while crafting: it took longer than 6 s (--cell-timeout)"
     assert exited == "its worker ended with exit code 3, 2 times" and left == "SystemExit: 4"
     assert "noise on stdout" not in capfd.readouterr().out
 
 
-def echo(prefix: str):  # type: ignore[no-untyped-def]
-    """What a child of these tests answers with."""
-
-    def answer(message: str, say: Say) -> str:
-        say("listening")
-        if message == "die":
-            os.kill(os.getpid(), signal.SIGTERM)
-        return prefix + message
-
-    return answer
-
-
-def test_a_child_answers_reports_and_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    child = Child("test_processes:echo", "> ")
+def test_a_child_answers_reports_and_says_how_it_ended() -> None:
+    child = Child("echoing:echo", "> ")
     try:
         assert child.hear() == (True, READY)
         child.send("a")
@@ -152,9 +140,9 @@ def test_a_child_answers_reports_and_says_how_it_ended(monkeypatch: pytest.Monke
 
 def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     program = (
-        f"import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"import sys, time; sys.path.insert(0, {str(Path(echoing.__file__).parent)!r})\n"
         "from robustcodec.execution.children import Child\n"
-        "child = Child('test_processes:echo', '')\n"
+        "child = Child('echoing:echo', '')\n"
         "child.hear()\n"
         "print(child._process.pid, flush=True)\n"
         "time.sleep(600)\n"

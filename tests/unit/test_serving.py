@@ -324,13 +324,13 @@ def test_watch_ends_cleanly_with_ctrl_c(folder: Path) -> None:
         assert process.returncode == 0 and "Traceback" not in out, out
 
 
-RUN = ("run", "--codec", "bmshj2018-factorized.tiny-q1", "--data", "photos:size=64", "--limit", "1", "--serve")
+RUN = ("run", "--codec", "jpeg:quality=20", "--data", "photos:size=64", "--limit", "1", "--serve")
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_serves_itself_until_it_ends(tmp_path: Path, end: signal.Signals) -> None:
     """Also when it is killed: nobody is left to listen."""
-    with started(*RUN, "--attack", "pgd:steps=1000000", "--out", tmp_path) as process:
+    with started(*RUN, "--attack", "random-search:queries=1000000", "--out", tmp_path) as process:
         at = address(process)
         assert status_at(at).startswith("0 of 1 cell done, 0 failed")
         out = ended(process, end)
