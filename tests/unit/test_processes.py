@@ -88,10 +88,11 @@ def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(two: 
     cells += [Cell("jpeg:quality=50", "pgd:steps=3", access=f"transfer:{tiny[0]}", data="photos:size=64", limit=3)]
 
     def kill() -> None:
-        while not list(tmp_path.glob("several/crafted/*/*.safetensors")):
+        busy: list[int] = []
+        while not (busy and list(tmp_path.glob("several/crafted/*/*.safetensors"))):
             time.sleep(0.01)
-        busy = min(two._busy, default=0)
-        os.kill(two._children[busy]._process.pid, signal.SIGKILL)
+            busy = sorted(two._busy)  # another one may not have started yet
+        os.kill(two._children[busy[0]]._process.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
