@@ -6,7 +6,9 @@ import enum
 import functools
 import hashlib
 import inspect
+import io
 import types
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -58,6 +60,8 @@ class Contents:
                     self._add(array.tolist(), where)
                 else:
                     self._array(np.ascontiguousarray(array).view(np.uint8).ravel(), array)
+            case torch.jit.ScriptModule():
+                self._script(value)
             case torch.Generator():
                 self._add(value.get_state(), where)
             case Mapping():
@@ -94,6 +98,16 @@ class Contents:
     def _array(self, data: Any, array: Any) -> None:
         self._say(array.dtype, tuple(array.shape))
         self._digest.update(data.tobytes())
+
+    def _script(self, module: torch.jit.ScriptModule) -> None:
+        """Code, parameters and constants, as TorchScript writes them to a file."""
+        file = io.BytesIO()
+        torch.jit.save(module, file)
+        with zipfile.ZipFile(file) as archive:
+            for name in sorted(archive.namelist()):
+                if not name.endswith((".debug_pkl", "serialization_id")):  # where the source stood
+                    self._say(name)
+                    self._digest.update(archive.read(name))
 
     def _attributes(self, value: Any, where: str) -> None:
         for name, entry in sorted(vars(value).items()):

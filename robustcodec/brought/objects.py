@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robustcodec import registry
@@ -73,7 +74,8 @@ def _copied(thing: Any) -> Any:
     such as an open file.
     """
     try:
-        return copy.deepcopy(thing)
+        with torch.no_grad():  # parameters of TorchScript would have a history
+            return copy.deepcopy(thing)
     except Exception:  # whatever that refuses with
         return thing
 

@@ -130,6 +130,38 @@ def test_a_network_that_rounds_is_no_wall_to_attacks(how: str, pictures: Tensor)
     assert outcome.scores["psnr"] == pytest.approx(float(-10 * (shown - original).square().mean().log10()), abs=1e-3)
 
 
+class Shaded(nn.Module):
+    """What TorchScript can hold; ``rounds`` is no parameter of it."""
+
+    def __init__(self, rounds: bool = False) -> None:
+        super().__init__()
+        self.mix, self.rounds = nn.Conv2d(3, 3, 1), rounds
+        nn.init.dirac_(self.mix.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.mix(x)
+        return torch.round(y * 20) / 20 if self.rounds else y
+
+
+@pytest.mark.filterwarnings("error::robustcodec.brought.objects.ObjectWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_known_by_its_code_and_its_weights(pictures: Tensor, tmp_path: Path) -> None:
+    plain = Shaded()
+    scripted: list[Any] = [torch.jit.script(plain)]
+    scripted.append(torch.jit.trace(plain, torch.rand(1, 3, 8, 8)))  # type: ignore[no-untyped-call]
+    torch.jit.save(scripted[0], tmp_path / "network.pt")
+    for network in (*scripted, torch.jit.load(tmp_path / "network.pt")):  # type: ignore[no-untyped-call]
+        outcome = robustcodec.attack(pictures[0], network, attack="pgd:steps=2", objective="source-distortion")
+        assert isinstance(outcome, robustcodec.Outcome) and outcome.scores["adv_psnr"] < outcome.scores["psnr"]
+    other = torch.jit.script(Shaded(rounds=True))
+    other.load_state_dict(plain.state_dict())
+    shifted = torch.jit.script(Shaded())
+    contents = [Contents(network) for network in (scripted[0], other, shifted)]
+    assert len({each.checksum for each in contents}) == 3 and not any(each.unknown for each in contents)
+    assert Contents(scripted[0]).checksum == contents[0].checksum
+
+
 def test_sides_that_a_network_does_not_keep_are_padded(pictures: Tensor) -> None:
     network = Strided()
     sides = pictures[:, :, :37, :39].float() / 255

@@ -89,7 +89,7 @@ def test_two_workers_of_which_one_is_killed_write_the_bytes_of_one_process(two: 
 
     def kill() -> None:
         busy: list[int] = []
-        while not (busy and list(tmp_path.glob("several/crafted/*/*.safetensors"))):
+        while not (busy and any(tmp_path.glob("several/crafted/*/*.safetensors"))):
             time.sleep(0.01)
             busy = sorted(two._busy)  # another one may not have started yet
         os.kill(two._children[busy[0]]._process.pid, signal.SIGKILL)
