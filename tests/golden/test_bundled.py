@@ -28,10 +28,11 @@ def test_every_checkpoint_has_a_card_and_they_stay_small() -> None:
     files, others = sorted(folder.glob("*.safetensors")), {"diffpure.tiny"}  # no codecs: their cards are beside them
     assert {p.stem for p in folder.iterdir() if p not in files} == others
     assert {f.stem for f in files} == {*CARDS, *others}
-    assert sum(f.stat().st_size for f in files) < 40e6
+    sizes = [f.stat().st_size for f in files]
+    assert sum(sizes) < 90e6 and max(sizes) < 12e6
 
 
-def test_three_rate_points_of_each_ladder() -> None:
+def test_rate_points_of_each_ladder() -> None:
     points = {ladder.name: len(ladder.codecs) for ladder in ladders(CARDS)}
     assert points == dict.fromkeys(
         [
@@ -39,7 +40,7 @@ def test_three_rate_points_of_each_ladder() -> None:
             "bmshj2018-hyperprior.tiny-msssim", "mbt2018-mean.tiny", "rdae.tiny", "rdae-gan.tiny",
         ],
         3,
-    ) | {"rdae.tiny-at": 1, "rdae-gan.tiny-at": 1}  # fmt: skip
+    ) | {"bmshj2018-hyperprior.base": 2, "rdae.tiny-at": 1, "rdae-gan.tiny-at": 1}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CARDS)
