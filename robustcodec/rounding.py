@@ -142,7 +142,8 @@ class Rounded(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if function not in (*ROUND, *ROUND_IN_PLACE) or len(args) != 1 or kwargs or _is_real():
+        asked = function in ROUND or function in ROUND_IN_PLACE
+        if not asked or len(args) != 1 or kwargs or not args[0].is_floating_point() or _is_real():
             return function(*args, **(kwargs or {}))
         rounded = round_latent(args[0])
         return args[0].copy_(rounded) if function in ROUND_IN_PLACE else rounded

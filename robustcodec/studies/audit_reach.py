@@ -30,9 +30,10 @@ def reach(store: Store, plan: Plan) -> pd.DataFrame:
         for row in _rows(store, cell, wanted):
             clean[_key(cell)][row["sample"]] = row["psnr"]
             _keep_worst(of_run[_key(cell)], row)
+    audits = Store(store.audits)
     of_both = {key: dict(worst) for key, worst in of_run.items()}
     for each in plan.challenges:
-        for row in _rows(Store(store.audits), each.cell, plan.samples[each.audited]):
+        for row in _rows(audits, each.cell, plan.samples[each.audited]):
             _keep_worst(of_both[_key(each.audited)], row)
     lines = []
     for key, psnr in clean.items():

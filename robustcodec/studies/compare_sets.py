@@ -37,14 +37,16 @@ def set_scores(
     rows: dict[str, dict[str, float]] = {codec: {} for codec in codecs}
     for codec in codecs:
         built: Codec | None = None
+        known = identity(codec)
+        points = [place(folder, known, clip) for clip in clips]
         for score in scores:
             watch(f"{codec}, {score.column.label}")
-            path = folder / "sets" / f"{digest([identity(codec), sorted(clips), score.name])}.json"
+            path = folder / "sets" / f"{digest([known, clips, score.name])}.json"
             found = read_point(path)
             if score.name not in found:
                 try:
                     built = built or judged(codec, device=device)
-                    value = score.fn(_sources(samples), _decoded(built, codec, samples, clips, folder, device), device)
+                    value = score.fn(_sources(samples), _decoded(built, samples, points, device), device)
                 except (Exception, SystemExit) as error:  # codecs are anyone's code
                     failures.append(Failure.of(codec, "all", error))
                     continue
@@ -58,11 +60,8 @@ def _sources(samples: Sequence[Sample]) -> Iterator[Tensor]:
     return (as_batch(sample.load(), "cpu") for sample in samples)
 
 
-def _decoded(
-    codec: Codec, name: str, samples: Sequence[Sample], clips: Sequence[str], folder: Path, device: str
-) -> Iterator[Tensor]:
-    for sample, clip in zip(samples, clips, strict=True):
-        stream = stream_of(place(folder, identity(name), clip))
+def _decoded(codec: Codec, samples: Sequence[Sample], points: Sequence[Path], device: str) -> Iterator[Tensor]:
+    for sample, stream in zip(samples, map(stream_of, points), strict=True):
         if not stream.is_file():
             raise BadData(f"there is no stream of {sample.id}: a set of frames is scored where every clip was coded")
         yield read(codec, stream.read_bytes(), as_batch(sample.load(), device).shape)

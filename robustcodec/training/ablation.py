@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from robustcodec.registry import metrics
 from robustcodec.training.recipe import Recipe
 
 
@@ -45,7 +44,7 @@ def _shown(values: Sequence[float]) -> str:
 
 def _verdict(score: str, found: Mapping[str, Sequence[float]]) -> str:
     """Which variants are worse in a score than the one with the best mean, beyond the seeds."""
-    sign = -1 if score == "bpp" or not metrics.build(score).higher_is_better else 1
+    sign = -1 if score == "bpp" else 1  # all others that trainings validate by are qualities
     best = max(found, key=lambda variant: sign * sum(found[variant]))
     least = min(sign * value for value in found[best])
     worse = [variant for variant, values in found.items() if max(sign * value for value in values) < least]

@@ -201,5 +201,7 @@ def test_what_counts_is_more_than_the_spread_of_seeds() -> None:
     assert lines[2] == "| one | 0.1 | 0.1500 (0.1000 to 0.2000) | 30.2000 (30.0000 to 30.4000) |"
     assert lines[-2] == "* bpp: best one; no difference: two, three; worse: none."
     assert lines[-1] == "* psnr: best one; no difference: two; worse: three."
+    denoised = {name: {"psnr_0.1": of["psnr"]} for name, of in found.items()}  # a denoiser's, which is no metric
+    assert markdown(recipes, denoised).splitlines()[-1] == "* psnr_0.1: best one; no difference: two; worse: three."
     alone = markdown(recipes[::2], {r.name: found[r.name] for r in recipes[::2]})
     assert "to" not in alone.splitlines()[2] and "best" not in alone

@@ -12,7 +12,7 @@ from robustcodec.attacks.ascent import ARRIVAL, share, widened
 from robustcodec.attacks.pgd import PGD
 from robustcodec.interfaces import Draws
 from robustcodec.oracle import Oracle
-from robustcodec.rounding import MIDWAY, STAGES, choose_level, round_latent, rounding, soft_round, stage
+from robustcodec.rounding import MIDWAY, STAGES, Rounded, choose_level, round_latent, rounding, soft_round, stage
 from robustcodec.running import suites
 
 
@@ -102,3 +102,14 @@ def test_first_versions_of_suites_say_what_was_default_when_they_were_published(
     assert ("noise", "source-distortion") in suites.find("robustcodec-black.v1").members
     newest = suites.find("robustcodec-standard")
     assert newest.version == 2 and newest.members == newest.written
+
+
+def test_what_is_whole_already_stays_whole_where_a_network_rounds() -> None:
+    """Networks round indices and count with them; decimals and real roundings are not latents either."""
+    whole, values = torch.arange(4), torch.tensor([0.26, 1.74])
+    with rounding("annealed"), Rounded():
+        assert torch.round(whole).dtype == whole.dtype and torch.equal(whole.round(), whole)
+        assert torch.equal(torch.round(values, decimals=1), torch.tensor([0.3, 1.7]))
+        assert torch.equal(torch.round(values), round_latent(values)) and not torch.equal(values.round(), values)
+    with Rounded():
+        assert torch.equal(torch.round(values), torch.tensor([0.0, 2.0]))
