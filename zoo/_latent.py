@@ -19,7 +19,7 @@ from robustcodec.weights.statedict import Fit
 from robustcodec.zoo import _growing, _pretrained
 from robustcodec.zoo._fitting import WidthsFrom, fit, widths_in
 from robustcodec.zoo._gdn import steady
-from robustcodec.zoo._pixels import next_to_pixels
+from robustcodec.zoo._pixels import resampled_quickly
 from robustcodec.zoo._tiles import in_tiles
 from robustcodec.zoo.frames import FrameCodec
 
@@ -68,7 +68,7 @@ class LatentCodec(FrameCodec):
         source = _pretrained.Source.choose(self.family, tag, quality, metric, weights, seed)
         net, card = _pretrained.network(source, type(self).architecture, self.widths, self.widths_from)
         self.card = replace(card, paper=self.paper)
-        self.net: Any = in_tiles(next_to_pixels(steady(net))).to(memory_format=torch.channels_last)
+        self.net: Any = in_tiles(resampled_quickly(steady(net))).to(memory_format=torch.channels_last)
         self._exact_modules: dict[str, nn.Module] = {}
         self.eval()
 
@@ -96,7 +96,7 @@ class LatentCodec(FrameCodec):
         _growing.grow(self.net, net, self.latent_layers)
         net.update(force=True)
         codec = copy.deepcopy(self)
-        codec.net = in_tiles(next_to_pixels(steady(net))).to(next(self.parameters()).device)
+        codec.net = in_tiles(resampled_quickly(steady(net))).to(next(self.parameters()).device)
         codec.net.to(memory_format=torch.channels_last)
         codec.card = replace(self.card, architecture=architecture)
         codec._exact_modules, codec._model_id = {}, None

@@ -1,4 +1,5 @@
-"""The layers next to the pixels: a strided convolution of three channels and its transpose, in a form that CPUs like.
+"""Layers that change the resolution, in forms that CPUs like, above all those next to the pixels: a strided convolution
+of three channels and its transpose.
 
 Their libraries compute a transposed convolution to three channels at a third of their speed. As a convolution to the
 four phases of every pixel, shuffled together, it is the same sum in another order (sub-pixel convolution, Shi et al.,
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from robustcodec.zoo._upsampling import Upsampling
 
 COLOURS = 3
 FORM = {"kernel_size": (5, 5), "stride": (2, 2), "padding": (2, 2), "dilation": (1, 1), "groups": 1}
@@ -30,11 +33,8 @@ class FromPixels(nn.Conv2d):
         return _Analysed.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
 
 
-class ToPixels(nn.ConvTranspose2d):
+class ToPixels(Upsampling):
     """The last layer of a synthesis."""
-
-    def _get_name(self) -> str:
-        return "ConvTranspose2d"
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu" or self.training or output_size is not None:
@@ -72,15 +72,17 @@ class _Analysed(torch.autograd.Function):
             return to_pixels(grad, weight.to(grad.dtype)).to(ctx.dtype), None, None
 
 
-def next_to_pixels(net: nn.Module) -> nn.Module:
-    """``net`` with such layers computed by :class:`FromPixels` and :class:`ToPixels`; its state dict is unchanged."""
+def resampled_quickly(net: nn.Module) -> nn.Module:
+    """``net`` with such layers computed by :class:`FromPixels`, :class:`ToPixels` and, where they are trained,
+    :class:`Upsampling`; its state dict is unchanged.
+    """
     for module in net.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if type(module) not in (nn.Conv2d, nn.ConvTranspose2d) or module.padding_mode != "zeros":
             continue
-        if any(getattr(module, name) != value for name, value in FORM.items()) or module.padding_mode != "zeros":
-            continue
-        if type(module) is nn.Conv2d and module.in_channels == COLOURS:
+        near = all(getattr(module, name) == value for name, value in FORM.items())
+        if type(module) is nn.ConvTranspose2d:
+            last = near and (module.out_channels, module.output_padding) == (COLOURS, (1, 1))
+            module.__class__ = ToPixels if last else Upsampling
+        elif near and module.in_channels == COLOURS:
             module.__class__ = FromPixels
-        if type(module) is nn.ConvTranspose2d and (module.out_channels, module.output_padding) == (COLOURS, (1, 1)):
-            module.__class__ = ToPixels
     return net

@@ -21,7 +21,7 @@ from robustcodec.zoo._exact import exact, forget, inexact
 from robustcodec.zoo._gdn import steady
 from robustcodec.zoo._latent import CODER_BITS
 from robustcodec.zoo._packing import Form
-from robustcodec.zoo._pixels import next_to_pixels
+from robustcodec.zoo._pixels import resampled_quickly
 from robustcodec.zoo._tiles import in_tiles
 from robustcodec.zoo.frames import FrameCodec, Latents
 
@@ -58,7 +58,7 @@ class Wrapped(FrameCodec):
         net = copy.deepcopy(model).float().eval()
         _update(net)
         self._rounding = straight_through(net)
-        self.net: Any = exact(attackable(in_tiles(next_to_pixels(steady(net)))))
+        self.net: Any = exact(attackable(in_tiles(resampled_quickly(steady(net)))))
         self._fit(stride)
         architecture = {**card.architecture, "multiples of": self.stride}
         if left := inexact(net):
