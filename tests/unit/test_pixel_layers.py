@@ -101,7 +101,7 @@ def test_what_is_trained_in_reduced_precision_has_gradients_of_its_weights_preci
             y = one(x)
         assert y.dtype == torch.bfloat16
         y.float().square().sum().backward()
-    assert own.weight.grad.dtype == torch.float32
+    assert own.weight.grad is not None and own.weight.grad.dtype == torch.float32
     torch.testing.assert_close(own.weight.grad, layer.weight.grad, rtol=0.02, atol=0.05)
 
 
