@@ -86,14 +86,16 @@ class LatentCodec(FrameCodec):
         return self.net.g_s(y_hat).float()  # type: ignore[no-any-return]
 
     def grown(self, seed: int, **widths: int) -> Codec:
-        if not self.latent_layers:
+        drawn = self.card.weights == "random"  # nothing of it is worth keeping
+        if not self.latent_layers and not drawn:
             return super().grown(seed, **widths)
         _growing.check_widths(self.family, self.card.architecture, widths)
         architecture = {**self.card.architecture, **widths}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = type(self).architecture(**architecture)
-        _growing.grow(self.net, net, self.latent_layers)
+        if not drawn:
+            _growing.grow(self.net, net, self.latent_layers)
         net.update(force=True)
         codec = copy.deepcopy(self)
         codec.net = in_tiles(resampled_quickly(steady(net))).to(next(self.parameters()).device)

@@ -21,6 +21,7 @@ from robustcodec.registry import codecs, data
 from robustcodec.rounding import rounding
 from robustcodec.scores.metrics import Net, of_every_run
 from robustcodec.scores.rate import bpp
+from robustcodec.training.borrowing import Borrowed, borrow
 from robustcodec.training.features import FeatureLoss, LpipsLoss, feature_loss
 from robustcodec.training.gan_pair import Adversary
 from robustcodec.training.loop import Loop, Seen
@@ -43,6 +44,8 @@ def distortion(metric: Distortion, x: Tensor, x_hat: Tensor) -> Tensor:
 class Trainer(Loop[Codec]):
     """One training run of a codec, as :class:`Loop`."""
 
+    borrowed: Borrowed | None = None
+
     @property
     def codec(self) -> Codec:
         return self.model
@@ -51,12 +54,19 @@ class Trainer(Loop[Codec]):
     def card(self) -> Card:
         return self.codec.card
 
+    @property
+    def parents(self) -> list[Card]:
+        return [self.card] if self.borrowed is None else [self.card, self.borrowed.lender]
+
     def _build(self) -> Codec:
         """The codec to train; parameters without ``requires_grad`` stay as they are."""
         codec: Codec = codecs.build(self.recipe.codec)
         if not codec.differentiable:
             raise UserError(f"{self.recipe.codec} has nothing to train; give a learned codec")
-        return codec.grown(self.recipe.seed, **_widths(self.recipe.grow)) if self.recipe.grow else codec
+        if self.recipe.grow:
+            codec = codec.grown(self.recipe.seed, **_widths(self.recipe.grow))
+        self.borrowed = borrow(codec, self.recipe.borrow) if self.recipe.borrow else None
+        return codec
 
     def _trained(self) -> list[nn.Parameter]:
         aux = self.codec.aux_parameters()
@@ -65,6 +75,8 @@ class Trainer(Loop[Codec]):
     def _prepare(self) -> None:
         aux = [p for p in self.codec.aux_parameters() if p.requires_grad]
         self.aux_optimiser = torch.optim.Adam(aux, lr=self.recipe.aux_lr) if aux else None
+        if self.borrowed is not None:
+            self.notes.append(self.borrowed.note)
         self.features = self._feature_term()
         self.adversary = self._adversary()
 
@@ -89,6 +101,8 @@ class Trainer(Loop[Codec]):
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=r.precision == "bfloat16")
         seen = self._set_rate(r.lr)
         self.codec.train()
+        if self.borrowed is not None:
+            self.borrowed.hold(self.step < r.hold * r.steps)
         turn = self.adversary is None or self.adversary.decoder_turn(self.step)
         with torch.set_grad_enabled(turn), rounding(self.codec.training_surrogate), half:
             out = self.codec(x)

@@ -79,6 +79,11 @@ class Loop(ABC, Generic[M]):
     def card(self) -> Card:
         """Of the model before it was trained here."""
 
+    @property
+    def parents(self) -> list[Card]:
+        """Of what the model begins with."""
+        return [self.card]
+
     @abstractmethod
     def _build(self) -> M:
         """The model to train; parameters without ``requires_grad`` stay as they are."""
@@ -217,7 +222,6 @@ class Loop(ABC, Generic[M]):
         """The card of what is exported."""
         card, r = self.card, self.recipe
         settings = {k: v for k, v in asdict(r).items() if k != "name" and k not in r.unused}
-        earlier = [*card.training.get("parents", ()), *filter(None, [card.training.get("command")])]
         return {
             "name": f"{card.family}.{r.name}",
             "family": card.family,
@@ -226,7 +230,7 @@ class Loop(ABC, Generic[M]):
             "architecture": card.architecture,
             "training": {
                 **settings,
-                "parents": earlier,  # commands that trained what this run started from, oldest first
+                "parents": [c for parent in self.parents for c in parent.commands],  # what made its beginning
                 "command": command(r),
                 "torch": version("torch"),
                 "notes": self.remarks,

@@ -118,6 +118,11 @@ class Recipe:
         str | None,
         Setting("Widths, such as N=128,M=192: train a wider codec that begins as this one. Default: as it is.", CODEC),
     ] = None
+    borrow: Annotated[
+        str | None,
+        Setting("A trained codec: begin with its values where name and shape are the same. Default: nothing.", CODEC),
+    ] = None
+    hold: Annotated[float, Setting("Share of the steps, the first, that keep what was borrowed.", CODEC)] = 0.0
     storage: Annotated[Storage, Setting("Of the result; int8: kernels in 8 bits, half the size.")] = "float16"
 
     unused: ClassVar[frozenset[str]] = frozenset()  # settings that this kind of training does not have
@@ -133,7 +138,7 @@ class Recipe:
             raise UserError(f"--crop {self.crop} is too small for MS-SSIM's five scales; use 161 or more, such as 192")
         if self.steps < 1 or self.batch < 1 or self.lmbda <= 0:
             raise UserError(f"steps={self.steps}, batch={self.batch}, lmbda={self.lmbda}; each must be positive")
-        for name in ("late_share", "warmup", "final_lr"):
+        for name in ("late_share", "warmup", "final_lr", "hold"):
             if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise UserError(f"{name}={getattr(self, name)}; expected a share in [0, 1]")
         if not 0 < self.scale <= 1:
@@ -145,6 +150,8 @@ class Recipe:
             )
         if self.n_critic is not None and self.n_critic < 1:
             raise UserError(f"n_critic={self.n_critic}; expected at least one step of the discriminators")
+        if self.hold and self.borrow is None:
+            raise UserError(f"hold={self.hold:g} keeps what was borrowed, and nothing is; give --borrow CODEC, too")
         if (self.gan is None) != (self.rho == 0):
             raise UserError(f"gan={self.gan} with rho={self.rho:g}; give both a GAN form and its weight, or neither")
 
