@@ -4,7 +4,9 @@
 
 Finetuned are tags that end in ``-at``, and codecs by path. Prints a line per codec, then per threat what each ladder
 gains: BD-rate of its clean curve, and the differences of the worst case per sample over all attacks, means over rates,
-with 95 % intervals over samples. With ``--picture FILE`` draws gain against cost.
+with 95 % intervals over samples; also beyond its control, which is called the same with ``-control`` and was trained as
+long without attacks. ``--each``: every rate by itself, whose cost is its rate against its parents' curve at its clean
+PSNR. With ``--picture FILE`` draws gain against cost.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from robustcodec.running.store import Store
 from robustcodec.scores import rate
 from robustcodec.scores.intervals import interval
 from robustcodec.scores.robustness import worst_case
-from robustcodec.studies.ladders import ladders
+from robustcodec.studies.ladders import Ladder, ladders
 
 
 def victims(rows: pd.DataFrame) -> pd.DataFrame:
@@ -32,14 +34,29 @@ def victims(rows: pd.DataFrame) -> pd.DataFrame:
     return clean.join(worst[["robust", "vi_db", "rate_ratio"]])
 
 
+def _rung(codec: str) -> tuple[str, str]:
+    """The family of a codec, and the number after q in its tag or path."""
+    return re.split("[.:]", codec)[0], re.findall(r"q\d+", codec)[-1]
+
+
 def _parent(codec: str, codecs: Iterable[str]) -> str:
-    """Of ``codecs`` the one that ``codec`` was made of: of its family, with the same number after q in its tag."""
-    wanted = re.split("[.:]", codec)[0], re.findall(r"q\d+", codec)[-1]
-    return next(c for c in codecs if not _finetuned(c) and (c.split(".")[0], re.findall(r"q\d+", c)[-1]) == wanted)
+    """Of ``codecs`` the one that ``codec`` was made of."""
+    return next(c for c in codecs if not _finetuned(c) and _rung(c) == _rung(codec))
+
+
+def _control(codec: str, codecs: Iterable[str]) -> str | None:
+    """Of ``codecs`` the control of ``codec``, if there is one."""
+    return next((c for c in codecs if re.search(r"-control\b", c) and _rung(c) == _rung(codec)), None)
 
 
 def _finetuned(codec: str) -> bool:
     return codec.endswith("-at") or "weights=" in codec
+
+
+def _in_words(gains: list[pd.Series]) -> str:
+    """The mean over rates, then over samples, with its interval."""
+    gain = interval(sum(gains) / len(gains))
+    return f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"
 
 
 def _cost(bare: list[pd.DataFrame], tuned: list[pd.DataFrame]) -> float:
@@ -57,6 +74,7 @@ def main() -> None:
     """Print the tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--each", action="store_true", help="every rate by itself")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     store = Store(options.run)
@@ -71,8 +89,12 @@ def main() -> None:
             f"({robust.low:.2f} to {robust.high:.2f}) | {(one['psnr'] - one['robust']).mean():.2f} | "
             f"{one['vi_db'].mean():.2f} | {one['rate_ratio'].mean():.2f} |"
         )
-    tuned = ladders(codec for codec in worst.index.unique("codec") if _finetuned(codec))
-    print("\n| input | finetuned | clean BD-rate | robust PSNR | loss avoided | vi_db |\n|---|---|---:|---:|---:|---:|")
+    finetuned = [codec for codec in worst.index.unique("codec") if _finetuned(codec)]
+    tuned = [Ladder(codec, (codec,)) for codec in finetuned] if options.each else ladders(finetuned)
+    print(
+        "\n| input | finetuned | clean BD-rate | robust PSNR | beyond its control | loss avoided | vi_db |\n"
+        "|---|---|---:|---:|---:|---:|---:|"
+    )
     points: dict[str, list[tuple[str, float, float]]] = {}
     for threat in worst.index.unique("threat"):
         met = {codec: worst.loc[threat, codec] for codec in worst.loc[threat].index.unique("codec")}
@@ -82,17 +104,16 @@ def main() -> None:
             family = {parent.split(".")[0] for parent in parents}
             bare = sorted(codec for codec in met if not _finetuned(codec) and codec.split(".")[0] in family)
             cost = _cost([met[codec] for codec in bare], [after for _, after in pairs])
-            gain, change = (
-                interval(sum(after[score] - before[score] for before, after in pairs) / len(pairs))
-                for score in ("robust", "vi_db")
-            )
+            gains = [after["robust"] - before["robust"] for before, after in pairs]
+            controls = [c for codec in ladder.codecs if (c := _control(codec, met)) is not None and c != codec]
+            beyond = [after["robust"] - met[c]["robust"] for (_, after), c in zip(pairs, controls, strict=False)]
             lost = [sum((pair[side]["psnr"] - pair[side]["robust"]).mean() for pair in pairs) for side in (0, 1)]
             print(
-                f"| {threat} | {ladder.name} | {'–' if np.isnan(cost) else f'{cost:+.1f} %'} | {gain.mean:+.2f} "
-                f"({gain.low:+.2f} to {gain.high:+.2f}) | {100 * (1 - lost[1] / lost[0]):.0f} % | "
-                f"{change.mean:+.2f} ({change.low:+.2f} to {change.high:+.2f}) |"
+                f"| {threat} | {ladder.name} | {'–' if np.isnan(cost) else f'{cost:+.1f} %'} | {_in_words(gains)} | "
+                f"{_in_words(beyond) if len(beyond) == len(pairs) else '–'} | {100 * (1 - lost[1] / lost[0]):.0f} % | "
+                f"{_in_words([after['vi_db'] - before['vi_db'] for before, after in pairs])} |"
             )
-            points.setdefault(str(threat), []).append((ladder.name, cost, gain.mean))
+            points.setdefault(str(threat), []).append((ladder.name, cost, float(np.mean([g.mean() for g in gains]))))
     if options.picture:
         _draw(points, options.picture)
 
