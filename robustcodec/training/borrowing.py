@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,18 +28,21 @@ class Borrowed:
 
 
 @torch.no_grad()
-def borrow(codec: Codec, spec: str) -> Borrowed:
+def borrow(codec: Codec, spec: str, only: Sequence[str] | None = None) -> Borrowed:
     """Give ``codec`` the values of the trained codec ``spec`` wherever both have a tensor of one name and shape.
 
-    Raises :class:`UserError` if there is none, and what building ``spec`` raises.
+    ``only``: parts of dotted names, such as ``g_a``, one of which a tensor's name must have. Raises :class:`UserError`
+    if there is none, and what building ``spec`` raises.
     """
     lender: Codec = codecs.build(spec)
     theirs, own = dict(lender.named_parameters()), dict(codec.named_parameters())
-    shared = [name for name, p in own.items() if name in theirs and theirs[name].shape == p.shape]
+    asked = [name for name in own if only is None or not {*only}.isdisjoint(name.split("."))]
+    shared = [name for name in asked if name in theirs and theirs[name].shape == own[name].shape]
     if not shared:
+        wanted = "" if only is None else f" in {', '.join(only)}"
         raise UserError(
-            f"{codec.card.name} has no tensor of the name and shape of one of {spec}; give a codec with the same "
-            "transforms and widths (robustcodec show lists widths)"
+            f"{codec.card.name} has no tensor of the name and shape of one of {spec}{wanted}; give a codec with the "
+            f"same transforms and widths (robustcodec show lists widths). Its parts: {', '.join(_parts(own))}"
         )
     for name in shared:
         own[name].copy_(theirs[name])
@@ -46,3 +50,8 @@ def borrow(codec: Codec, spec: str) -> Borrowed:
     aside = {id(p) for p in codec.aux_parameters()}  # the auxiliary loss goes on with them
     note = f"began with {len(shared)} of its {len(own)} tensors from {lender.card.name}"
     return Borrowed(tuple(own[name] for name in shared if id(own[name]) not in aside), lender.card, note)
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """The networks that dotted names of a codec's tensors belong to."""
+    return sorted({name.removeprefix("net.").split(".")[0] for name in names})

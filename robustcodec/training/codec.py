@@ -65,7 +65,9 @@ class Trainer(Loop[Codec]):
             raise UserError(f"{self.recipe.codec} has nothing to train; give a learned codec")
         if self.recipe.grow:
             codec = codec.grown(self.recipe.seed, **_widths(self.recipe.grow))
-        self.borrowed = borrow(codec, self.recipe.borrow) if self.recipe.borrow else None
+        if self.recipe.borrow:
+            parts = self.recipe.borrow_only
+            self.borrowed = borrow(codec, self.recipe.borrow, None if parts is None else parts.split(","))
         return codec
 
     def _trained(self) -> list[nn.Parameter]:

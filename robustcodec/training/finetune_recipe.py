@@ -75,7 +75,7 @@ class FinetuneRecipe(Recipe):
     ] = 0.5
     patience: Annotated[int, Setting("Validations without a better score before stopping; 0: never.", MEASURE)] = 0
 
-    unused = frozenset({"rate_warmup", "grow", "borrow", "hold"})
+    unused = frozenset({"rate_warmup", "grow", "borrow", "borrow_only", "hold"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -122,6 +122,9 @@ class Recipe:
         str | None,
         Setting("A trained codec: begin with its values where name and shape are the same. Default: nothing.", CODEC),
     ] = None
+    borrow_only: Annotated[
+        str | None, Setting("Parts to borrow by name, such as g_a,g_s for the transforms. Default: all.", CODEC)
+    ] = None
     hold: Annotated[float, Setting("Share of the steps, the first, that keep what was borrowed.", CODEC)] = 0.0
     storage: Annotated[Storage, Setting("Of the result; int8: kernels in 8 bits, half the size.")] = "float16"
 
@@ -150,8 +153,11 @@ class Recipe:
             )
         if self.n_critic is not None and self.n_critic < 1:
             raise UserError(f"n_critic={self.n_critic}; expected at least one step of the discriminators")
-        if self.hold and self.borrow is None:
-            raise UserError(f"hold={self.hold:g} keeps what was borrowed, and nothing is; give --borrow CODEC, too")
+        if self.borrow is None and (self.hold or self.borrow_only):
+            raise UserError(
+                f"hold={self.hold:g}, borrow_only={self.borrow_only} are about what is borrowed, and nothing is; give "
+                "--borrow CODEC, too"
+            )
         if (self.gan is None) != (self.rho == 0):
             raise UserError(f"gan={self.gan} with rho={self.rho:g}; give both a GAN form and its weight, or neither")
 

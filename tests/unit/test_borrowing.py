@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def test_transforms_are_those_of_the_lender_and_stay_as_long_as_asked(tmp_path: 
                 assert torch.equal(p, lender[name]) != moved, name
 
 
+def test_parts_may_be_named(tmp_path: Path) -> None:
+    lender = dict(codecs.build(LENDER).named_parameters())
+    trainer = Trainer(replace(recipe(1, 0.0), borrow_only="g_a,g_s"), tmp_path)
+    for name, p in trainer.codec.named_parameters():
+        if name.endswith("weight"):
+            assert (name in lender and torch.equal(p, lender[name])) == name.startswith(("net.g_a.", "net.g_s.")), name
+
+
 def test_the_card_says_whence_it_came(tmp_path: Path) -> None:
     asked = recipe(1, 0.0)
     card = codecs.build(f"mbt2018:weights={Trainer(asked, tmp_path).run()}").card
@@ -60,7 +69,9 @@ def test_a_codec_of_drawn_weights_is_drawn_at_any_width(tmp_path: Path) -> None:
     [
         ({"borrow": "rdae.tiny-q1"}, "no tensor of the name and shape of one of rdae.tiny-q1"),
         ({"borrow": "mbt2018-mean.tiny-q9"}, "no weights mbt2018-mean.tiny-q9"),
+        ({"borrow": LENDER, "borrow_only": "g_b"}, "of mbt2018-mean.tiny-q1 in g_b; give .* Its parts: context_pred"),
         ({"hold": 0.5}, "nothing is; give --borrow CODEC"),
+        ({"borrow_only": "g_a"}, "nothing is; give --borrow CODEC"),
         ({"borrow": LENDER, "hold": 1.5}, "hold=1.5; expected a share"),
     ],
 )
