@@ -1,7 +1,8 @@
 """The score that ranks: how many more bits a codec under attack needs than a common anchor without an attack.
 
 Both at the same PSNR against the clean source. Quality bought with bits earns nothing, for the anchor is charged for it
-too (at a single rate what Bjøntegaard's rate difference, VCEG-M33, 2001, is over a range of rates).
+too (at a single rate what Bjøntegaard's rate difference, VCEG-M33, 2001, is over a range of rates). But less is taken
+from a poorer picture: only entries of like quality compare.
 
 The score also chooses which attack on a sample is the worst: the one that raises the score of all samples together the
 most (:func:`worst_for`). A sample has no score of its own that it could be chosen by: many a sample's PSNR lies outside

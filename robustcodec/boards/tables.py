@@ -35,7 +35,7 @@ def meanings(table: pd.DataFrame) -> dict[str, str]:
 
 
 def explanation(board: Board) -> str:
-    """What the score is and why it is fair, in a paragraph."""
+    """What the score is, and how fair, in a paragraph."""
     return (
         "The score is the rate premium under attack: how many percent more bits an entry spends under its worst attack "
         f"than the anchor ({', '.join(board.anchor)}) needs, without an attack, to show the same PSNR. Of each sample "
@@ -43,9 +43,10 @@ def explanation(board: Board) -> str:
         "and PSNR against the clean source are averaged over samples, and the anchor's bits are read off its own clean "
         "curve at that PSNR (mean over the same samples; straight lines in PSNR and log-rate between its points). "
         "Lower is better, and 0 % is the anchor unattacked. Nobody wins by spending more bits: who shows half "
-        "a decibel more is charged what the anchor pays for it. Nobody wins by a poor picture either, which has little "
-        "to lose: what is shown counts, not what was lost. The clean premium is the same without an attack; the "
-        "difference of the two is what the attack costs. Intervals are at 95 %: the jackknife over samples, entry and "
+        "a decibel more is charged what the anchor pays for it. But an attack takes less from a poorer picture, so of "
+        "one codec the lower rate often has the lower premium: compare entries of like PSNR, or a codec's rates "
+        "together. The clean premium is the same without an attack; the difference of the two is what the attack "
+        "costs. Intervals are at 95 %: the jackknife over samples, entry and "
         "anchor without the same one, and Student's t; below five samples there is none. A rank is an interval too, "
         "in parentheses where samples leave it open: 1 + the number of entries that are significantly better to the "
         "number of ranked ones − those that are significantly worse (paired by sample, corrected by Holm for all "
