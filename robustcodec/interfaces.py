@@ -136,11 +136,6 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def commands(self) -> list[str]:
-        """What trained the weights, oldest first; empty where that is not known."""
-        return [*self.training.get("parents", ()), *filter(None, [self.training.get("command")])]
-
 
 @dataclass(frozen=True)
 class StreamPart:
@@ -205,8 +200,7 @@ class Codec(nn.Module, ABC):
         """Rebuild entropy-coding tables and frozen copies after the weights have changed."""
 
     def grown(self, seed: int, **widths: int) -> Codec:
-        """A wider codec that shows the same pictures, as a start for training; ``seed`` draws its new weights. One of
-        drawn weights, whose pictures mean nothing, is drawn anew.
+        """A wider codec that shows the same pictures, for training; ``seed`` draws the new weights, all of a random one.
 
         Raises :class:`UserError` for a family that cannot grow, and for ``widths`` that it lacks or that are smaller.
         """

@@ -51,6 +51,11 @@ class Diverged(RobustCodecError):
     """Too many steps in a row gave no finite gradient."""
 
 
+def commands(card: Card) -> list[str]:
+    """What trained the weights of ``card``, oldest first; empty where that is not known."""
+    return [*card.training.get("parents", ()), *filter(None, [card.training.get("command")])]
+
+
 class Loop(ABC, Generic[M]):
     """One training run in ``out``: ``checkpoint.pt`` (to resume), ``logs/`` (TensorBoard), then weights and card."""
 
@@ -230,7 +235,7 @@ class Loop(ABC, Generic[M]):
             "architecture": card.architecture,
             "training": {
                 **settings,
-                "parents": [c for parent in self.parents for c in parent.commands],  # what made its beginning
+                "parents": [c for parent in self.parents for c in commands(parent)],  # what made its beginning
                 "command": command(r),
                 "torch": version("torch"),
                 "notes": self.remarks,

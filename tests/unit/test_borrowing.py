@@ -11,6 +11,7 @@ import torch
 from robustcodec.errors import UserError
 from robustcodec.registry import codecs
 from robustcodec.training.codec import Trainer
+from robustcodec.training.loop import commands
 from robustcodec.training.recipe import Recipe
 from robustcodec.training.recipe_file import command
 
@@ -49,7 +50,7 @@ def test_parts_may_be_named(tmp_path: Path) -> None:
 def test_the_card_says_whence_it_came(tmp_path: Path) -> None:
     asked = recipe(1, 0.0)
     card = codecs.build(f"mbt2018:weights={Trainer(asked, tmp_path).run()}").card
-    assert card.training["parents"] == codecs.build(LENDER).card.commands
+    assert card.training["parents"] == commands(codecs.build(LENDER).card)
     assert f"--borrow {LENDER}" in command(asked) and "--hold" not in command(asked)
     assert any(LENDER in note and "tensors" in note for note in card.training["notes"])
 
