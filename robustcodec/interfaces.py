@@ -200,7 +200,7 @@ class Codec(nn.Module, ABC):
         """Rebuild entropy-coding tables and frozen copies after the weights have changed."""
 
     def grown(self, seed: int, **widths: int) -> Codec:
-        """A wider codec that shows the same pictures, for training; ``seed`` draws the new weights, all of a random one.
+        """A wider codec that shows the same pictures, for training; ``seed`` draws new weights, all of a random one.
 
         Raises :class:`UserError` for a family that cannot grow, and for ``widths`` that it lacks or that are smaller.
         """
