@@ -32,7 +32,7 @@ myst_heading_anchors = 3
 # Notebooks run while the documentation is built; one that fails breaks the build.
 nb_execution_mode = "auto"
 nb_execution_in_temp = True  # what they write is gone afterwards
-nb_execution_timeout = 300
+nb_execution_timeout = 900  # seconds for a cell: of other work on the machine, too
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
