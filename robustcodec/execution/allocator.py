@@ -11,7 +11,7 @@ import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-_MADV_HUGEPAGE, _HUGE = 14, 2**21  # madvise(2); bytes that such a page has, or a divisor of them
+_MADV_HUGEPAGE, _HUGE = 14, 2**21  # madvise(2); bytes of such a page, mostly, and a multiple of every small one
 HEAP = 8 * 2**30  # bytes of addresses, which cost nothing until they are used; beyond them pages are small
 
 

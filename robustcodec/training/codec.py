@@ -79,6 +79,11 @@ class Trainer(Loop[Codec]):
         self.aux_optimiser = torch.optim.Adam(aux, lr=self.recipe.aux_lr) if aux else None
         if self.borrowed is not None:
             self.notes.append(self.borrowed.note)
+            if self.recipe.hold and len(self.borrowed.parameters) == len(self.main):
+                raise UserError(
+                    f"hold={self.recipe.hold:g} leaves nothing to train: all of {self.card.family} is borrowed from "
+                    f"{self.recipe.borrow}; leave --hold out, or borrow less (--borrow-only)"
+                )
         self.features = self._feature_term()
         self.adversary = self._adversary()
 

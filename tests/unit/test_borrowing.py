@@ -65,6 +65,12 @@ def test_a_codec_of_drawn_weights_is_drawn_at_any_width(tmp_path: Path) -> None:
     torch.testing.assert_close(one.decompress(one.compress(x)), one(x).x_hat, atol=1e-4, rtol=0)
 
 
+def test_something_must_be_left_to_train(tmp_path: Path) -> None:
+    whole = Recipe("mbt2018-mean:weights=random", "x", ("photos",), 0.01, borrow=LENDER, hold=0.1)
+    with pytest.raises(UserError, match="hold=0.1 leaves nothing to train: all of mbt2018-mean is borrowed"):
+        Trainer(whole, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
