@@ -12,7 +12,6 @@ no single rate; then Kendall's rank correlation of the two.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -66,15 +65,14 @@ def whole(table: pd.DataFrame, anchor: pd.DataFrame, ladder: Ladder) -> dict[str
     }  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("board", type=Path)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     table, pairs, anchor = (pd.read_csv(options.board / f"{name}.csv") for name in ("table", "pairs", "anchor"))
     curve = anchor.groupby("codec")[["bpp", "psnr"]].mean()
-    for threat, rows in table[table["bound"].isna() & ~table["entry"].str.contains(" + ", regex=False)].groupby(
-        "threat"
-    ):
+    ranked = table[table["bound"].isna() & ~table["entry"].str.contains(" + ", regex=False)]
+    for threat, rows in ranked.groupby("threat"):
         entries = rows.set_index("entry")
         found = [ladder for ladder in ladders(entries.index) if len(ladder.codecs) > 1]
         tested = pairs[pairs["threat"] == threat]

@@ -34,9 +34,10 @@ def victims(rows: pd.DataFrame) -> pd.DataFrame:
     return clean.join(worst[["robust", "vi_db", "rate_ratio"]])
 
 
-def _rung(codec: str) -> tuple[str, str]:
-    """The family of a codec, and the number after q in its tag or path."""
-    return re.split("[.:]", codec)[0], re.findall(r"q\d+", codec)[-1]
+def _rung(codec: str) -> tuple[str, str, str]:
+    """The family of a codec, what its tag or path has before the rate, and the rate."""
+    stem, rate = re.findall(r"(\w+)-(q\d+)", codec)[-1]
+    return re.split("[.:]", codec)[0], stem, rate
 
 
 def _parent(codec: str, codecs: Iterable[str]) -> str:
@@ -101,8 +102,8 @@ def main() -> None:
         for ladder in tuned:
             parents = [_parent(codec, met) for codec in ladder.codecs]
             pairs = [(met[parent], met[codec]) for parent, codec in zip(parents, ladder.codecs, strict=True)]
-            family = {parent.split(".")[0] for parent in parents}
-            bare = sorted(codec for codec in met if not _finetuned(codec) and codec.split(".")[0] in family)
+            whole = {_rung(parent)[:2] for parent in parents}
+            bare = sorted(codec for codec in met if not _finetuned(codec) and _rung(codec)[:2] in whole)
             cost = _cost([met[codec] for codec in bare], [after for _, after in pairs])
             gains = [after["robust"] - before["robust"] for before, after in pairs]
             controls = [c for codec in ladder.codecs if (c := _control(codec, met)) is not None and c != codec]

@@ -41,7 +41,7 @@ def main() -> None:
     keep_memory()
     codec = registry.codecs.build(args.codec).eval().requires_grad_(False)
     objective, threat = registry.objectives.build(args.objective), registry.threats.build(args.threat)
-    crops = Crops(registry.data.build(args.data).samples(), CropShape(args.batch, 1, args.crop), 0, "area", None)
+    crops = Crops(registry.data.build(args.data).samples(), CropShape(args.batch, 1, args.crop), 0)
     losses: dict[str, list[float]] = {attack: [] for attack in args.attack}
     seconds = dict.fromkeys(losses, 0.0)
     for step, batch in enumerate(crops.stream(0, args.batches, 0)):

@@ -1,7 +1,7 @@
 """Transposed convolutions whose gradients CPUs compute as those of the convolution that they transpose.
 
-The library's own gradient to the weights takes twice as long or more (`python benchmarks/upsampling.py`). Both are the
-same sums: a transposed convolution of ``x`` is the gradient of a convolution to its input, so the gradient of its
+With the library's own gradients a layer's step takes longer (`python benchmarks/upsampling.py`). Both are the same
+sums: a transposed convolution of ``x`` is the gradient of a convolution to its input, so the gradient of its
 weights is that of the convolution of ``grad`` whose output has the gradient ``x``.
 """
 
@@ -24,10 +24,13 @@ class Upsampling(nn.ConvTranspose2d):
         trained = torch.is_grad_enabled() and self.weight.requires_grad
         if x.device.type != "cpu" or not trained or output_size is not None or x.ndim != 4:
             return super().forward(x, output_size)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        weight, bias = self.weight, self.bias
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         form = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        y: Tensor = _Transposed.apply(x.to(dtype), self.weight.to(dtype), form)
-        return y if self.bias is None else y + self.bias.to(dtype)[:, None, None]
+        y: Tensor = _Transposed.apply(x, weight, form)
+        return y if bias is None else y + bias[:, None, None]
 
 
 class _Transposed(torch.autograd.Function):

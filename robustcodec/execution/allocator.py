@@ -39,7 +39,7 @@ def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     heap = libc.malloc(HEAP)
-    if heap is None:  # a limit of addresses, as `ulimit -v` sets it
+    if heap is None:  # a limit of addresses, as `ulimit -v` sets it, or less memory than that
         return
     first = -(-heap // _HUGE) * _HUGE
     libc.madvise(first, (heap + HEAP - first) // _HUGE * _HUGE, _MADV_HUGEPAGE)

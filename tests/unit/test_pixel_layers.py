@@ -105,10 +105,14 @@ def test_what_is_trained_in_reduced_precision_has_gradients_of_its_weights_preci
     torch.testing.assert_close(own.weight.grad, layer.weight.grad, rtol=0.02, atol=0.05)
 
 
-def test_frozen_it_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Upsampling(4, 4, 5, 2, 2, 1).requires_grad_(False)
+def test_only_what_is_trained_takes_other_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, x = Upsampling(4, 4, 5, 2, 2, 1), torch.rand(1, 4, 4, 4, requires_grad=True)
     monkeypatch.setattr("robustcodec.zoo._upsampling._Transposed.apply", None)
-    assert own(torch.rand(1, 4, 4, 4, requires_grad=True)).requires_grad
+    with pytest.raises(TypeError, match="not callable"):
+        own(x)
+    with torch.no_grad():
+        own(x)
+    assert own.requires_grad_(False)(x).requires_grad
 
 
 def test_other_layers_stay() -> None:
