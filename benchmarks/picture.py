@@ -21,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--threat", help="this one alone")
+    parser.add_argument("--lines", type=int, default=20, help="how many to print")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
 
@@ -58,7 +59,7 @@ def main() -> None:
     columns = ["codec", "objective", "threat", "photo", "loss (dB)", "loss there (dB)"]
     table = pd.DataFrame(lines, columns=[*columns, *(f"{part} there (dB)" for part in ("input", "clean", "attacked"))])
     table = table.sort_values("loss there (dB)", ascending=False)
-    print(to_markdown(table.round(2).head(20)))
+    print(to_markdown(table.round(2).head(options.lines)))
     if options.picture and len(table):
         clips, name, row = pictures[int(table.index[0])]
         print(f"written: {draw(clips, name, row, options.picture)}")
