@@ -9,6 +9,10 @@ than the perturbation itself could, added to the decoded picture in the worst wa
 perturbation ``d`` (mean squares) that is an error of ``(√D + √d)²``, since norms add at most; a codec that is passive,
 such as one that copies its input, never loses more. What is beyond, the codec adds.
 
+Rounding adds to that: a perturbation that pushes coefficients over rounding boundaries raises the error of any codec
+that rounds them one by one. So codecs that state their transform (JPEG), attacked through it, stand beside the learned
+ones: what a learned codec loses beyond JPEG at equal PSNR is the network's share.
+
 A cell of the matrix is one codec, an architecture and a loss down, qualities across; a cell that no codec fills stays
 empty. Below it: whether the loss goes with the quality (Spearman's rank correlation with the clean PSNR, over codecs).
 """
@@ -31,6 +35,7 @@ from robustcodec.reporting.pictures import figure_of
 from robustcodec.reporting.text import to_markdown
 from robustcodec.scores.robustness import worst_case
 
+REFERENCE = "none"  # the loss that a codec is trained for which is not trained
 Numbers = Any  # a float, an array or a column
 QUALITIES = [28, 30, 32, 34]  # clean PSNR in dB between the columns
 
@@ -56,15 +61,16 @@ def by_image(entry: Entry, board: Board) -> pd.DataFrame:
 
 
 def line(entry: Entry, board: Board) -> dict[str, object] | None:
-    """A row of the table; None for what the claim is not about."""
+    """A row of the table; None for what is neither one that the claim is about nor a reference."""
     card = registry.codecs.build(entry.codec).card
-    if not card.training or entry.kind != "bare" or entry.codec.endswith("-at"):
+    learned = entry.kind == "bare" and bool(card.training) and not entry.codec.endswith("-at")
+    if not learned and (entry.kind != "transform" or entry.defense != "none"):
         return None
-    images = by_image(entry, board)
+    images, loss = by_image(entry, board), loss_of(card) if learned else REFERENCE
     mean = images.mean()
     return {
-        "architecture": card.family, "loss": loss_of(card), "codec": entry.codec, "bpp": mean["bpp"],
-        "psnr": mean["psnr"], "input_psnr": mean["input_psnr"], "drop": mean["drop"],
+        "architecture": card.family, "loss": loss, "codec": entry.codec, "bpp": mean["bpp"], "psnr": mean["psnr"],
+        "input_psnr": mean["input_psnr"], "drop": mean["drop"],
         "least drop": images["drop"].min(), "passive": mean["passive"],
         "beyond": int((images["drop"] > images["passive"]).sum()), "images": len(images),
     }  # fmt: skip
@@ -105,7 +111,10 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     with figure_of(7, 4.5, path) as figure:
         axis = figure.subplots()
         for (architecture, loss), group in table.sort_values("psnr").groupby(["architecture", "loss"]):
-            axis.plot(group["psnr"], group["drop"], "o-", label=f"{architecture}, {loss}")
+            style = (
+                {"color": "0.5", "label": architecture} if loss == REFERENCE else {"label": f"{architecture}, {loss}"}
+            )
+            axis.plot(group["psnr"], group["drop"], "o-", **style)
         reach = np.linspace(table["psnr"].min() - 0.5, table["psnr"].max() + 0.5, 50)
         most = passive(reach, table["input_psnr"].mean())
         axis.plot(reach, most, "--", color="0.5", label="the perturbation alone, at most")
@@ -123,11 +132,12 @@ def main() -> None:
     options = parser.parse_args()
     board = Board.read(options.board)
     lines = [found for path in board.entries() if (found := line(Entry.read(path), board))]
-    if not lines:
+    if all(found["loss"] == REFERENCE for found in lines):
         parser.error(f"{board.folder} has no entry of a bare learned codec; measure some with leaderboard measure")
     table = pd.DataFrame(lines).sort_values(["architecture", "loss", "psnr"])
     crossed = matrix(table).reset_index()
-    text = f"{to_markdown(crossed)}\n\n{verdicts(table)}\n\n{to_markdown(table)}\n"
+    learned = table[table["loss"] != REFERENCE]
+    text = f"{to_markdown(crossed)}\n\n{verdicts(learned)}\n\n{to_markdown(table)}\n"
     print(text)
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
