@@ -53,7 +53,9 @@ def passive(psnr: Numbers, input_psnr: Numbers) -> Numbers:
 
 
 def by_image(entry: Entry, board: Board) -> pd.DataFrame:
-    """A row per sample at the threat that ranks: ``psnr``, ``drop`` and the ``passive`` bound in dB, ``bpp``."""
+    """A row per sample at the threat that ranks: ``bpp``, ``psnr``, ``drop`` and the ``passive`` bound in dB, which is
+    of the largest perturbation that any attack returned.
+    """
     rows = entry.frame(board.data).query("threat == @board.threat")
     worst = worst_case(rows).set_index("sample")
     clean = rows.groupby("sample")[["bpp", "psnr", "input_psnr"]].min()
@@ -111,10 +113,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     with figure_of(7, 4.5, path) as figure:
         axis = figure.subplots()
         for (architecture, loss), group in table.sort_values("psnr").groupby(["architecture", "loss"]):
-            style = (
-                {"color": "0.5", "label": architecture} if loss == REFERENCE else {"label": f"{architecture}, {loss}"}
-            )
-            axis.plot(group["psnr"], group["drop"], "o-", **style)
+            reference = loss == REFERENCE
+            label, colour = (architecture, "0.5") if reference else (f"{architecture}, {loss}", None)
+            axis.plot(group["psnr"], group["drop"], "o-", color=colour, label=label)
         reach = np.linspace(table["psnr"].min() - 0.5, table["psnr"].max() + 0.5, 50)
         most = passive(reach, table["input_psnr"].mean())
         axis.plot(reach, most, "--", color="0.5", label="the perturbation alone, at most")

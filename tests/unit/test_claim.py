@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scripts
 
 HOUSE = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def claim() -> Any:
-    spec = importlib.util.spec_from_file_location("claim", HOUSE / "benchmarks" / "claim.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("benchmarks/claim.py")
 
 
 def _psnr(error: np.ndarray[Any, Any]) -> float:
@@ -51,3 +47,29 @@ def test_a_board_is_crossed(
     for entry in ("bmshj2018-factorized.tiny-q1", "mbt2018-mean.tiny-q2"):
         (row,) = [line for line in printed.splitlines() if f"| {entry} |" in line]
         assert f"| {table.loc[entry, 'drop']:.2f} |" in row  # the board's own number
+
+
+def test_what_is_not_trained_is_a_reference_alone(claim: Any, tmp_path: Path) -> None:
+    """By hand: of two codecs one loses more than the bound on two of three images; JPEG stands beside them."""
+    rows = [
+        ("a", "MSE", "a.q1", 27.0, 1.5, 0.7, 1.7, 0), ("a", "MSE", "a.q6", 35.0, 5.0, 2.0, 3.9, 2),
+        ("jpeg", claim.REFERENCE, "jpeg:quality=20", 29.0, 2.5, 1.0, 2.1, 3),
+    ]  # fmt: skip
+    columns = ["architecture", "loss", "codec", "psnr", "drop", "least drop", "passive", "beyond"]
+    table = claim.pd.DataFrame(rows, columns=columns).assign(images=3, input_psnr=40.0)
+    crossed = claim.matrix(table)
+    assert crossed.loc[("a", "MSE"), ["< 28 dB", "≥ 34 dB"]].tolist() == [1.5, 5.0]
+    assert crossed.loc[("jpeg", claim.REFERENCE), "28 to 30 dB"] == 2.5 and crossed.notna().to_numpy().sum() == 3
+    said = claim.verdicts(table[table["loss"] != claim.REFERENCE])
+    assert "2 of 6 pairs" in said and "on 0 of 2 codecs every image" in said and "less than 0.70 dB" in said
+    assert "a 1.50 to 5.00" in said and "jpeg" not in said
+    claim.draw(table, tmp_path / "claim.png")
+    assert (tmp_path / "claim.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("rdae-gan.tiny-q2", "GAN"), ("rdae.tiny-q2", "MSE"), ("bmshj2018-hyperprior.tiny-msssim-q1", "MS-SSIM")],
+)
+def test_a_card_tells_what_a_codec_was_trained_for(claim: Any, name: str, expected: str) -> None:
+    assert claim.loss_of(claim.registry.codecs.build(name).card) == expected

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-PATH = Path(__file__).parents[2] / "benchmarks" / "damaged_streams.py"
+import scripts
 
 
 @pytest.fixture(scope="module")
 def campaign() -> Any:
-    spec = importlib.util.spec_from_file_location("damaged_streams", PATH)
-    assert spec is not None and spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("benchmarks/damaged_streams.py")
 
 
 @pytest.mark.parametrize(

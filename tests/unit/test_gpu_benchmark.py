@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
+import scripts
 import torch
-
-PATH = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", PATH)
-    assert spec is not None and spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "gpu_benchmark", module)  # its dataclass looks its module up
-    spec.loader.exec_module(module)
     monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
-    module.main()
+    scripts.load("benchmarks/gpu.py").main()
 
 
 def test_without_a_gpu_it_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import io
 import json
 import re
@@ -13,12 +12,12 @@ from collections import defaultdict
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scripts
 import torch
 from PIL import Image
 from torch import Tensor
@@ -36,13 +35,9 @@ ATTACKS = ("noise", "pgd:steps=1")
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def benchmark() -> Any:
     """The script that measures the page: its numbers are those of the largest page we promise."""
-    spec = importlib.util.spec_from_file_location("page_benchmark", ROOT / "benchmarks" / "page.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.load("benchmarks/page.py")
 
 
 def scores(sample: str, psnr: float, adv_psnr: float, failed: float = 0.0) -> dict[str, Any]:
@@ -148,7 +143,7 @@ def test_a_run_without_results_has_a_page(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def view(benchmark: ModuleType) -> View:
+def view(benchmark: Any) -> View:
     """Three entries, one threat, four attacks."""
     rows = benchmark.numbers(3, 2)
     names = list(rows["entry"].unique())
@@ -256,7 +251,7 @@ def test_the_policy_lets_one_script_run_and_nothing_load(view: View) -> None:
         ), tag
 
 
-def test_a_page_of_two_hundred_entries_stays_below_its_limit(benchmark: ModuleType) -> None:
+def test_a_page_of_two_hundred_entries_stays_below_its_limit(benchmark: Any) -> None:
     rows = benchmark.numbers(200, 24)
     names = list(rows["entry"].unique())
     draw = np.random.default_rng(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 import pickle
 import signal
@@ -15,6 +14,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
+import scripts
 import torch
 import toys
 from torch import Tensor, nn
@@ -130,11 +130,7 @@ def served() -> dict[str, Codec]:
 @pytest.fixture(scope="module")
 def toy() -> nn.Module:
     """What the template for torch serves, in this process."""
-    spec = importlib.util.spec_from_file_location("serve_torch", DOCS / "serve_torch.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made: nn.Module = module.Toy()
+    made: nn.Module = scripts.load("docs/howto/serve_torch.py").Toy()
     return made
 
 
