@@ -10,8 +10,12 @@ perturbation ``d`` (mean squares) that is an error of ``(√D + √d)²``, since
 such as one that copies its input, never loses more. What is beyond, the codec adds.
 
 Rounding adds to that: a perturbation that pushes coefficients over rounding boundaries raises the error of any codec
-that rounds them one by one. So codecs that state their transform (JPEG), attacked through it, stand beside the learned
-ones: what a learned codec loses beyond JPEG at equal PSNR is the network's share.
+that rounds them one by one. Take coefficients of an orthonormal transform, rounding errors uniform in ±1/2 step. One
+whose boundary is ``s`` steps away costs the attacker ``s²`` and gains ``2s``, so the nearest boundaries are crossed
+first, up to some ``s = t``: ``d = 2t³/3`` and a gain of ``2t²``, with ``D = 1/12``. Together: the error grows from
+``D`` to ``D (1 + 6 (d/D)^(2/3))``, as long as ``d ≤ D``. That is the column ``rounding``. Codecs that state their
+transform (JPEG), attacked through it, stand beside the learned ones too: they round for real. What a learned codec
+loses beyond either at equal PSNR is the network's share.
 
 A cell of the matrix is one codec, an architecture and a loss down, qualities across; a cell that no codec fills stays
 empty. Below it: whether the loss goes with the quality (Spearman's rank correlation with the clean PSNR, over codecs).
@@ -52,14 +56,24 @@ def passive(psnr: Numbers, input_psnr: Numbers) -> Numbers:
     return 20 * np.log10(1 + 10 ** ((psnr - input_psnr) / 20))
 
 
+def rounding(psnr: Numbers, input_psnr: Numbers) -> Numbers:
+    """The PSNR, in dB, that crossing boundaries takes from a codec that rounds uniform coefficients one by one.
+
+    Where the perturbation is larger than the clean error every boundary is crossed; what is left over is not counted.
+    """
+    share = np.minimum(10 ** ((psnr - input_psnr) / 10), 1)
+    return 10 * np.log10(1 + 6 * share ** (2 / 3))
+
+
 def by_image(entry: Entry, board: Board) -> pd.DataFrame:
-    """A row per sample at the threat that ranks: ``bpp``, ``psnr``, ``drop`` and the ``passive`` bound in dB, which is
-    of the largest perturbation that any attack returned.
+    """A row per sample at the threat that ranks: ``bpp``, ``psnr``, ``drop`` and what is ``passive`` and ``rounding``
+    in dB, both for the largest perturbation that any attack returned.
     """
     rows = entry.frame(board.data).query("threat == @board.threat")
     worst = worst_case(rows).set_index("sample")
     clean = rows.groupby("sample")[["bpp", "psnr", "input_psnr"]].min()
-    return clean.assign(drop=clean["psnr"] - worst["robust_psnr"], passive=passive(clean["psnr"], clean["input_psnr"]))
+    references = {of.__name__: of(clean["psnr"], clean["input_psnr"]) for of in (passive, rounding)}
+    return clean.assign(drop=clean["psnr"] - worst["robust_psnr"], **references)
 
 
 def line(entry: Entry, board: Board) -> dict[str, object] | None:
@@ -73,7 +87,7 @@ def line(entry: Entry, board: Board) -> dict[str, object] | None:
     return {
         "architecture": card.family, "loss": loss, "codec": entry.codec, "bpp": mean["bpp"], "psnr": mean["psnr"],
         "input_psnr": mean["input_psnr"], "drop": mean["drop"],
-        "least drop": images["drop"].min(), "passive": mean["passive"],
+        "least drop": images["drop"].min(), "passive": mean["passive"], "rounding": mean["rounding"],
         "beyond": int((images["drop"] > images["passive"]).sum()), "images": len(images),
     }  # fmt: skip
 
@@ -98,6 +112,11 @@ def verdicts(table: pd.DataFrame) -> str:
         f"on {int((table['beyond'] == table['images']).sum())} of {len(table)} codecs every image.",
         f"No image of any codec loses less than {table['least drop'].min():.2f} dB.",
     ]
+    beyond_rounding = table["drop"] - table["rounding"]
+    said.append(
+        "Beside uniform coefficients rounded one by one, codecs lose "
+        f"{beyond_rounding.min():+.2f} to {beyond_rounding.max():+.2f} dB, on average {beyond_rounding.mean():+.2f}."
+    )
     if len(table) > 4:
         found = spearmanr(table["psnr"].to_numpy(float), table["drop"].to_numpy(float))
         said.append(f"Loss and clean PSNR go together with ρ = {found.statistic:.2f} (p = {found.pvalue:.2g}).")
@@ -109,7 +128,7 @@ def verdicts(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Loss over clean PSNR, a colour per architecture and loss, with the passive bound."""
+    """Loss over clean PSNR, a colour per architecture and loss, with what is passive and what is rounding."""
     with figure_of(7, 4.5, path) as figure:
         axis = figure.subplots()
         for (architecture, loss), group in table.sort_values("psnr").groupby(["architecture", "loss"]):
@@ -117,8 +136,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             label, colour = (architecture, "0.5") if reference else (f"{architecture}, {loss}", None)
             axis.plot(group["psnr"], group["drop"], "o-", color=colour, label=label)
         reach = np.linspace(table["psnr"].min() - 0.5, table["psnr"].max() + 0.5, 50)
-        most = passive(reach, table["input_psnr"].mean())
-        axis.plot(reach, most, "--", color="0.5", label="the perturbation alone, at most")
+        given = table["input_psnr"].mean()
+        axis.plot(reach, passive(reach, given), "--", color="0.5", label="the perturbation alone, at most")
+        axis.plot(reach, rounding(reach, given), ":", color="0.5", label="uniform coefficients, rounded one by one")
         axis.set(xlabel="clean PSNR (dB)", ylabel="PSNR lost to the worst attack (dB)", ylim=(0, None))
         axis.grid(color="0.9")
         axis.legend(fontsize="small")

@@ -33,6 +33,22 @@ def test_no_perturbation_that_is_added_takes_more_than_the_bound(claim: Any, psn
     assert psnr - _psnr(error + other) < bound
 
 
+@pytest.mark.parametrize(("psnr", "input_psnr"), [(28, 40), (36, 40), (40, 40)])
+def test_crossing_the_nearest_boundaries_of_uniform_coefficients(claim: Any, psnr: float, input_psnr: float) -> None:
+    """The closed form against coefficients that are rounded: pushed over the nearest boundary, dearest last."""
+    step = np.sqrt(12 * 10 ** (-psnr / 10))
+    source = np.random.default_rng(0).uniform(-50, 50, 400_000) * step
+    away = np.round(source / step) - source / step
+    push = -np.sign(away) * (0.5 - np.abs(away)) * step * 1.000001
+    order = np.argsort(np.abs(push))
+    crossed = order[np.cumsum(push[order] ** 2) <= 10 ** (-input_psnr / 10) * len(source)]
+    attacked = source.copy()
+    attacked[crossed] += push[crossed]
+    decoded, bare = (np.round(values / step) * step for values in (attacked, source))
+    lost = _psnr(bare - source) - _psnr(decoded - source)
+    assert lost == pytest.approx(claim.rounding(psnr, input_psnr), abs=0.02)
+
+
 def test_a_board_is_crossed(
     claim: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -56,12 +72,13 @@ def test_what_is_not_trained_is_a_reference_alone(claim: Any, tmp_path: Path) ->
         ("jpeg", claim.REFERENCE, "jpeg:quality=20", 29.0, 2.5, 1.0, 2.1, 3),
     ]  # fmt: skip
     columns = ["architecture", "loss", "codec", "psnr", "drop", "least drop", "passive", "beyond"]
-    table = claim.pd.DataFrame(rows, columns=columns).assign(images=3, input_psnr=40.0)
+    table = claim.pd.DataFrame(rows, columns=columns).assign(images=3, input_psnr=40.0, rounding=4.0)
     crossed = claim.matrix(table)
     assert crossed.loc[("a", "MSE"), ["< 28 dB", "≥ 34 dB"]].tolist() == [1.5, 5.0]
     assert crossed.loc[("jpeg", claim.REFERENCE), "28 to 30 dB"] == 2.5 and crossed.notna().to_numpy().sum() == 3
     said = claim.verdicts(table[table["loss"] != claim.REFERENCE])
     assert "2 of 6 pairs" in said and "on 0 of 2 codecs every image" in said and "less than 0.70 dB" in said
+    assert "lose -2.50 to +1.00 dB, on average -0.75" in said
     assert "a 1.50 to 5.00" in said and "jpeg" not in said
     claim.draw(table, tmp_path / "claim.png")
     assert (tmp_path / "claim.png").stat().st_size > 5000
