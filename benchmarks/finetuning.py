@@ -1,6 +1,8 @@
-"""What finetuning costs clean and gains under attack: finetuned ladders of a run against their parents, by sample.
+"""What finetuning costs clean and gains under attack: finetuned ladders of runs against their parents, by sample.
 
     robustcodec run benchmarks/finetuned.toml && python benchmarks/finetuning.py runs/finetuned
+
+Several runs are taken together, if they are of the same data; codecs without a rate in their names are left out.
 
 Finetuned are tags that end in ``-at``, and codecs by path. Prints a line per codec, then per threat what each ladder
 gains: BD-rate of its clean curve, and the differences of the worst case per sample over all attacks, means over rates,
@@ -26,9 +28,12 @@ from robustcodec.scores.intervals import interval
 from robustcodec.scores.robustness import worst_case
 from robustcodec.studies.ladders import Ladder, ladders
 
+_RATE = re.compile(r"(\w+)-(q\d+)")
+
 
 def victims(rows: pd.DataFrame) -> pd.DataFrame:
     """Worst case over attacks by threat, codec and sample, with clean bpp and PSNR."""
+    rows = rows[rows["codec"].map(_RATE.search).notna()]
     clean = rows.groupby(["threat", "codec", "sample"])[["bpp", "psnr"]].mean()
     worst = worst_case(rows).set_index(["threat", "codec", "sample"]).rename(columns={"robust_psnr": "robust"})
     return clean.join(worst[["robust", "vi_db", "rate_ratio"]])
@@ -36,7 +41,7 @@ def victims(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _rung(codec: str) -> tuple[str, str, str]:
     """The family of a codec, what its tag or path has before the rate, and the rate."""
-    stem, rate = re.findall(r"(\w+)-(q\d+)", codec)[-1]
+    stem, rate = _RATE.findall(codec)[-1]
     return re.split("[.:]", codec)[0], stem, rate
 
 
@@ -74,12 +79,11 @@ def _cost(bare: list[pd.DataFrame], tuned: list[pd.DataFrame]) -> float:
 def main() -> None:
     """Print the tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--each", action="store_true", help="every rate by itself")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    store = Store(options.run)
-    worst = victims(store.frame(store.grid().cells()))
+    worst = victims(pd.concat([store.frame(store.grid().cells()) for store in map(Store, options.runs)]))
     print(
         "| input | codec | bpp | PSNR | robust PSNR | loss | vi_db | rate × |\n|---|---|---:|---:|---:|---:|---:|---:|"
     )
