@@ -196,11 +196,12 @@ class Finetuner(Trainer):
             return self.adversary.train(x, coded.x_hat, half)
 
     def _code(self, x: Tensor, half: torch.autocast) -> TrainingOutput:
-        """``x`` through the codec in train mode, with the surrogate that it trains with."""
+        """``x`` through the codec in train mode, latents rounded as the recipe says."""
         self.codec.train()
         for norm in still(self.codec):
             norm.eval()
-        with rounding(self.codec.training_surrogate), half:
+        chosen = self.recipe.rounding
+        with rounding(self.codec.training_surrogate if chosen == "own" else chosen), half:
             out = self.codec(x)
             return TrainingOutput(out.x_hat, out.bits, out.latents if self.recipe.lipschitz else [])
 

@@ -61,6 +61,14 @@ class FinetuneRecipe(Recipe):
     ] = 0.0
     lipschitz: Annotated[float, Setting("Weight of ‖y(x*) − y(x)‖² / ‖x* − x‖² of the latents.", LOSS)] = 0.0
     rate_robustness: Annotated[float, Setting("Weight of the bits that an attack adds.", LOSS)] = 0.0
+    rounding: Annotated[
+        Literal["own", "noise", "straight-through"],
+        Setting(
+            "How the loss rounds latents: own, as the codec trains; straight-through: for real, so that the loss sees "
+            "what an attack does to the rounding.",
+            CODEC,
+        ),
+    ] = "own"
     freeze: Annotated[Freeze, Setting("What stays; decoder: streams still decode in the old decoder.", CODEC)] = "none"
     validate: Annotated[
         str | None,
