@@ -200,10 +200,13 @@ class Finetuner(Trainer):
         self.codec.train()
         for norm in still(self.codec):
             norm.eval()
-        chosen = self.recipe.rounding
-        with rounding(self.codec.training_surrogate if chosen == "own" else chosen), half:
+        own, chosen = self.codec.training_surrogate, self.recipe.rounding
+        with rounding(own), half:
             out = self.codec(x)
-            return TrainingOutput(out.x_hat, out.bits, out.latents if self.recipe.lipschitz else [])
+            bits = out.bits
+        with rounding(own if chosen == "own" else chosen), half:
+            out = out if chosen in ("own", own) else self.codec(x)
+            return TrainingOutput(out.x_hat, bits, out.latents if self.recipe.lipschitz else [])
 
     def _crafted(self, x: Tensor, threat: Threat) -> Tensor:
         """Adversarial versions of ``x`` for the weights of this step."""

@@ -64,8 +64,8 @@ class FinetuneRecipe(Recipe):
     rounding: Annotated[
         Literal["own", "noise", "straight-through"],
         Setting(
-            "How the loss rounds latents: own, as the codec trains; straight-through: for real, so that the loss sees "
-            "what an attack does to the rounding.",
+            "How latents are rounded for the pictures in the loss; its rates keep the codec's own way. own: as it "
+            "trains; straight-through: for real, so that the loss sees what an attack does to the rounding.",
             CODEC,
         ),
     ] = "own"
