@@ -14,8 +14,8 @@ that rounds them one by one. Take coefficients of an orthonormal transform, roun
 whose boundary is ``s`` steps away costs the attacker ``s²`` and gains ``2s``, so the nearest boundaries are crossed
 first, up to some ``s = t``: ``d = 2t³/3`` and a gain of ``2t²``, with ``D = 1/12``. Together: the error grows from
 ``D`` to ``D (1 + 6 (d/D)^(2/3))``, as long as ``d ≤ D``. That is the column ``rounding``. Codecs that state their
-transform (JPEG), attacked through it, stand beside the learned ones too: they round for real. What a learned codec
-loses beyond either at equal PSNR is the network's share.
+transform (JPEG), attacked through it, stand beside the learned ones too: they round for real. These are references,
+not parts of a learned codec's loss: how much of that is its network's, rounding_share.py tells.
 
 A cell of the matrix is one codec, an architecture and a loss down, qualities across; a cell that no codec fills stays
 empty. Below it: whether the loss goes with the quality (Spearman's rank correlation with the clean PSNR, over codecs).

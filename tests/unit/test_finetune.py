@@ -42,7 +42,7 @@ def clip(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize(("how", "coded"), [("straight-through", True), ("noise", False), ("own", False)])
 def test_the_loss_rounds_as_the_recipe_says(tmp_path: Path, how: Any, coded: bool) -> None:
-    """Straight through, it sees the picture that is decoded, and what an attack on it does; rates are those of noise."""
+    """Straight through, it sees the picture that is decoded, and what attacks on it do; rates are those of noise."""
     tuner = Finetuner(replace(RECIPE, rounding=how), tmp_path)
     x, frozen = clip(1, 1, 3, 64, 64), copy.deepcopy(tuner.codec).eval()
     out = tuner._code(x, torch.autocast("cpu", enabled=False))
