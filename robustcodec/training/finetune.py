@@ -200,13 +200,15 @@ class Finetuner(Trainer):
         self.codec.train()
         for norm in still(self.codec):
             norm.eval()
-        own, chosen = self.codec.training_surrogate, self.recipe.rounding
-        with rounding(own), half:
+        own = self.codec.training_surrogate
+        chosen = own if self.recipe.rounding == "own" else self.recipe.rounding
+        with rounding(chosen), half:
             out = self.codec(x)
-            bits = out.bits
-        with rounding(own if chosen == "own" else chosen), half:
-            out = out if chosen in ("own", own) else self.codec(x)
-            return TrainingOutput(out.x_hat, bits, out.latents if self.recipe.lipschitz else [])
+            x_hat, latents = out.x_hat, out.latents if self.recipe.lipschitz else []
+            if chosen == own:
+                return TrainingOutput(x_hat, out.bits, latents)
+        with rounding(own), half:
+            return TrainingOutput(x_hat, self.codec(x).bits, latents)
 
     def _crafted(self, x: Tensor, threat: Threat) -> Tensor:
         """Adversarial versions of ``x`` for the weights of this step."""
