@@ -2,7 +2,7 @@
 
     robustcodec run benchmarks/finetuned.toml && python benchmarks/finetuning.py runs/finetuned
 
-Several runs are taken together, if they are of the same data; codecs without a rate in their names are left out.
+Several runs of the same data are taken together. Defended codecs and those without a rate in their names are left out.
 
 Finetuned are tags that end in ``-at``, and codecs by path. Prints a line per codec, then per threat what each ladder
 gains: BD-rate of its clean curve, and the differences of the worst case per sample over all attacks, means over rates,
@@ -33,7 +33,7 @@ _RATE = re.compile(r"(\w+)-(q\d+)")
 
 def victims(rows: pd.DataFrame) -> pd.DataFrame:
     """Worst case over attacks by threat, codec and sample, with clean bpp and PSNR."""
-    rows = rows[rows["codec"].map(_RATE.search).notna()]
+    rows = rows[rows["codec"].map(_RATE.search).notna() & rows["defense"].eq("none")]
     clean = rows.groupby(["threat", "codec", "sample"])[["bpp", "psnr"]].mean()
     worst = worst_case(rows).set_index(["threat", "codec", "sample"]).rename(columns={"robust_psnr": "robust"})
     return clean.join(worst[["robust", "vi_db", "rate_ratio"]])
@@ -66,12 +66,14 @@ def _in_words(gains: list[pd.Series]) -> str:
 
 
 def _cost(bare: list[pd.DataFrame], tuned: list[pd.DataFrame]) -> float:
-    """BD-rate in percent of the clean curve; of a single point, its rate against the bare curve's at its PSNR."""
+    """BD-rate in percent of the clean curve; of a single point, its rate against the bare curve's at its PSNR, or NaN
+    where that curve does not reach.
+    """
     curve, own = ([one[["bpp", "psnr"]].mean() for one in side] for side in (bare, tuned))
     rates, qualities, bpp, psnr = ([point[key] for point in side] for side in (curve, own) for key in ("bpp", "psnr"))
     if len(own) > 1:
         return rate.bd_rate(rates, qualities, bpp, psnr)
-    if len(curve) == 1:
+    if not min(qualities) <= psnr[0] <= max(qualities):
         return float("nan")
     return 100 * (bpp[0] / float(np.exp(np.interp(psnr[0], qualities, np.log(rates)))) - 1)
 
@@ -83,7 +85,10 @@ def main() -> None:
     parser.add_argument("--each", action="store_true", help="every rate by itself")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    worst = victims(pd.concat([store.frame(store.grid().cells()) for store in map(Store, options.runs)]))
+    rows = pd.concat([store.frame(store.grid().cells()) for store in map(Store, options.runs)])
+    if rows["data"].nunique() > 1:
+        parser.error(f"the runs are of {', '.join(rows['data'].unique())}; give runs of the same data")
+    worst = victims(rows)
     print(
         "| input | codec | bpp | PSNR | robust PSNR | loss | vi_db | rate × |\n|---|---|---:|---:|---:|---:|---:|---:|"
     )

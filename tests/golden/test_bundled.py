@@ -52,6 +52,11 @@ def test_cards_record_what_was_measured_and_how(name: str) -> None:
     assert card["training"]["command"].startswith(
         f"robustcodec {'finetune' if finetuned else 'train'} {family}:weights="
     )
+    for made in [
+        *card["training"].get("parents", []),
+        card["training"]["command"],
+    ]:  # by what ships it would go in circles
+        assert not re.search(r"(?:train|finetune) [\w-]+\.([\w-]+) .*--name \1(?![\w-])", made), made
     assert not finetuned or card["training"]["parent"]["sha256"]
     assert card["training"]["sources"]
     measured = card["measured"]

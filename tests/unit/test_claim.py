@@ -33,7 +33,7 @@ def test_no_perturbation_that_is_added_takes_more_than_the_bound(claim: Any, psn
     assert psnr - _psnr(error + other) < bound
 
 
-@pytest.mark.parametrize(("psnr", "input_psnr"), [(28, 40), (36, 40), (40, 40)])
+@pytest.mark.parametrize(("psnr", "input_psnr"), [(28, 40), (36, 40), (40, 40), (42, 40)])
 def test_crossing_the_nearest_boundaries_of_uniform_coefficients(claim: Any, psnr: float, input_psnr: float) -> None:
     """The closed form against coefficients that are rounded: pushed over the nearest boundary, dearest last."""
     step = np.sqrt(12 * 10 ** (-psnr / 10))

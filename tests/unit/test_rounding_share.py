@@ -46,3 +46,9 @@ def test_a_line_for_the_codec_and_one_for_its_network(
     *_, rounded, smooth = (line.split(" | ") for line in capsys.readouterr().out.strip().splitlines())
     assert rounded[1] == "as it is" and smooth[1] == "without rounding"
     assert float(rounded[2]) < float(smooth[2])  # rounding costs PSNR
+    codec = registry.codecs.build(words[0])
+    x = share.to_float(registry.data.build("photos:size=64").samples()[0].load())[None]
+    for row, victim in ((rounded, codec), (smooth, share.Unrounded(codec))):  # each attacked on itself
+        parts = registry.attacks.build("pgd:steps=2"), registry.objectives.build("source-distortion")
+        x_adv = share.craft(victim, *parts, registry.threats.build("psnr:40"), x, (0, 0), "bfloat16")
+        assert float(row[3]) == pytest.approx(share.measured(victim, x, x_adv)["attacked"], abs=0.006)

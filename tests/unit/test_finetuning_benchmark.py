@@ -1,0 +1,46 @@
+"""``benchmarks/finetuning.py``: cost, parent and control of a finetuned codec, and whose rows count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scripts
+
+CONTROL = "f:weights=training/control-q6/f.base-q6-control.safetensors"
+
+
+@pytest.fixture(scope="module")
+def table() -> Any:
+    return scripts.load("benchmarks/finetuning.py")
+
+
+def point(bpp: float, psnr: float) -> pd.DataFrame:
+    return pd.DataFrame({"bpp": [bpp / 2, 3 * bpp / 2], "psnr": [psnr - 1, psnr + 1]})
+
+
+def test_one_rate_costs_what_it_has_beyond_its_parents_curve(table: Any) -> None:
+    curve = [point(0.5, 30), point(1.0, 32), point(2.0, 34)]
+    assert table._cost(curve, [point(1.1 * 2**0.5, 33)]) == pytest.approx(10)  # half way in the logarithm of the rate
+    assert table._cost(curve, [point(1.9, 34)]) == pytest.approx(-5)
+    assert np.isnan(table._cost(curve, [point(2.2, 34.1)])) and np.isnan(table._cost(curve, [point(0.4, 29.9)]))
+
+
+def test_parent_and_control_are_of_the_same_rate(table: Any) -> None:
+    codecs = ["f.tiny-q6", "f.base-q4", "f.base-q6", "f.base-q6-at", "g.base-q6", CONTROL]
+    assert table._parent("f.base-q6-at", codecs) == "f.base-q6" and table._control("f.base-q6-at", codecs) == CONTROL
+    assert table._control("f.base-q4-at", codecs) is None
+
+
+def test_defended_codecs_and_those_without_a_rate_have_no_line(table: Any) -> None:
+    same = {"threat": "psnr:40", "sample": "a", "bpp": 1.0, "psnr": 30.0, "vi_db": 1.0, "rate_ratio": 1.0}
+    same |= {"access": "oblivious", "data": "kodak", "objective": "distortion"}
+    met = [
+        ("f.base-q6", "none", "pgd", 27.0), ("f.base-q6", "none", "noise", 29.0),
+        ("f.base-q6", "self-ensemble", "pgd", 25.0), ("jpeg:quality=50", "none", "noise", 26.0),
+    ]  # fmt: skip
+    rows = pd.DataFrame([{**same, "codec": c, "defense": d, "attack": a, "adv_psnr": p} for c, d, a, p in met])
+    found = table.victims(rows)
+    assert found.index.get_level_values("codec").tolist() == ["f.base-q6"] and found["robust"].tolist() == [27.0]
