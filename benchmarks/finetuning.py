@@ -8,7 +8,8 @@ Finetuned are tags that end in ``-at``, and codecs by path. Prints a line per co
 gains: BD-rate of its clean curve, and the differences of the worst case per sample over all attacks, means over rates,
 with 95 % intervals over samples; also beyond its control, which is called the same with ``-control`` and was trained as
 long without attacks. ``--each``: every rate by itself, whose cost is its rate against its parents' curve at its clean
-PSNR. With ``--picture FILE`` draws gain against cost.
+PSNR; and what it gains beyond its parents at its own rate, on each sample's curve of attacked PSNR over log-rate. A
+control at a rate that no parent has continues the parents' curve. With ``--picture FILE`` draws gain against cost.
 """
 
 from __future__ import annotations
@@ -59,6 +60,23 @@ def _finetuned(codec: str) -> bool:
     return codec.endswith("-at") or "weights=" in codec
 
 
+def _is_rung(codec: str, codecs: Iterable[str]) -> bool:
+    """Whether it is a point of its parents' curve: not finetuned on attacks, and at a rate of its own."""
+    alone = re.search(r"-control\b", codec) and all(c == codec or _rung(c) != _rung(codec) for c in codecs)
+    return not _finetuned(codec) or bool(alone)
+
+
+def _at_own_rate(bare: list[pd.DataFrame], tuned: pd.DataFrame) -> pd.Series:
+    """By sample, what a codec's robust PSNR has beyond the bare curve's at its own clean rate, where that reaches."""
+    rates, robust = (pd.concat([one[key] for one in bare], axis=1).loc[tuned.index] for key in ("bpp", "robust"))
+    found = {}
+    for sample, one in tuned.iterrows():
+        curve = sorted(zip(np.log(rates.loc[sample]), robust.loc[sample], strict=True))
+        x, y = zip(*curve, strict=True)
+        found[sample] = one["robust"] - float(np.interp(np.log(one["bpp"]), x, y, np.nan, np.nan))
+    return pd.Series(found)
+
+
 def _in_words(gains: list[pd.Series]) -> str:
     """The mean over rates, then over samples, with its interval."""
     gain = interval(sum(gains) / len(gains))
@@ -99,12 +117,12 @@ def main() -> None:
             f"({robust.low:.2f} to {robust.high:.2f}) | {(one['psnr'] - one['robust']).mean():.2f} | "
             f"{one['vi_db'].mean():.2f} | {one['rate_ratio'].mean():.2f} |"
         )
-    finetuned = [codec for codec in worst.index.unique("codec") if _finetuned(codec)]
+    names = list(worst.index.unique("codec"))
+    finetuned = [codec for codec in names if not _is_rung(codec, names)]
     tuned = [Ladder(codec, (codec,)) for codec in finetuned] if options.each else ladders(finetuned)
-    print(
-        "\n| input | finetuned | clean BD-rate | robust PSNR | beyond its control | loss avoided | vi_db |\n"
-        "|---|---|---:|---:|---:|---:|---:|"
-    )
+    heads = ["clean BD-rate", "robust PSNR", "beyond its control"] + ["at its own rate"] * options.each
+    heads += ["loss avoided", "vi_db"]
+    print(f"\n| input | finetuned | {' | '.join(heads)} |\n|---|---|{'---:|' * len(heads)}")
     points: dict[str, list[tuple[str, float, float]]] = {}
     for threat in worst.index.unique("threat"):
         met = {codec: worst.loc[threat, codec] for codec in worst.loc[threat].index.unique("codec")}
@@ -112,17 +130,19 @@ def main() -> None:
             parents = [_parent(codec, met) for codec in ladder.codecs]
             pairs = [(met[parent], met[codec]) for parent, codec in zip(parents, ladder.codecs, strict=True)]
             whole = {_rung(parent)[:2] for parent in parents}
-            bare = sorted(codec for codec in met if not _finetuned(codec) and _rung(codec)[:2] in whole)
+            bare = sorted(codec for codec in met if _is_rung(codec, met) and _rung(codec)[:2] in whole)
+            own = [_at_own_rate([met[codec] for codec in bare], after) for _, after in pairs] if options.each else []
             cost = _cost([met[codec] for codec in bare], [after for _, after in pairs])
             gains = [after["robust"] - before["robust"] for before, after in pairs]
             controls = [c for codec in ladder.codecs if (c := _control(codec, met)) is not None and c != codec]
             beyond = [after["robust"] - met[c]["robust"] for (_, after), c in zip(pairs, controls, strict=False)]
             lost = [sum((pair[side]["psnr"] - pair[side]["robust"]).mean() for pair in pairs) for side in (0, 1)]
-            print(
-                f"| {threat} | {ladder.name} | {'–' if np.isnan(cost) else f'{cost:+.1f} %'} | {_in_words(gains)} | "
-                f"{_in_words(beyond) if len(beyond) == len(pairs) else '–'} | {100 * (1 - lost[1] / lost[0]):.0f} % | "
-                f"{_in_words([after['vi_db'] - before['vi_db'] for before, after in pairs])} |"
-            )
+            cells = [str(threat), ladder.name, "–" if np.isnan(cost) else f"{cost:+.1f} %", _in_words(gains)]
+            cells += [_in_words(beyond) if len(beyond) == len(pairs) else "–"]
+            cells += ["–" if one.isna().any() else _in_words([one]) for one in own]
+            cells += [f"{100 * (1 - lost[1] / lost[0]):.0f} %"]
+            cells += [_in_words([after["vi_db"] - before["vi_db"] for before, after in pairs])]
+            print(f"| {' | '.join(cells)} |")
             points.setdefault(str(threat), []).append((ladder.name, cost, float(np.mean([g.mean() for g in gains]))))
     if options.picture:
         _draw(points, options.picture)

@@ -34,6 +34,27 @@ def test_parent_and_control_are_of_the_same_rate(table: Any) -> None:
     assert table._control("f.base-q4-at", codecs) is None
 
 
+def test_a_control_at_a_rate_of_its_own_continues_the_curve(table: Any) -> None:
+    higher = CONTROL.replace("q6", "q7")
+    codecs = ["f.base-q4", "f.base-q6", "f.base-q6-at", CONTROL, higher]
+    assert [c for c in codecs if table._is_rung(c, codecs)] == ["f.base-q4", "f.base-q6", higher]
+    assert not table._is_rung(higher, [*codecs, higher.replace("-control", "-at")])
+
+
+def test_what_is_gained_at_its_own_rate(table: Any) -> None:
+    """Between 1 and 4 bpp the parents gain 2 dB; at 2 bpp they have one of them, on each sample from its own level."""
+    low, high = (
+        pd.DataFrame({"bpp": [1.0, 1.0], "robust": [28.0, 20.0]}),
+        pd.DataFrame({"bpp": 4.0, "robust": [30, 22]}),
+    )
+    found = table._at_own_rate([high, low], pd.DataFrame({"bpp": 2.0, "robust": [29.5, 20.5]}))
+    assert found.tolist() == pytest.approx([0.5, -0.5])
+    assert table._at_own_rate([high, low], pd.DataFrame({"bpp": [2.0, 4.1], "robust": 30.0})).isna().tolist() == [
+        False,
+        True,
+    ]
+
+
 def test_defended_codecs_and_those_without_a_rate_have_no_line(table: Any) -> None:
     same = {"threat": "psnr:40", "sample": "a", "bpp": 1.0, "psnr": 30.0, "vi_db": 1.0, "rate_ratio": 1.0}
     same |= {"access": "oblivious", "data": "kodak", "objective": "distortion"}
