@@ -9,7 +9,8 @@ gains: BD-rate of its clean curve, and the differences of the worst case per sam
 with 95 % intervals over samples; also beyond its control, which is called the same with ``-control`` and was trained as
 long without attacks. ``--each``: every rate by itself, whose cost is its rate against its parents' curve at its clean
 PSNR; and what it gains beyond its parents at its own rate, on each sample's curve of attacked PSNR over log-rate. A
-control at a rate that no parent has continues the parents' curve. With ``--picture FILE`` draws gain against cost.
+control at a rate that no parent has continues the parents' curve. With ``--picture FILE`` draws gain against cost
+where that is known.
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ def _rung(codec: str) -> tuple[str, str, str]:
 
 
 def _parent(codec: str, codecs: Iterable[str]) -> str:
-    """Of ``codecs`` the one that ``codec`` was made of."""
-    return next(c for c in codecs if not _finetuned(c) and _rung(c) == _rung(codec))
+    """Of ``codecs`` the one that ``codec`` was made of; ends the program where there is none."""
+    for each in codecs:
+        if not _finetuned(each) and _rung(each) == _rung(codec):
+            return each
+    raise SystemExit(f"the runs hold no parent of {codec}; add the codec of its rate that it was finetuned from")
 
 
 def _control(codec: str, codecs: Iterable[str]) -> str | None:
@@ -66,15 +70,21 @@ def _is_rung(codec: str, codecs: Iterable[str]) -> bool:
     return not _finetuned(codec) or bool(alone)
 
 
+def _on_curve(at: float, x: Iterable[float], y: Iterable[float]) -> float:
+    """The curve through points in any order, straight between them; NaN where it does not reach."""
+    places, values = zip(*sorted(zip(x, y, strict=True)), strict=True)
+    return float(np.interp(at, places, values, np.nan, np.nan))
+
+
 def _at_own_rate(bare: list[pd.DataFrame], tuned: pd.DataFrame) -> pd.Series:
     """By sample, what a codec's robust PSNR has beyond the bare curve's at its own clean rate, where that reaches."""
     rates, robust = (pd.concat([one[key] for one in bare], axis=1).loc[tuned.index] for key in ("bpp", "robust"))
-    found = {}
-    for sample, one in tuned.iterrows():
-        curve = sorted(zip(np.log(rates.loc[sample]), robust.loc[sample], strict=True))
-        x, y = zip(*curve, strict=True)
-        found[sample] = one["robust"] - float(np.interp(np.log(one["bpp"]), x, y, np.nan, np.nan))
-    return pd.Series(found)
+    return pd.Series(
+        {
+            sample: one["robust"] - _on_curve(np.log(one["bpp"]), np.log(rates.loc[sample]), robust.loc[sample])
+            for sample, one in tuned.iterrows()
+        }
+    )
 
 
 def _in_words(gains: list[pd.Series]) -> str:
@@ -91,9 +101,7 @@ def _cost(bare: list[pd.DataFrame], tuned: list[pd.DataFrame]) -> float:
     rates, qualities, bpp, psnr = ([point[key] for point in side] for side in (curve, own) for key in ("bpp", "psnr"))
     if len(own) > 1:
         return rate.bd_rate(rates, qualities, bpp, psnr)
-    if not min(qualities) <= psnr[0] <= max(qualities):
-        return float("nan")
-    return 100 * (bpp[0] / float(np.exp(np.interp(psnr[0], qualities, np.log(rates)))) - 1)
+    return 100 * float(bpp[0] / np.exp(_on_curve(psnr[0], qualities, np.log(rates))) - 1)
 
 
 def main() -> None:
@@ -143,7 +151,9 @@ def main() -> None:
             cells += [f"{100 * (1 - lost[1] / lost[0]):.0f} %"]
             cells += [_in_words([after["vi_db"] - before["vi_db"] for before, after in pairs])]
             print(f"| {' | '.join(cells)} |")
-            points.setdefault(str(threat), []).append((ladder.name, cost, float(np.mean([g.mean() for g in gains]))))
+            if np.isfinite(cost):
+                point = ladder.name, cost, float(np.mean([gain.mean() for gain in gains]))
+                points.setdefault(str(threat), []).append(point)
     if options.picture:
         _draw(points, options.picture)
 

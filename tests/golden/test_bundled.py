@@ -52,10 +52,8 @@ def test_cards_record_what_was_measured_and_how(name: str) -> None:
     assert card["training"]["command"].startswith(
         f"robustcodec {'finetune' if finetuned else 'train'} {family}:weights="
     )
-    for made in [
-        *card["training"].get("parents", []),
-        card["training"]["command"],
-    ]:  # by what ships it would go in circles
+    made_by = [*card["training"].get("parents", []), card["training"]["command"]]
+    for made in made_by:  # if what ships named itself, it would go in circles
         assert not re.search(r"(?:train|finetune) [\w-]+\.([\w-]+) .*--name \1(?![\w-])", made), made
     assert not finetuned or card["training"]["parent"]["sha256"]
     assert card["training"]["sources"]
